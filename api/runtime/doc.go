@@ -1,0 +1,6 @@
+// Package runtime holds the read-only projections Instance, Agent and Address of the group runtime.padis.io: what the
+// scheduler knows, shown as API objects, never stored. Pure.
+//
+// +kubebuilder:object:generate=true
+// +groupName=runtime.padis.io
+package runtime

@@ -1,0 +1,395 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// App runs a number of equal instances, each with its own routable address that it keeps through restarts,
+// moves and updates.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Namespaced,shortName=app,categories=all;padis
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.summary`,description="Ready instances of those wanted"
+// +kubebuilder:printcolumn:name="Up-to-date",type=integer,JSONPath=`.status.updatedReplicas`
+// +kubebuilder:printcolumn:name="Available",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`
+// +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.restarts`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Available")].message`
+type App struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// What is wanted.
+	Spec AppSpec `json:"spec"`
+	// What is there. Written by Padis only.
+	Status AppStatus `json:"status,omitempty"`
+}
+
+// AppList is a list of Apps.
+//
+// +kubebuilder:object:root=true
+type AppList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []App `json:"items"`
+}
+
+// AppSpec is what the user wants of an App.
+type AppSpec struct {
+	// Number of instances. Instance i is called NAME-i and keeps its address until it is scaled in.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	Replicas *int32 `json:"replicas,omitempty"`
+	// What runs in each instance.
+	Template Template `json:"template"`
+	// Interfaces of each instance: eth0, eth1 and so on. The first carries the default route. Without any, the
+	// instance has no network but its loopback.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4
+	Networks []NetworkAttachment `json:"networks,omitempty"`
+	// Where instances may run. Always enforced.
+	// +optional
+	Placement Placement `json:"placement,omitempty"`
+	// How a changed template reaches the instances.
+	// +optional
+	Update UpdateStrategy `json:"update,omitempty"`
+	// How instances that ended are started again.
+	// +optional
+	Restart RestartPolicy `json:"restart,omitempty"`
+}
+
+// Template is what runs in an instance.
+type Template struct {
+	// Labels of the instances, beside padis.io/app.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Labels map[string]string `json:"labels,omitempty"`
+	// Program and arguments, not run through a shell. A name without a slash is looked up in PATH.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Command []string `json:"command,omitempty"`
+	// OCI image to run.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image,omitempty"`
+	// Environment variables. PADIS_INSTANCE, PADIS_APP, PADIS_NAMESPACE, PADIS_SLOT, PADIS_HOST and PADIS_ADDRESS are always set.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=256
+	Env []EnvVar `json:"env,omitempty"`
+	// Working directory; default is the instance's sandbox.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	WorkingDir string `json:"workingDir,omitempty"`
+	// User to run as: a name or a number; default is the user of the executor.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	User string `json:"user,omitempty"`
+	// Files fetched into the sandbox before the program starts.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Artifacts []Artifact `json:"artifacts,omitempty"`
+	// What each instance takes of its agent.
+	// +optional
+	// +kubebuilder:default={}
+	Resources Resources `json:"resources,omitempty"`
+	// Ports the program listens on; information for people, health checks and load balancers.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Ports []Port `json:"ports,omitempty"`
+	// An instance is ready when all of its health checks pass, and is restarted when one fails for good.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	HealthChecks []HealthCheck `json:"healthChecks,omitempty"`
+	// How the program is asked to end.
+	// +optional
+	// +kubebuilder:default={}
+	Stop Stop `json:"stop,omitempty"`
+	// How much of the output is kept.
+	// +optional
+	// +kubebuilder:default={}
+	Logs LogPolicy `json:"logs,omitempty"`
+}
+
+// EnvVar is one environment variable.
+type EnvVar struct {
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	// +kubebuilder:validation:MaxLength=256
+	Name string `json:"name"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=32768
+	Value string `json:"value,omitempty"`
+}
+
+// Artifact is a file or archive that the program needs.
+type Artifact struct {
+	// http://, https:// or file:// address.
+	// +kubebuilder:validation:Pattern=`^(https?|file)://.+`
+	// +kubebuilder:validation:MaxLength=2048
+	URI string `json:"uri"`
+	// SHA-256 of the file, lower-case hex. What does not match is refused.
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
+	SHA256 string `json:"sha256"`
+	// Where to put it, below the sandbox; default is the last element of the URI.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Path string `json:"path,omitempty"`
+	// Unpack a tar (plain, gzip or xz) or zip archive.
+	// +optional
+	Extract bool `json:"extract,omitempty"`
+	// Set the executable bits.
+	// +optional
+	Executable bool `json:"executable,omitempty"`
+}
+
+// Resources are what an instance takes of its agent.
+type Resources struct {
+	// CPUs, for example 500m or 2.
+	// +optional
+	// +kubebuilder:default="100m"
+	CPU resource.Quantity `json:"cpu,omitempty"`
+	// Memory, for example 64Mi.
+	// +optional
+	// +kubebuilder:default="32Mi"
+	Memory resource.Quantity `json:"memory,omitempty"`
+	// Disk, for example 1Gi.
+	// +optional
+	// +kubebuilder:default="0"
+	Disk resource.Quantity `json:"disk,omitempty"`
+}
+
+// Port is a port that the program listens on.
+type Port struct {
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=15
+	Name string `json:"name"`
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+	// +optional
+	// +kubebuilder:default=TCP
+	// +kubebuilder:validation:Enum=TCP;UDP
+	Protocol string `json:"protocol,omitempty"`
+}
+
+// HealthCheck says how to find out whether an instance can serve. Exactly one of tcp, http and command is set.
+type HealthCheck struct {
+	// A connection can be opened.
+	// +optional
+	TCP *TCPProbe `json:"tcp,omitempty"`
+	// A GET is answered as expected.
+	// +optional
+	HTTP *HTTPProbe `json:"http,omitempty"`
+	// A program, run in the instance, exits 0.
+	// +optional
+	Command *CommandProbe `json:"command,omitempty"`
+	// Failures are not counted before the first success or before this time has passed.
+	// +optional
+	// +kubebuilder:default="30s"
+	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
+	// Time between probes.
+	// +optional
+	// +kubebuilder:default="5s"
+	Interval *metav1.Duration `json:"interval,omitempty"`
+	// A probe that takes longer has failed.
+	// +optional
+	// +kubebuilder:default="2s"
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// Consecutive failures after which the instance is restarted.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	FailureThreshold int32 `json:"failureThreshold,omitempty"`
+	// Consecutive successes after which the instance is ready.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	SuccessThreshold int32 `json:"successThreshold,omitempty"`
+}
+
+// TCPProbe opens a connection to the instance's first address.
+type TCPProbe struct {
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+}
+
+// HTTPProbe sends a GET to the instance's first address.
+type HTTPProbe struct {
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+	// +optional
+	// +kubebuilder:default="/"
+	// +kubebuilder:validation:Pattern=`^/`
+	// +kubebuilder:validation:MaxLength=1024
+	Path string `json:"path,omitempty"`
+	// Status codes that count as success; default is 200 to 399.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	Statuses []int32 `json:"statuses,omitempty"`
+	// Text that the body must contain.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	BodyContains string `json:"bodyContains,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Headers map[string]string `json:"headers,omitempty"`
+}
+
+// CommandProbe runs a program in the instance.
+type CommandProbe struct {
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=atomic
+	Command []string `json:"command"`
+}
+
+// Stop says how the program is asked to end.
+type Stop struct {
+	// +optional
+	// +kubebuilder:default=SIGTERM
+	// +kubebuilder:validation:Enum=SIGTERM;SIGINT;SIGQUIT;SIGHUP;SIGUSR1;SIGUSR2;SIGWINCH;SIGKILL
+	Signal string `json:"signal,omitempty"`
+	// Time after which the program is killed.
+	// +optional
+	// +kubebuilder:default="10s"
+	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
+}
+
+// LogPolicy bounds the output that is kept for each of stdout and stderr.
+type LogPolicy struct {
+	// Size at which a file is rotated.
+	// +optional
+	// +kubebuilder:default="10Mi"
+	MaxSize resource.Quantity `json:"maxSize,omitempty"`
+	// Number of files kept, the current one included.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MaxFiles int32 `json:"maxFiles,omitempty"`
+}
+
+// NetworkAttachment asks for one interface with an address of a pool.
+type NetworkAttachment struct {
+	// Name of an IPPool.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Pool string `json:"pool"`
+	// Fixed addresses: the first for instance 0, the second for instance 1 and so on. Instances beyond the list get
+	// any free address of the pool.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10000
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Placement says where instances may run.
+type Placement struct {
+	// All constraints hold for each instance, always.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Constraints []Constraint `json:"constraints,omitempty"`
+}
+
+// Constraint restricts the agents that an instance may run on.
+type Constraint struct {
+	// hostname, or an attribute of the agents.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Attribute string `json:"attribute"`
+	// Unique: no two instances share a value. MaxPer: at most `value` do. Cluster: all instances where the attribute
+	// equals `value`, or, without it, where the first one is. GroupBy: spread evenly over the values, `value` is the
+	// least number of values. Like and Unlike: the attribute matches, or does not match, the regular expression `value`.
+	// +kubebuilder:validation:Enum=Unique;MaxPer;Cluster;GroupBy;Like;Unlike
+	Operator string `json:"operator"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Value string `json:"value,omitempty"`
+}
+
+// UpdateStrategy says how a changed template reaches the instances. Each instance is replaced in place: it is
+// stopped, then started with the new template, and keeps its name and addresses.
+type UpdateStrategy struct {
+	// Number of instances that may be not ready because of the update.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
+	// Stop replacing instances until it is unset.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+}
+
+// RestartPolicy says how instances that ended are started again.
+type RestartPolicy struct {
+	// Delay after the first failure; doubles at each further one.
+	// +optional
+	// +kubebuilder:default="1s"
+	InitialDelay *metav1.Duration `json:"initialDelay,omitempty"`
+	// +optional
+	// +kubebuilder:default="5m"
+	MaxDelay *metav1.Duration `json:"maxDelay,omitempty"`
+	// An instance that was ready this long starts again with the initial delay.
+	// +optional
+	// +kubebuilder:default="1m"
+	StableAfter *metav1.Duration `json:"stableAfter,omitempty"`
+}
+
+// AppStatus is what is there of an App.
+type AppStatus struct {
+	// The generation of the spec that this status speaks of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Instances that exist in any state.
+	Replicas int32 `json:"replicas,omitempty"`
+	// Instances whose program runs.
+	RunningReplicas int32 `json:"runningReplicas,omitempty"`
+	// Instances that run and whose health checks pass.
+	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
+	// Instances that run the newest template.
+	UpdatedReplicas int32 `json:"updatedReplicas,omitempty"`
+	// Instances that wait for an agent or an address.
+	PendingReplicas int32 `json:"pendingReplicas,omitempty"`
+	// Ready of wanted, for people.
+	Summary string `json:"summary,omitempty"`
+	// Restarts of all instances together.
+	Restarts int64 `json:"restarts,omitempty"`
+	// Hash of the newest template.
+	Revision string `json:"revision,omitempty"`
+	// Label selector of the instances, for the scale subresource.
+	Selector string `json:"selector,omitempty"`
+	// Available, Progressing and Updated, each with a reason and a sentence that says what to do.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Condition types.
+const (
+	// ConditionAvailable: all wanted instances are ready.
+	ConditionAvailable = "Available"
+	// ConditionProgressing: something is being started, stopped or replaced.
+	ConditionProgressing = "Progressing"
+	// ConditionAccepted: the declaration was understood and is valid together with the others.
+	ConditionAccepted = "Accepted"
+)
+
+// LabelApp is set on every instance of an App.
+const LabelApp = "padis.io/app"

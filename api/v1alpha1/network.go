@@ -1,0 +1,165 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Network is a segment that instances are attached to.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=net,categories=padis
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Driver",type=string,JSONPath=`.spec.driver`
+// +kubebuilder:printcolumn:name="Bridge",type=string,JSONPath=`.spec.bridge`
+// +kubebuilder:printcolumn:name="Parent",type=string,JSONPath=`.spec.parent`
+// +kubebuilder:printcolumn:name="MTU",type=integer,JSONPath=`.spec.mtu`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Network struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   NetworkSpec   `json:"spec"`
+	Status NetworkStatus `json:"status,omitempty"`
+}
+
+// NetworkList is a list of Networks.
+//
+// +kubebuilder:object:root=true
+type NetworkList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Network `json:"items"`
+}
+
+// NetworkSpec describes a segment.
+type NetworkSpec struct {
+	// How instances are plugged in. bridge: a Linux bridge on each host, with the parent interface as its uplink.
+	// +optional
+	// +kubebuilder:default=bridge
+	// +kubebuilder:validation:Enum=bridge
+	Driver string `json:"driver,omitempty"`
+	// Name of the bridge on each host.
+	// +kubebuilder:validation:Pattern=`^[a-zA-Z][a-zA-Z0-9_.-]*$`
+	// +kubebuilder:validation:MaxLength=15
+	Bridge string `json:"bridge"`
+	// Interface of each host that is the bridge's uplink. It must not carry an address of its own. Without it only
+	// instances of the same host reach each other.
+	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	Parent string `json:"parent,omitempty"`
+	// 802.1Q tag of the segment, for people and for the drivers that use it.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4094
+	VLAN int32 `json:"vlan,omitempty"`
+	// VXLAN network identifier of the segment, for people and for the drivers that use it.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16777215
+	VNI int32 `json:"vni,omitempty"`
+	// +optional
+	// +kubebuilder:default=1500
+	// +kubebuilder:validation:Minimum=576
+	// +kubebuilder:validation:Maximum=65535
+	MTU int32 `json:"mtu,omitempty"`
+}
+
+// NetworkStatus is what is there of a Network.
+type NetworkStatus struct {
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// IPPool is a range of addresses of one Network. An address belongs to an instance until the instance is scaled in.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=padis
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=`.spec.cidr`
+// +kubebuilder:printcolumn:name="Network",type=string,JSONPath=`.spec.network`
+// +kubebuilder:printcolumn:name="Gateway",type=string,JSONPath=`.spec.gateway`
+// +kubebuilder:printcolumn:name="Allocated",type=integer,JSONPath=`.status.allocated`
+// +kubebuilder:printcolumn:name="Free",type=integer,JSONPath=`.status.free`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type IPPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   IPPoolSpec   `json:"spec"`
+	Status IPPoolStatus `json:"status,omitempty"`
+}
+
+// IPPoolList is a list of IPPools.
+//
+// +kubebuilder:object:root=true
+type IPPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []IPPool `json:"items"`
+}
+
+// IPPoolSpec describes a range of addresses.
+type IPPoolSpec struct {
+	// Name of the Network that the addresses belong to.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Network string `json:"network"`
+	// Subnet, for example 10.44.0.0/16. Its network, broadcast and gateway addresses are never handed out.
+	// +kubebuilder:validation:MaxLength=18
+	CIDR string `json:"cidr"`
+	// Next hop of the default route; none if empty.
+	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	Gateway string `json:"gateway,omitempty"`
+	// Parts of the CIDR to hand out; default is all of it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Ranges []AddressRange `json:"ranges,omitempty"`
+	// Addresses that are never handed out.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Reserved []AddressRange `json:"reserved,omitempty"`
+	// Namespaces that may use the pool; default is all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=256
+	Namespaces []string `json:"namespaces,omitempty"`
+	// Name servers for resolv.conf.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=3
+	DNSServers []string `json:"dnsServers,omitempty"`
+	// Search domains for resolv.conf.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=6
+	DNSSearch []string `json:"dnsSearch,omitempty"`
+}
+
+// AddressRange is a closed interval of addresses; without `to` it is a single one.
+type AddressRange struct {
+	// +kubebuilder:validation:MaxLength=15
+	From string `json:"from"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	To string `json:"to,omitempty"`
+}
+
+// IPPoolStatus is what is there of an IPPool.
+type IPPoolStatus struct {
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Addresses that can be handed out at all.
+	Capacity int64 `json:"capacity,omitempty"`
+	// Addresses that belong to an instance.
+	Allocated int64 `json:"allocated"`
+	// Addresses that are free.
+	Free int64 `json:"free"`
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
