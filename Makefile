@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Both do all set-up themselves.
+SHELL        := /bin/bash
+.DEFAULT_GOAL := help
+
+GO           ?= go
+BIN          := bin
+VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# kubectl and the API server tell their version from component-base.
+KUBE_VERSION := v$(shell sed -n 's/^\tk8s.io\/component-base v0/1/p' go.mod)
+LDFLAGS      := -s -w -X padis.io/padis/cmd/padis/version.Version=$(VERSION) \
+                -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION) -X k8s.io/component-base/version.gitMajor=1 \
+                -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBE_VERSION)))
+SEEDS        ?= 2000
+RUNS         ?= 10
+FUZZTIME     ?= 20s
+
+export CGO_ENABLED := 0
+
+.PHONY: help
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: setup
+setup: ## Install the Debian packages that build and tests need
+	@.ci/setup
+
+.PHONY: build
+build: ## Build the binaries into bin/
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/padis ./cmd/padis-executor ./cmd/padis-mesos ./examples/shop ./tests/kubectl
+
+.PHONY: generate
+generate: setup ## Generate code from proto and from the Go types
+	@.ci/generate
+
+.PHONY: test
+test: setup build ## Everything: unit, property, fuzz seeds, real kernels, end to end, simulation
+	@.ci/test $(SEEDS)
+
+.PHONY: check
+check: setup ## gofmt, vet, staticcheck, generated code in sync, architecture, vulnerabilities
+	@.ci/check
+
+.PHONY: demo
+demo: setup build ## Three embedded hosts, two examples, failures and healing, each step verified
+	@$(GO) run ./tests/demo
+
+.PHONY: sim
+sim: ## Simulate SEEDS=n random histories of faults
+	@$(GO) run ./tests/sim/cmd/padis-sim -seeds $(SEEDS)
+
+.PHONY: bench-elastic
+bench-elastic: setup build ## 8 to 50 instances, ten times; idle cost; executor's size
+	@$(GO) run ./tests/bench/elastic -runs $(RUNS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZTIME each
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BIN)
