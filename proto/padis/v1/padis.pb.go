@@ -232,7 +232,12 @@ type WantedApp struct {
 	// The revisions that the slots refer to.
 	Revisions []*Revision `protobuf:"bytes,7,rep,name=revisions,proto3" json:"revisions,omitempty"`
 	// metadata.generation of the App that this was computed from.
-	Generation    int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Kept by the scheduler: the highest attempt of any slot that was removed, so
+	// that a slot of the same index that comes later does not use a task id twice.
+	AttemptFloor int64 `protobuf:"varint,9,opt,name=attempt_floor,json=attemptFloor,proto3" json:"attempt_floor,omitempty"`
+	// Kept by the scheduler: the App is deleted; the record goes with its last instance.
+	Forgotten     bool `protobuf:"varint,10,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +326,20 @@ func (x *WantedApp) GetGeneration() int64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *WantedApp) GetAttemptFloor() int64 {
+	if x != nil {
+		return x.AttemptFloor
+	}
+	return 0
+}
+
+func (x *WantedApp) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
 }
 
 type WantedSlot struct {
@@ -1907,6 +1926,8 @@ type InstanceRecord struct {
 	// Agents on which an earlier task of this slot may still hold its addresses
 	// (unreachable when it was replaced).
 	HauntedAgents []string `protobuf:"bytes,26,rep,name=haunted_agents,json=hauntedAgents,proto3" json:"haunted_agents,omitempty"`
+	// Those tasks, in the order of haunted_agents.
+	HauntedTasks  []string `protobuf:"bytes,28,rep,name=haunted_tasks,json=hauntedTasks,proto3" json:"haunted_tasks,omitempty"`
 	Tenant        string   `protobuf:"bytes,27,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2120,6 +2141,13 @@ func (x *InstanceRecord) GetStopWanted() bool {
 func (x *InstanceRecord) GetHauntedAgents() []string {
 	if x != nil {
 		return x.HauntedAgents
+	}
+	return nil
+}
+
+func (x *InstanceRecord) GetHauntedTasks() []string {
+	if x != nil {
+		return x.HauntedTasks
 	}
 	return nil
 }
@@ -2878,7 +2906,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"\x14padis/v1/padis.proto\x12\bpadis.v1\"4\n" +
 	"\x0fFrameworkRecord\x12!\n" +
-	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\xd9\x02\n" +
+	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\x9c\x03\n" +
 	"\tWantedApp\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -2889,7 +2917,10 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\trevisions\x18\a \x03(\v2\x12.padis.v1.RevisionR\trevisions\x12\x1e\n" +
 	"\n" +
 	"generation\x18\b \x01(\x03R\n" +
-	"generation\x1a9\n" +
+	"generation\x12#\n" +
+	"\rattempt_floor\x18\t \x01(\x03R\fattemptFloor\x12\x1c\n" +
+	"\tforgotten\x18\n" +
+	" \x01(\bR\tforgotten\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\">\n" +
@@ -3033,7 +3064,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aCluster\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.padis.v1.NetworkR\bnetworks\x12$\n" +
 	"\x05pools\x18\x02 \x03(\v2\x0e.padis.v1.PoolR\x05pools\x12*\n" +
-	"\atenants\x18\x03 \x03(\v2\x10.padis.v1.TenantR\atenants\"\xbb\x06\n" +
+	"\atenants\x18\x03 \x03(\v2\x10.padis.v1.TenantR\atenants\"\xe0\x06\n" +
 	"\x0eInstanceRecord\x12\x17\n" +
 	"\aapp_uid\x18\x01 \x01(\tR\x06appUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -3067,7 +3098,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x10last_termination\x18\x18 \x01(\v2\x15.padis.v1.TerminationR\x0flastTermination\x12\x1f\n" +
 	"\vstop_wanted\x18\x19 \x01(\bR\n" +
 	"stopWanted\x12%\n" +
-	"\x0ehaunted_agents\x18\x1a \x03(\tR\rhauntedAgents\x12\x16\n" +
+	"\x0ehaunted_agents\x18\x1a \x03(\tR\rhauntedAgents\x12#\n" +
+	"\rhaunted_tasks\x18\x1c \x03(\tR\fhauntedTasks\x12\x16\n" +
 	"\x06tenant\x18\x1b \x01(\tR\x06tenant\"\xca\x01\n" +
 	"\vTermination\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n" +
