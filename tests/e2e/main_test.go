@@ -72,7 +72,9 @@ spec: {bridge: padis0, parent: eth1}
 })
 
 // apply sends a manifest through `padis apply`.
-func apply(ctx context.Context, manifest string) (string, error) { return applyWith(ctx, "padis", manifest) }
+func apply(ctx context.Context, manifest string) (string, error) {
+	return applyWith(ctx, "padis", manifest)
+}
 
 // applyWith sends a manifest through `padis apply` or `kubectl apply`.
 func applyWith(ctx context.Context, program, manifest string) (string, error) {

@@ -34,6 +34,10 @@ type Options struct {
 	Args []string
 	// Port of the API; 0 chooses a free one.
 	Port int
+	// Bin is the directory of the binaries; default is what Build gives.
+	Bin string
+	// UID to run as, with the group of the same number; 0 is the caller.
+	UID uint32
 }
 
 // Cluster is a running `padis up`.
@@ -79,9 +83,12 @@ func freePort() (int, error) {
 
 // Start runs `padis up` and returns when the API answers a list of Apps. The caller calls Stop.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	bin, err := Build(ctx)
-	if err != nil {
-		return nil, err
+	var err error
+	bin := o.Bin
+	if bin == "" {
+		if bin, err = Build(ctx); err != nil {
+			return nil, err
+		}
 	}
 	port := o.Port
 	if port == 0 {
@@ -98,6 +105,10 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	c.up.Stdout, c.up.Stderr = o.Out, o.Out
 	// Should the test die, `padis up` dies with it; it takes everything it started along.
 	c.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if o.UID != 0 {
+		c.up.SysProcAttr.Credential = &syscall.Credential{Uid: o.UID, Gid: o.UID}
+		c.up.Env = append(os.Environ(), "HOME="+o.Dir)
+	}
 	began := time.Now()
 	startErr := make(chan error, 1)
 	go func() {
