@@ -19,6 +19,9 @@ import (
 // +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.restarts`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Available")].message`
+//
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 57",messageExpression="'name ' + self.metadata.name + ' has ' + string(self.metadata.name.size()) + ' characters; instances are called NAME-SLOT, which must fit the 63 characters of a host name: choose a name of at most 57'",reason=FieldValueInvalid
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",messageExpression="'name ' + self.metadata.name + ' becomes part of host names: use only a-z, 0-9 and -, beginning and ending with a letter or digit'",reason=FieldValueInvalid
 type App struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -63,7 +66,9 @@ type AppSpec struct {
 	Restart RestartPolicy `json:"restart,omitempty"`
 }
 
-// Template is what runs in an instance.
+// Template is what runs in an instance. Exactly one of command and image is set.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.command) && self.command.size() > 0) != (has(self.image) && self.image.size() > 0)",message="set exactly one of command (a plain process) and image (a container)",reason=FieldValueRequired
 type Template struct {
 	// Labels of the instances, beside padis.io/app.
 	// +optional
@@ -73,6 +78,7 @@ type Template struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self[0].size() > 0",message="the first element is the program and must not be empty"
 	Command []string `json:"command,omitempty"`
 	// OCI image to run.
 	// +optional
@@ -144,6 +150,7 @@ type Artifact struct {
 	// Where to put it, below the sandbox; default is the last element of the URI.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",message="must stay below the sandbox: use a relative path without .."
 	Path string `json:"path,omitempty"`
 	// Unpack a tar (plain, gzip or xz) or zip archive.
 	// +optional
@@ -158,14 +165,17 @@ type Resources struct {
 	// CPUs, for example 500m or 2.
 	// +optional
 	// +kubebuilder:default="100m"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('1m')) >= 0",message="must be at least 1m"
 	CPU resource.Quantity `json:"cpu,omitempty"`
 	// Memory, for example 64Mi.
 	// +optional
 	// +kubebuilder:default="32Mi"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('4Mi')) >= 0",message="must be at least 4Mi"
 	Memory resource.Quantity `json:"memory,omitempty"`
 	// Disk, for example 1Gi.
 	// +optional
 	// +kubebuilder:default="0"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) >= 0",message="must be not negative"
 	Disk resource.Quantity `json:"disk,omitempty"`
 }
 
@@ -184,6 +194,9 @@ type Port struct {
 }
 
 // HealthCheck says how to find out whether an instance can serve. Exactly one of tcp, http and command is set.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.tcp), has(self.http), has(self.command)].filter(x, x).size() == 1",message="set exactly one of tcp, http and command; for several probes write several health checks",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="!has(self.timeout) || !has(self.interval) || !self.timeout.matches('^[0-9.hms]+[hms]$') || !self.interval.matches('^[0-9.hms]+[hms]$') || duration(self.timeout) <= duration(self.interval)",messageExpression="'timeout ' + self.timeout + ' is longer than interval ' + self.interval + '; probes would overlap: raise the interval or lower the timeout'",fieldPath=".timeout"
 type HealthCheck struct {
 	// A connection can be opened.
 	// +optional
@@ -197,14 +210,23 @@ type HealthCheck struct {
 	// Failures are not counted before the first success or before this time has passed.
 	// +optional
 	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) >= duration('0s')",message="must be a time not negative, written like 500ms, 10s or 1m30s"
 	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
 	// Time between probes.
 	// +optional
 	// +kubebuilder:default="5s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) > duration('0s')",message="must be a time longer than zero, written like 500ms, 10s or 1m30s"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 	// A probe that takes longer has failed.
 	// +optional
 	// +kubebuilder:default="2s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) > duration('0s')",message="must be a time longer than zero, written like 500ms, 10s or 1m30s"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// Consecutive failures after which the instance is restarted.
 	// +optional
@@ -241,6 +263,8 @@ type HTTPProbe struct {
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:Minimum=100
+	// +kubebuilder:validation:items:Maximum=599
 	Statuses []int32 `json:"statuses,omitempty"`
 	// Text that the body must contain.
 	// +optional
@@ -268,6 +292,9 @@ type Stop struct {
 	// Time after which the program is killed.
 	// +optional
 	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) >= duration('0s')",message="must be a time not negative, written like 500ms, 10s or 1m30s"
 	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
 }
 
@@ -276,6 +303,7 @@ type LogPolicy struct {
 	// Size at which a file is rotated.
 	// +optional
 	// +kubebuilder:default="10Mi"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('4Ki')) >= 0",message="must be at least 4Ki"
 	MaxSize resource.Quantity `json:"maxSize,omitempty"`
 	// Number of files kept, the current one included.
 	// +optional
@@ -296,6 +324,8 @@ type NetworkAttachment struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
+	// +kubebuilder:validation:items:MaxLength=45
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) && ip(self).family() == 4",message="must be an IPv4 address, for example 10.44.0.10"
 	Addresses []string `json:"addresses,omitempty"`
 }
 
@@ -309,6 +339,11 @@ type Placement struct {
 }
 
 // Constraint restricts the agents that an instance may run on.
+//
+// +kubebuilder:validation:XValidation:rule="self.operator != 'MaxPer' || (has(self.value) && self.value.matches('^[1-9][0-9]{0,5}$'))",message="MaxPer needs a whole number above 0: how many instances may share a value of the attribute",fieldPath=".value",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="self.operator != 'GroupBy' || !has(self.value) || self.value.size() == 0 || self.value.matches('^[1-9][0-9]{0,5}$')",message="GroupBy takes no value, or a whole number above 0: the least number of values to spread over",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="!(self.operator in ['Like', 'Unlike']) || (has(self.value) && self.value.size() > 0)",message="Like and Unlike need a value: the regular expression that the attribute is compared with",fieldPath=".value",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="self.operator != 'Unique' || !has(self.value) || self.value.size() == 0",message="Unique takes no value; to allow several instances per value use MaxPer",fieldPath=".value"
 type Constraint struct {
 	// hostname, or an attribute of the agents.
 	// +kubebuilder:validation:MinLength=1
@@ -338,17 +373,28 @@ type UpdateStrategy struct {
 }
 
 // RestartPolicy says how instances that ended are started again.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.initialDelay) || !has(self.maxDelay) || !self.initialDelay.matches('^[0-9.hms]+[hms]$') || !self.maxDelay.matches('^[0-9.hms]+[hms]$') || duration(self.initialDelay) <= duration(self.maxDelay)",messageExpression="'initialDelay ' + self.initialDelay + ' is longer than maxDelay ' + self.maxDelay + ': lower it or raise maxDelay'",fieldPath=".initialDelay"
 type RestartPolicy struct {
 	// Delay after the first failure; doubles at each further one.
 	// +optional
 	// +kubebuilder:default="1s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) > duration('0s')",message="must be a time longer than zero, written like 500ms, 10s or 1m30s"
 	InitialDelay *metav1.Duration `json:"initialDelay,omitempty"`
 	// +optional
 	// +kubebuilder:default="5m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) > duration('0s')",message="must be a time longer than zero, written like 500ms, 10s or 1m30s"
 	MaxDelay *metav1.Duration `json:"maxDelay,omitempty"`
 	// An instance that was ready this long starts again with the initial delay.
 	// +optional
 	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) >= duration('0s')",message="must be a time not negative, written like 500ms, 10s or 1m30s"
 	StableAfter *metav1.Duration `json:"stableAfter,omitempty"`
 }
 

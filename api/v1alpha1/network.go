@@ -30,6 +30,8 @@ type NetworkList struct {
 }
 
 // NetworkSpec describes a segment.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.parent) || self.parent.size() == 0 || self.parent != self.bridge",message="parent is the uplink that is plugged into the bridge: it cannot be the bridge itself",fieldPath=".parent"
 type NetworkSpec struct {
 	// How instances are plugged in. bridge: a Linux bridge on each host, with the parent interface as its uplink.
 	// +optional
@@ -37,13 +39,17 @@ type NetworkSpec struct {
 	// +kubebuilder:validation:Enum=bridge
 	Driver string `json:"driver,omitempty"`
 	// Name of the bridge on each host.
-	// +kubebuilder:validation:Pattern=`^[a-zA-Z][a-zA-Z0-9_.-]*$`
-	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",messageExpression="'interface name ' + self + ' has ' + string(self.size()) + ' characters, the kernel allows 15: choose a shorter one'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z][a-zA-Z0-9_.-]*$')",message="must begin with a letter and hold only letters, digits, '_', '.' and '-', for example padis0"
 	Bridge string `json:"bridge"`
 	// Interface of each host that is the bridge's uplink. It must not carry an address of its own. Without it only
 	// instances of the same host reach each other.
 	// +optional
-	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",messageExpression="'interface name ' + self + ' has ' + string(self.size()) + ' characters, the kernel allows 15: choose a shorter one'"
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('^[a-zA-Z0-9][a-zA-Z0-9_.@-]*$')",message="must begin with a letter or digit and hold only letters, digits, '_', '.', '@' and '-', for example eth1"
 	Parent string `json:"parent,omitempty"`
 	// 802.1Q tag of the segment, for people and for the drivers that use it.
 	// +optional
@@ -101,17 +107,27 @@ type IPPoolList struct {
 }
 
 // IPPoolSpec describes a range of addresses.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.gateway) || !isIP(self.gateway) || !isCIDR(self.cidr) || cidr(self.cidr).containsIP(self.gateway)",messageExpression="self.gateway + ' is not within ' + self.cidr + ': the next hop must be an address of the subnet'",fieldPath=".gateway"
+// +kubebuilder:validation:XValidation:rule="!has(self.ranges) || !isCIDR(self.cidr) || !self.ranges.exists(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to)))",messageExpression="self.ranges.filter(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to))).map(r, has(r.to) ? r.from + '-' + r.to : r.from).join(', ') + ' is not within ' + self.cidr + ': use addresses of the subnet, or another pool'",fieldPath=".ranges"
+// +kubebuilder:validation:XValidation:rule="!has(self.reserved) || !isCIDR(self.cidr) || !self.reserved.exists(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to)))",messageExpression="self.reserved.filter(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to))).map(r, has(r.to) ? r.from + '-' + r.to : r.from).join(', ') + ' is not within ' + self.cidr + ': use addresses of the subnet, or another pool'",fieldPath=".reserved"
 type IPPoolSpec struct {
 	// Name of the Network that the addresses belong to.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + oldSelf + ', addresses of the pool are in use under it: create a new IPPool and move the Apps over'",reason=FieldValueForbidden
 	Network string `json:"network"`
 	// Subnet, for example 10.44.0.0/16. Its network, broadcast and gateway addresses are never handed out.
-	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).ip().family() == 4",message="must be an IPv4 subnet, for example 10.44.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().family() != 4 || (cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 30)",message="must have a prefix length from /8 to /30"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",messageExpression="'has bits set behind the prefix: write ' + string(cidr(self).masked())"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + oldSelf + ', addresses of the pool are in use under it: create a new IPPool and move the Apps over'",reason=FieldValueForbidden
 	CIDR string `json:"cidr"`
 	// Next hop of the default route; none if empty.
 	// +optional
-	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address, for example 10.44.0.10"
 	Gateway string `json:"gateway,omitempty"`
 	// Parts of the CIDR to hand out; default is all of it.
 	// +optional
@@ -127,25 +143,33 @@ type IPPoolSpec struct {
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Name servers for resolv.conf.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:items:MaxLength=45
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self)",message="must be an IP address, for example 10.44.0.53"
 	DNSServers []string `json:"dnsServers,omitempty"`
 	// Search domains for resolv.conf.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`
 	DNSSearch []string `json:"dnsSearch,omitempty"`
 }
 
 // AddressRange is a closed interval of addresses; without `to` it is a single one.
 type AddressRange struct {
-	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).family() == 4",message="must be an IPv4 address, for example 10.44.0.10"
 	From string `json:"from"`
 	// +optional
-	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address, for example 10.44.0.10"
 	To string `json:"to,omitempty"`
 }
 

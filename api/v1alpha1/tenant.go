@@ -11,6 +11,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Not-with",type=string,JSONPath=`.spec.notColocatedWith`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.notColocatedWith) || !self.spec.notColocatedWith.exists(t, t == self.metadata.name)",messageExpression="'tenant ' + self.metadata.name + ' cannot be kept apart from itself: remove it from spec.notColocatedWith; to keep instances of one App apart use the constraint Unique on hostname'"
 type Tenant struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -34,11 +36,15 @@ type TenantSpec struct {
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Tenants whose instances never share a host with this one's. Naming it on one side is enough.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
 	NotColocatedWith []string `json:"notColocatedWith,omitempty"`
 	// Agents that serve this tenant only, and the only ones that serve it.
 	// +optional
