@@ -1,0 +1,7 @@
+// Package hosts makes one machine look like several: it runs embedded hosts, each with its own network stack, mounts
+// and processes, and plugs them into a management network and a virtual switch. Edge: talks to the kernel (namespaces,
+// rtnetlink).
+//
+// Everything lives in the namespaces of one process, which is process 1 of its PID namespace: when it ends, however it
+// ends, the kernel removes processes, interfaces and mounts. Nothing is given a name outside of them.
+package hosts

@@ -1,0 +1,86 @@
+package hosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"padis.io/padis/mesos/local/hosts/supervise"
+)
+
+// HostConfig says what runs on an embedded host.
+type HostConfig struct {
+	// Name becomes the host name.
+	Name string
+	// Agent returns the command of the Mesos agent, before each of its starts.
+	Agent func() (supervise.Command, error)
+	// Wired yields one byte when the host's interfaces are there, and end of file when they never will be.
+	Wired io.Reader
+	// Keep are directories that stay visible when they are below /run.
+	Keep []string
+}
+
+func (c HostConfig) validate() error {
+	if c.Name == "" || len(c.Name) > 63 {
+		return fmt.Errorf("host name %q: it needs 1 to 63 characters", c.Name)
+	}
+	if c.Agent == nil || c.Wired == nil {
+		return errors.New("host: an agent and a signal of the wiring are needed")
+	}
+	return nil
+}
+
+// Run is an embedded host: process 1 of a process started with HostAttributes. It prepares mounts and host name, waits
+// for its network, keeps the agent running and reaps orphans, among them the executors of an agent that was killed.
+// When ctx ends it stops the agent and returns; the kernel then ends everything else on the host.
+func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	if os.Getpid() != 1 {
+		return fmt.Errorf("host %s: an embedded host is process 1 of its PID namespace; `padis up` starts it", c.Name)
+	}
+	if err := PrivateMounts(c.Keep...); err != nil {
+		return fmt.Errorf("host %s: %w", c.Name, err)
+	}
+	if err := unix.Sethostname([]byte(c.Name)); err != nil {
+		return fmt.Errorf("host %s: set host name: %w", c.Name, err)
+	}
+	if _, err := io.ReadFull(c.Wired, make([]byte, 1)); err != nil {
+		return fmt.Errorf("host %s: its network never came: %w", c.Name, err)
+	}
+	reaper := supervise.NewReaper()
+	reaping, stopReaping := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReaping()
+	go reaper.Run(reaping)
+	supervisor := supervise.New(reaper, func(e supervise.Event) {
+		log.Info("agent", zap.String("host", c.Name), zap.String("event", string(e.Kind)), zap.Int("pid", e.Pid),
+			zap.String("detail", e.Detail), zap.Duration("retryIn", e.RetryIn))
+	})
+	supervisor.Add(supervise.Service{
+		Name:    "agent",
+		Command: c.Agent,
+		Backoff: supervise.DefaultBackoff(),
+		Grace:   3 * time.Second,
+	})
+	<-ctx.Done()
+	supervisor.Stop()
+	return nil
+}
+
+// BootID returns a random id: a host has a new one after each start, and its agent knows by it that what ran before is
+// gone.
+func BootID() (string, error) {
+	id, err := os.ReadFile(filepath.Join("/proc/sys/kernel/random", "uuid"))
+	if err != nil {
+		return "", fmt.Errorf("boot id: %w", err)
+	}
+	return string(id[:len(id)-1]), nil
+}
