@@ -55,4 +55,20 @@ const (
 	ReasonSandboxFailed     = "SandboxFailed"
 	ReasonUserNotFound      = "UserNotFound"
 	ReasonInsufficientSpace = "InsufficientSpace"
+
+	// Why a declaration is not in force, and how far an App has come.
+	ReasonAccepted         = "Accepted"
+	ReasonInvalid          = "Invalid"
+	ReasonPoolOverlap      = "PoolOverlap"
+	ReasonPoolInUse        = "PoolInUse"
+	ReasonNetworkInUse     = "NetworkInUse"
+	ReasonNamespaceTaken   = "NamespaceTaken"
+	ReasonTenantNotFound   = "TenantNotFound"
+	ReasonComplete         = "Complete"
+	ReasonScaledOut        = "ScaledOut"
+	ReasonScaledToZero     = "ScaledToZero"
+	ReasonUpdated          = "Updated"
+	ReasonPaused           = "Paused"
+	ReasonReaddressing     = "Readdressing"
+	ReasonPlacementChanged = "PlacementChanged"
 )

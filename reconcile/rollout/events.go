@@ -1,0 +1,116 @@
+package rollout
+
+import (
+	"fmt"
+
+	"padis.io/padis/api/v1alpha1"
+	padisv1 "padis.io/padis/proto/padis/v1"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Event is something worth telling a person, in the words of the conditions.
+type Event struct {
+	// Warning events call for a look.
+	Warning bool
+	// Reason is a padisv1.Reason constant.
+	Reason, Message string
+}
+
+// String gives the event as one line.
+func (e Event) String() string {
+	kind := "Normal"
+	if e.Warning {
+		kind = "Warning"
+	}
+	return kind + " " + e.Reason + ": " + e.Message
+}
+
+// Done tells what a plan changed when it was put in force in place of current (nil: nothing was).
+func Done(current *padisv1.WantedApp, p Plan) []Event {
+	var events []Event
+	before, after := len(current.GetSlots()), len(p.Wanted.GetSlots())
+	n := map[Verb]int{}
+	var from, to string
+	for _, s := range p.Steps {
+		n[s.Verb]++
+		if s.Verb == Replace || s.Verb == Release {
+			from = s.From
+		}
+		if s.Verb == Replace {
+			to = s.To
+		}
+	}
+	if p.Wanted == nil {
+		return events
+	}
+	// A slot that comes back after its addresses were released was not scaled.
+	redeclared := current.GetGeneration() != p.Wanted.Generation
+	switch {
+	case current == nil:
+		events = append(events, Event{Reason: padisv1.ReasonScaledOut, Message: fmt.Sprintf("starts with %s at revision %s", instances(int32(after)), p.Status.Revision)})
+	case n[Create] > 0 && after > before && redeclared:
+		events = append(events, Event{Reason: padisv1.ReasonScaledOut, Message: fmt.Sprintf("from %d to %s", before, instances(int32(after)))})
+	case n[Remove] > 0:
+		events = append(events, Event{Reason: padisv1.ReasonScaledIn, Message: fmt.Sprintf("from %d to %s", before, instances(int32(after)))})
+	}
+	if n[Replace] > 0 && !knows(current, to) {
+		events = append(events, Event{Reason: padisv1.ReasonUpdating, Message: fmt.Sprintf("from revision %s to %s", from, to)})
+	}
+	if n[Release] > 0 {
+		events = append(events, Event{Reason: padisv1.ReasonReaddressing, Message: fmt.Sprintf("%s to give addresses back and to start again with the declared ones", instances(int32(n[Release])))})
+	}
+	if n[Relocate] > 0 {
+		events = append(events, Event{Reason: padisv1.ReasonPlacementChanged, Message: fmt.Sprintf(
+			"%s: placed under the former constraints, left where they are; to place them anew, change a label of spec.template", instances(int32(n[Relocate])))})
+	}
+	return events
+}
+
+func knows(w *padisv1.WantedApp, hash string) bool {
+	for _, r := range w.GetRevisions() {
+		if r.Hash == hash {
+			return true
+		}
+	}
+	return false
+}
+
+// Transitions tells what is new in a status compared with the one that was shown before.
+func Transitions(before, after v1alpha1.AppStatus) []Event {
+	var events []Event
+	was, is := find(before, v1alpha1.ConditionAccepted), find(after, v1alpha1.ConditionAccepted)
+	switch {
+	case is.Status == metav1.ConditionFalse && (was.Status != is.Status || was.Reason != is.Reason):
+		events = append(events, Event{Warning: true, Reason: is.Reason, Message: is.Message})
+	case is.Status == metav1.ConditionTrue && was.Status == metav1.ConditionFalse:
+		events = append(events, Event{Reason: is.Reason, Message: is.Message})
+	}
+	refused := is.Status == metav1.ConditionFalse
+
+	was, is = find(before, v1alpha1.ConditionAvailable), find(after, v1alpha1.ConditionAvailable)
+	switch {
+	case is.Status == metav1.ConditionTrue && was.Status != is.Status:
+		events = append(events, Event{Reason: is.Reason, Message: is.Message})
+	case is.Status == metav1.ConditionFalse && !passing(is.Reason) && !refused && (was.Status != is.Status || was.Reason != is.Reason):
+		events = append(events, Event{Warning: true, Reason: is.Reason, Message: is.Message})
+	}
+
+	was, is = find(before, v1alpha1.ConditionProgressing), find(after, v1alpha1.ConditionProgressing)
+	switch {
+	case is.Reason == padisv1.ReasonPaused && was.Reason != is.Reason:
+		events = append(events, Event{Reason: is.Reason, Message: is.Message})
+	case is.Reason == padisv1.ReasonComplete && (was.Reason == padisv1.ReasonUpdating || was.Reason == padisv1.ReasonReaddressing || was.Reason == padisv1.ReasonPaused):
+		events = append(events, Event{Reason: padisv1.ReasonUpdated, Message: is.Message})
+	}
+	return events
+}
+
+func find(s v1alpha1.AppStatus, kind string) metav1.Condition {
+	for _, c := range s.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return metav1.Condition{}
+}
