@@ -14,6 +14,7 @@ const (
 	ReasonConstraintGroupBy  = "ConstraintGroupBy"
 	ReasonConstraintLike     = "ConstraintLike"
 	ReasonConstraintUnlike   = "ConstraintUnlike"
+	ReasonConstraintInvalid  = "ConstraintInvalid"
 	ReasonTenantIsolation    = "TenantIsolation"
 	ReasonAgentDedicated     = "AgentDedicated"
 	ReasonAgentUnavailable   = "AgentUnavailable"
