@@ -137,11 +137,11 @@ func decode(b []byte, length int64) ([]byte, int64, error) {
 	switch f := w.ReadFile; {
 	case f == nil:
 		return nil, 0, errors.New("the answer is not one to READ_FILE")
-	case f.Size > 1<<62:
-		return nil, 0, fmt.Errorf("a file of %d bytes is announced", f.Size)
+	case f.Size_ > 1<<62:
+		return nil, 0, fmt.Errorf("a file of %d bytes is announced", f.Size_)
 	case int64(len(f.Data)) > length:
 		return nil, 0, fmt.Errorf("%d bytes were asked for, %d came", length, len(f.Data))
 	default:
-		return f.Data, int64(f.Size), nil
+		return f.Data, int64(f.Size_), nil
 	}
 }
