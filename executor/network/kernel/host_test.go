@@ -1,0 +1,164 @@
+package kernel
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"padis.io/padis/executor/network"
+	padisv1 "padis.io/padis/proto/padis/v1"
+)
+
+// TestMain runs the tests in a network namespace of their own - without root, in a user namespace, too - so that
+// nothing is left behind and nothing of the machine is touched.
+func TestMain(m *testing.M) {
+	const inner = "PADIS_TEST_INNER"
+	if os.Getenv(inner) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inner+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// namespace makes a network namespace and returns it open.
+func namespace(t testing.TB) int {
+	t.Helper()
+	type made struct {
+		fd  int
+		err error
+	}
+	c := make(chan made)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			c <- made{-1, err}
+			return
+		}
+		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		c <- made{fd, err}
+	}()
+	m := <-c
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	t.Cleanup(func() { unix.Close(m.fd) })
+	return m.fd
+}
+
+// machine is a host with a network namespace of its own; its eth1 is plugged into the switch "switch0" of the test.
+type machine struct {
+	name string
+	ns   int
+	*Network
+}
+
+func newMachine(t testing.TB, name, owner string) *machine {
+	t.Helper()
+	m := &machine{name: name, ns: namespace(t)}
+	if _, err := netlink.LinkByName("switch0"); err != nil {
+		la := netlink.NewLinkAttrs()
+		la.Name, la.Flags = "switch0", net.FlagUp
+		b := &netlink.Bridge{LinkAttrs: la}
+		if err := netlink.LinkAdd(b); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { netlink.LinkDel(b) })
+	}
+	sw, err := netlink.LinkByName("switch0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	la := netlink.NewLinkAttrs()
+	la.Name, la.MasterIndex, la.Flags = "sw-"+name, sw.Attrs().Index, net.FlagUp
+	v := netlink.NewVeth(la)
+	v.PeerName, v.PeerNamespace = "eth1", netlink.NsFd(m.ns)
+	if err := netlink.LinkAdd(v); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.LinkDel(v) })
+	m.open(t, owner)
+	return m
+}
+
+func (m *machine) open(t testing.TB, owner string) {
+	t.Helper()
+	m.do(t, func() (err error) {
+		m.Network, err = Open(owner, time.Second)
+		return err
+	})
+	t.Cleanup(m.Network.Close)
+}
+
+// do runs f in the machine's namespace.
+func (m *machine) do(t testing.TB, f func() error) {
+	t.Helper()
+	if err := inside(m.ns, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t testing.TB, owner, task, host string, addresses ...string) network.Wanted {
+	t.Helper()
+	var as []*padisv1.Attachment
+	for i, a := range addresses {
+		n := &padisv1.Network{Name: "lan", Bridge: fmt.Sprintf("padis%d", i)}
+		if i == 0 {
+			n.Parent = "eth1"
+		}
+		as = append(as, &padisv1.Attachment{Network: n, Address: a, PrefixLength: 16, Gateway: a[:len(a)-1] + "9", Probe: true})
+	}
+	w, err := network.Want(owner, task, host, as)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// until polls for a condition of the kernel, which does some things in its own time.
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// portSocket sees what comes in through one port of a bridge, which the bridge takes from sockets of one protocol.
+func portSocket(t testing.TB, index int) *os.File {
+	t.Helper()
+	const all = 0x0300 // ETH_P_ALL in network byte order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := os.NewFile(uintptr(fd), "port")
+	t.Cleanup(func() { s.Close() })
+	const ignoreOutgoing = 23 // PACKET_IGNORE_OUTGOING
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, ignoreOutgoing, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -1,0 +1,333 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"padis.io/padis/executor/network"
+)
+
+func (m *machine) attach(t testing.TB, ns int, w network.Wanted) {
+	t.Helper()
+	m.do(t, func() error { return m.Attach(ns, w) })
+}
+
+func (m *machine) answers(t testing.TB, w network.Wanted) []Answer {
+	t.Helper()
+	var out []Answer
+	m.do(t, func() (err error) {
+		out, err = m.Probe(context.Background(), w)
+		return err
+	})
+	return out
+}
+
+func TestAttachMakesWhatIsWantedAndRepeatsNothing(t *testing.T) {
+	m := newMachine(t, "a", "exec")
+	ns := namespace(t)
+	w := want(t, "exec", "task", "a", "10.44.0.5", "10.45.0.5")
+	m.attach(t, ns, w)
+	m.attach(t, ns, w)
+	err := inside(ns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		o, err := m.observe(w, h)
+		if err != nil {
+			return err
+		}
+		if ops, err := network.Plan(w, o); err != nil || len(ops) > 0 {
+			return fmt.Errorf("there is still to do: %v, %v\nobserved %+v", ops, err, o)
+		}
+		if len(o.Inside) != 3 || o.Default.String() != "10.44.0.9" {
+			return fmt.Errorf("inside: %+v", o)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.do(t, func() error {
+		l, err := m.host.LinkByName("padis0")
+		if err != nil {
+			return err
+		}
+		if got := l.Attrs().HardwareAddr.String(); got != w.Bridges[0].MAC.String() {
+			return fmt.Errorf("the bridge has %s, not its own address %s", got, w.Bridges[0].MAC)
+		}
+		return nil
+	})
+	if err := m.Detach(w); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Detach(w); err != nil {
+		t.Fatalf("a second time: %v", err)
+	}
+}
+
+func TestAttachRefusesAParentWithAddressesAndLeavesIt(t *testing.T) {
+	m := newMachine(t, "a", "exec")
+	m.do(t, func() error {
+		l, err := m.host.LinkByName("eth1")
+		if err != nil {
+			return err
+		}
+		return m.host.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}})
+	})
+	err := inside(m.ns, func() error { return m.Attach(namespace(t), want(t, "exec", "task", "a", "10.44.0.5")) })
+	if err == nil || !strings.Contains(err.Error(), "192.0.2.1/24") {
+		t.Fatalf("got %v", err)
+	}
+	l, err := m.host.LinkByName("eth1")
+	if err != nil || l.Attrs().MasterIndex != 0 {
+		t.Fatalf("the interface was taken: %+v, %v", l, err)
+	}
+}
+
+func TestProbeFindsWhoHasTheAddress(t *testing.T) {
+	a, b := newMachine(t, "a", "exec"), newMachine(t, "b", "exec")
+	ns := namespace(t)
+	wa, wb := want(t, "exec", "old", "a", "10.44.0.5"), want(t, "exec", "new", "b", "10.44.0.5")
+	if got := b.answers(t, wb); len(got) != 0 {
+		t.Fatalf("nobody has it, but %v answered", got)
+	}
+	a.attach(t, ns, wa)
+	expect := []Answer{{netip.MustParseAddr("10.44.0.5"), network.AddressMAC(netip.MustParseAddr("10.44.0.5"))}}
+	// The uplink of a starts forwarding in the kernel's own time.
+	until(t, "the squatter answers", func() bool { return slices.Equal(b.answers(t, wb), expect) })
+	if err := a.Detach(wa); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.answers(t, wb); len(got) != 0 {
+		t.Fatalf("released, but %v answered", got)
+	}
+}
+
+func TestProbeWithoutCarrierSaysNothing(t *testing.T) {
+	m := newMachine(t, "a", "exec")
+	sw, err := netlink.LinkByName("sw-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetDown(sw); err != nil {
+		t.Fatal(err)
+	}
+	err = inside(m.ns, func() error {
+		_, err := m.Probe(context.Background(), want(t, "exec", "t", "a", "10.44.0.5"))
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "no carrier") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestSweepRemovesWhatNobodyOwns(t *testing.T) {
+	m := newMachine(t, "a", "exec")
+	dead, mine, kept := want(t, "dead", "x", "a", "10.44.0.5"), want(t, "exec", "x", "a", "10.44.0.6"), want(t, "exec", "y", "a", "10.44.0.7")
+	living := want(t, "living", "x", "a", "10.44.0.8")
+	for _, w := range []network.Wanted{dead, mine, kept, living} {
+		m.attach(t, namespace(t), w)
+	}
+	other := &machine{ns: m.ns}
+	other.open(t, "living")
+	var removed []string
+	m.do(t, func() (err error) {
+		removed, err = m.Sweep(map[string]bool{kept.Interfaces[0].Host: true})
+		return err
+	})
+	expect := []string{dead.Interfaces[0].Host, mine.Interfaces[0].Host}
+	slices.Sort(removed)
+	slices.Sort(expect)
+	if !slices.Equal(removed, expect) {
+		t.Errorf("removed %v, want %v", removed, expect)
+	}
+	for _, w := range []network.Wanted{kept, living} {
+		if _, err := m.host.LinkByName(w.Interfaces[0].Host); err != nil {
+			t.Errorf("%s: %v", w.Interfaces[0].Host, err)
+		}
+	}
+	second := &machine{ns: m.ns}
+	err := inside(m.ns, func() (err error) {
+		second.Network, err = Open("living", 0)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "alive") {
+		t.Errorf("two executors of one name: %v", err)
+	}
+}
+
+func TestInstancesOfTwoHostsReachEachOther(t *testing.T) {
+	a, b := newMachine(t, "a", "exec"), newMachine(t, "b", "exec")
+	na, nb := namespace(t), namespace(t)
+	a.attach(t, na, want(t, "exec", "x", "a", "10.44.0.5"))
+	b.attach(t, nb, want(t, "exec", "y", "b", "10.44.0.6"))
+	if err := a.Announce(want(t, "exec", "x", "a", "10.44.0.5")); err != nil {
+		t.Fatal(err)
+	}
+	var l net.Listener
+	if err := inside(na, func() (err error) {
+		l, err = net.Listen("tcp4", "10.44.0.5:80")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	until(t, "a connection between the hosts", func() bool {
+		fd, err := b.StreamSocket(nb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.SetNonblock(fd, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 2}); err != nil {
+			t.Fatal(err)
+		}
+		return unix.Connect(fd, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{10, 44, 0, 5}}) == nil
+	})
+}
+
+// An address moves to and fro between two hosts, twenty times, always released before it is configured. A watcher on
+// the switch asks for it all the time: no question is ever answered through two ports.
+func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
+	hosts := []*machine{newMachine(t, "a", "exec"), newMachine(t, "b", "exec")}
+	addr := netip.MustParseAddr("10.44.0.5")
+	asker := network.MAC{2, 0, 0, 0, 0, 9}
+	type seen struct {
+		port string
+		at   time.Time
+	}
+	var mu sync.Mutex
+	var log []seen
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, h := range hosts {
+		l, err := netlink.LinkByName("sw-" + h.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := portSocket(t, l.Attrs().Index)
+		conn, err := s.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+					return
+				}
+				if _, found, err := listen(conn, asker, addr); err == nil && found {
+					mu.Lock()
+					log = append(log, seen{h.name, time.Now()})
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	sw, err := netlink.LinkByName("switch0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	question, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(question)
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = unix.Sendto(question, arpRequest(asker, netip.MustParseAddr("10.44.9.9"), addr), 0, &unix.SockaddrLinklayer{Ifindex: sw.Attrs().Index})
+			}
+		}
+	})
+	// held[i] is the time for which hosts[i%2] had the address.
+	type span struct {
+		host     string
+		from, to time.Time
+	}
+	var held []span
+	for i := range 20 {
+		h := hosts[i%2]
+		w := want(t, "exec", fmt.Sprint("task", i), h.name, addr.String())
+		ns := namespace(t)
+		from := time.Now()
+		h.attach(t, ns, w)
+		until(t, "an answer", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.ContainsFunc(log, func(s seen) bool { return s.port == h.name && s.at.After(from) })
+		})
+		if err := h.Detach(w); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, span{h.name, from, time.Now()})
+	}
+	close(stop)
+	wg.Wait()
+	// The answers in the order of their arrival must change ports exactly as often as the address moved: had two hosts
+	// answered at one time, their answers would be interleaved.
+	turns, last := 0, ""
+	for _, s := range log {
+		if s.port != last {
+			turns, last = turns+1, s.port
+		}
+	}
+	if turns != len(held) {
+		t.Errorf("the answers changed ports %d times for %d moves", turns, len(held))
+	}
+	t.Logf("%d answers, %d moves", len(log), len(held))
+}
+
+func FuzzConflict(f *testing.F) {
+	a := netip.MustParseAddr("10.44.0.5")
+	f.Add(arpRequest(network.AddressMAC(a), a, a))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if _, found := conflict(frame, network.MAC{}, a); found && len(frame) < ethernetLength+arpLength {
+			t.Error("a conflict in a frame that is too short")
+		}
+	})
+}
+
+func BenchmarkAttachDetach(b *testing.B) {
+	m := newMachine(b, "a", "exec")
+	var attach, detach time.Duration
+	for i := range b.N {
+		b.StopTimer()
+		ns := namespace(b)
+		w := want(b, "exec", fmt.Sprint("task", i), "a", "10.44.0.5")
+		b.StartTimer()
+		t0 := time.Now()
+		if err := m.Attach(ns, w); err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		if err := m.Detach(w); err != nil {
+			b.Fatal(err)
+		}
+		attach, detach = attach+t1.Sub(t0), detach+time.Since(t1)
+	}
+	b.ReportMetric(float64(attach.Microseconds())/float64(b.N), "attach-µs")
+	b.ReportMetric(float64(detach.Microseconds())/float64(b.N), "detach-µs")
+}
