@@ -84,7 +84,7 @@ func (d *decision) assign() {
 		before, ok := had[i]
 		s := slot{index: i, before: before, had: ok, revision: before, instance: d.instances[i]}
 		switch {
-		case !ok && s.instance != nil && !d.fits(s.instance):
+		case !ok && d.readdressed(s.instance):
 			s.state, s.revision = releasing, ""
 		case !ok:
 			s.state, s.revision = starting, d.Newest.Hash
@@ -124,27 +124,17 @@ func (d *decision) budget() int32 { return max(1, d.MaxUnavailable) }
 
 func (d *decision) replace(s *slot) {
 	d.busy++
-	rewired := !slices.Equal(pools(d.revisions[s.before]), pools(d.Newest)) && d.revisions[s.before] != nil
-	if s.instance != nil && (rewired || d.readdressed(s.instance)) {
+	if d.readdressed(s.instance) {
 		s.state, s.revision = releasing, ""
 		return
 	}
 	s.state, s.revision = starting, d.Newest.Hash
 }
 
-// fits tells whether an instance whose slot is not wanted at present could go on with the newest revision's interfaces.
-// Of one whose revision is not known that cannot be said.
-func (d *decision) fits(in *Instance) bool {
-	if in.Revision == d.Newest.Hash {
-		return !d.readdressed(in)
-	}
-	r := d.revisions[in.Revision]
-	return r != nil && slices.Equal(pools(r), pools(d.Newest)) && !d.readdressed(in)
-}
-
-// readdressed tells whether an instance holds another address than the one declared for its slot.
+// readdressed tells whether an instance was started at the newest revision with another address than the one that is
+// fixed for its slot. One of another revision needs no such care: it is replaced anyway, and leases anew when it starts.
 func (d *decision) readdressed(in *Instance) bool {
-	if in == nil {
+	if in == nil || in.Revision != d.Newest.Hash {
 		return false
 	}
 	for n, w := range d.Newest.Networks {
@@ -162,14 +152,6 @@ func sameAddress(a, b string) bool {
 	x, errX := netip.ParseAddr(a)
 	y, errY := netip.ParseAddr(b)
 	return a == b || errX == nil && errY == nil && x == y
-}
-
-func pools(r *padisv1.Revision) []string {
-	var names []string
-	for _, w := range r.GetNetworks() {
-		names = append(names, w.Pool)
-	}
-	return names
 }
 
 // finish builds the plan from the slots.
@@ -199,7 +181,7 @@ func (d *decision) finish() Plan {
 			p.Steps = append(p.Steps, Step{Verb: Remove, Slot: w.Index, From: w.Revision})
 		}
 	}
-	// A revision stays known while an instance runs it: how to stop the instance, and on which pools it is, is in there.
+	// A revision stays known while an instance runs it: how to stop the instance is in there.
 	for _, in := range d.instances {
 		used[in.Revision] = true
 	}

@@ -110,11 +110,10 @@ func (e *engine) live(i int32, what string) {
 	case rev == "":
 	case what == "start" && in.Phase != "Running":
 		in.Phase, in.Ready, in.Revision, in.Reason = "Starting", false, rev, padisv1.ReasonStarting
-		if len(in.Addresses) == 0 {
+		if int(i) < len(e.fixed) && e.fixed[i] != "" {
+			in.Addresses = []string{e.fixed[i]}
+		} else if len(in.Addresses) == 0 {
 			in.Addresses = []string{fmt.Sprintf("10.44.1.%d", i+1)}
-			if int(i) < len(e.fixed) && e.fixed[i] != "" {
-				in.Addresses[0] = e.fixed[i]
-			}
 		}
 	case what == "ready" && in.Revision == rev && in.Phase != "Stopping":
 		in.Phase, in.Ready, in.Reason = "Running", true, padisv1.ReasonReady

@@ -8,9 +8,12 @@
 //   - An outdated slot that is ready is replaced only while fewer than MaxUnavailable of the slots that want the newest
 //     revision are not ready at it. So an update that goes wrong stops after MaxUnavailable instances, and a newer
 //     revision that arrives in between goes straight to all of them.
-//   - Replacing happens in place: the slot keeps its name and its addresses. Only when the interfaces themselves change
-//     (another pool, another fixed address) is the slot taken out of what is wanted until its instance is gone, so that
-//     its old addresses are free again, and then put back.
+//   - Replacing happens in place: the slot keeps its name and its addresses. Fixed addresses are not part of a revision, so
+//     that editing the list restarts nobody else; a slot that holds another address than the one that is fixed for it is
+//     taken out of what is wanted until its instance is gone and its address free, and then put back.
+//
+// After what is wanted was handed over, an instance that is to stop must not be shown as Running any more: what is
+// replaced counts as not ready from then on.
 package rollout
 
 import (
