@@ -1,0 +1,78 @@
+package why
+
+import padisv1 "padis.io/padis/proto/padis/v1"
+
+// Remedy says what a person can do about a reason; it is empty where waiting is all there is to do, and for words that
+// are not reasons of ours.
+func Remedy(reason string) string {
+	switch reason {
+	case padisv1.ReasonNoOffers:
+		return "see `padis get agents`: start agents, or free resources that other frameworks hold"
+	case padisv1.ReasonInsufficientCPU:
+		return "lower spec.template.resources.cpu, scale something in, or add agents; `padis get agents` shows what is used"
+	case padisv1.ReasonInsufficientMemory:
+		return "lower spec.template.resources.memory, scale something in, or add agents; `padis get agents` shows what is used"
+	case padisv1.ReasonInsufficientDisk:
+		return "lower spec.template.resources.disk, scale something in, or add agents; `padis get agents` shows what is used"
+	case padisv1.ReasonConstraintUnique:
+		return "there are fewer agents with distinct values of the attribute than instances: add agents, scale in, or use MaxPer instead of Unique"
+	case padisv1.ReasonConstraintMaxPer:
+		return "raise the value of the MaxPer constraint, add agents, or scale in"
+	case padisv1.ReasonConstraintCluster:
+		return "no agent with the constraint's value has room: add agents with this attribute, or drop the Cluster constraint"
+	case padisv1.ReasonConstraintGroupBy:
+		return "agents with too few distinct values of the attribute have room: add agents, or lower the value of the GroupBy constraint"
+	case padisv1.ReasonConstraintLike, padisv1.ReasonConstraintUnlike:
+		return "compare the regular expression, which must match the whole value, with the attributes in `padis get agents -o yaml`"
+	case padisv1.ReasonTenantIsolation:
+		return "the agents with room run a tenant that this one must not meet: add agents, or change notColocatedWith of the Tenants"
+	case padisv1.ReasonAgentDedicated:
+		return "the agents with room are dedicated to another tenant, or this tenant's dedicated agents are full: see spec.dedicated in `padis get tenants -o yaml`"
+	case padisv1.ReasonAgentUnavailable:
+		return "agents are draining or unreachable: see `padis get agents`"
+	case padisv1.ReasonPoolExhausted:
+		return "add ranges to the IPPool, or scale in an App that uses it; `padis get addresses` shows who holds what"
+	case padisv1.ReasonPoolNotFound:
+		return "apply the IPPool, or name another in spec.networks; `padis get ippools` lists them"
+	case padisv1.ReasonNetworkNotFound:
+		return "apply the Network that the IPPool names; `padis get networks` lists them"
+	case padisv1.ReasonPoolForbidden:
+		return "add the namespace to spec.namespaces of the IPPool, or use another pool"
+	case padisv1.ReasonAddressInUse:
+		return "`padis get addresses` shows who holds the address: release it there, or choose another in spec.networks"
+	case padisv1.ReasonAddressOutsidePool:
+		return "choose an address within the ranges of the IPPool"
+	case padisv1.ReasonAddressReserved:
+		return "choose another address, or take it out of spec.reserved of the IPPool"
+	case padisv1.ReasonMesosDisconnected:
+		return "see whether the Mesos master runs and the scheduler's log for what it answers"
+	case padisv1.ReasonRuntimeUnavailable:
+		return "the agents cannot run this kind of template: use spec.template.command, or agents with a container runtime"
+	case padisv1.ReasonUnhealthy, padisv1.ReasonHealthCheckFailed:
+		return "look at the program's output (`padis logs`) and at spec.template.healthChecks: path, port, grace period"
+	case padisv1.ReasonExited:
+		return "the program ended by itself: look at its output with `padis logs --previous`"
+	case padisv1.ReasonAgentUnreachable:
+		return "see whether the host is up and the Mesos agent on it runs"
+	case padisv1.ReasonExecutorLost:
+		return "see the executor's output in the sandbox on the agent"
+	case padisv1.ReasonArtifactFailed:
+		return "check that the agent reaches spec.template.artifacts[].uri and that sha256 is that of the file"
+	case padisv1.ReasonCommandNotFound:
+		return "check spec.template.command: the program must be on the agent's host or come as an artifact"
+	case padisv1.ReasonNetworkFailed:
+		return "check the Network's bridge and parent on the agent's host; an interface with an address of its own cannot be a parent"
+	case padisv1.ReasonAddressAnswered:
+		return "something still answers at the address: the earlier host of the instance, or a foreign machine; find it by its hardware address and switch it off"
+	case padisv1.ReasonInvalidLaunch:
+		return "scheduler and executor do not understand each other: upgrade the older one"
+	case padisv1.ReasonSandboxFailed:
+		return "check permissions and free space of the agent's work directory"
+	case padisv1.ReasonUserNotFound:
+		return "create the user of spec.template.user on the agents' hosts, or give a number"
+	case padisv1.ReasonInsufficientSpace:
+		return "free space on the agent's host, or lower spec.template.logs.maxSize"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,379 @@
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
+)
+
+// Snapshot is what the answer is made of.
+type Snapshot struct {
+	Now time.Time
+	// App is nil when an instance's App was deleted.
+	App *v1alpha1.App
+	// Instances of the App.
+	Instances []runtime.Instance
+	Pools     []v1alpha1.IPPool
+	Agents    []runtime.Agent
+	// Events of the App and its instances.
+	Events []Event
+}
+
+// Event is an event of the API.
+type Event struct {
+	// Object is KIND/NAME.
+	Object  string
+	Type    string
+	Reason  string
+	Message string
+	Count   int32
+	Last    time.Time
+}
+
+// At most so many of one kind are shown one by one.
+const maxShown = 10
+
+// Phases of an instance.
+const (
+	phasePending     = "Pending"
+	phaseBackOff     = "BackOff"
+	phaseUnreachable = "Unreachable"
+)
+
+// App explains an App: s.App is not nil.
+func App(s Snapshot) Node {
+	app := s.App
+	root := Node{Text: headline(s), Tone: Good}
+	if readyCount(s.Instances) < int(wanted(app)) {
+		root.Tone = Waiting
+	}
+	if app.DeletionTimestamp != nil {
+		root.Tone = Waiting
+		root.add(Waiting, "it is being deleted since "+ago(s.Now, app.DeletionTimestamp.Time))
+	}
+	if app.Status.ObservedGeneration < app.Generation {
+		root.add(Waiting, fmt.Sprintf("the newest change is not taken over yet: generation %d, observed %d", app.Generation, app.Status.ObservedGeneration)).
+			add(Plain, "remedy: if this stays, see whether `padis scheduler` runs and what its log says")
+	}
+	for _, c := range app.Status.Conditions {
+		text := fmt.Sprintf("%s: %s", c.Type, c.Status)
+		if c.Reason != "" {
+			text += " (" + c.Reason + ")"
+		}
+		node := root.add(conditionTone(c.Type, string(c.Status)), text+", since "+ago(s.Now, c.LastTransitionTime.Time))
+		if c.Message != "" {
+			node.add(Plain, c.Message)
+		}
+		if node.Tone == Bad {
+			addRemedy(node, c.Reason)
+		}
+	}
+	root.Children = append(root.Children, instances(s)...)
+	if missing := int(wanted(app)) - len(s.Instances); missing > 0 && app.DeletionTimestamp == nil {
+		root.add(Waiting, fmt.Sprintf("%s not created yet", plural(missing, "instance is", "instances are")))
+	}
+	addPools(&root, s, app.Spec.Networks)
+	addAgents(&root, s)
+	addEvents(&root, s, "")
+	return root
+}
+
+// Instance explains one instance.
+func Instance(s Snapshot, i runtime.Instance) Node {
+	root := instance(s.Now, i)
+	root.Text = "Instance " + i.Namespace + "/" + root.Text
+	if i.Status.Ready {
+		root.add(Plain, fmt.Sprintf("restarts: %d", i.Status.Restarts))
+		if t := i.Status.ReadyAt; t != nil {
+			root.add(Plain, "ready since "+ago(s.Now, t.Time))
+		}
+		addTermination(&root, s.Now, i)
+	}
+	if s.App == nil {
+		root.add(Waiting, "its App "+i.Status.App+" does not exist any more: it is being removed")
+	} else {
+		root.add(Dim, "app/"+s.App.Name+": "+summary(s)+"; `padis why app/"+s.App.Name+" -n "+s.App.Namespace+"` shows the others")
+		addPools(&root, s, s.App.Spec.Networks)
+	}
+	for _, a := range s.Agents {
+		if i.Status.Agent != "" && a.Status.ID == i.Status.Agent {
+			root.Children = append(root.Children, agent(a))
+		}
+	}
+	if i.Status.Agent == "" {
+		addAgents(&root, s)
+	}
+	addEvents(&root, s, "Instance/"+i.Name)
+	return root
+}
+
+func headline(s Snapshot) string {
+	return fmt.Sprintf("App %s/%s: %s", s.App.Namespace, s.App.Name, summary(s))
+}
+
+func summary(s Snapshot) string {
+	text := fmt.Sprintf("%d of %d ready", readyCount(s.Instances), wanted(s.App))
+	phases := map[string]int{}
+	for _, i := range s.Instances {
+		if !i.Status.Ready {
+			phases[i.Status.Phase]++
+		}
+	}
+	for _, phase := range sortedKeys(phases) {
+		text += fmt.Sprintf(", %d %s", phases[phase], strings.ToLower(phase))
+	}
+	return text
+}
+
+// instances explains those that are not ready one by one, and the ready ones in one line.
+func instances(s Snapshot) []Node {
+	var nodes []Node
+	var ready []runtime.Instance
+	waiting := map[string]int{}
+	hidden := 0
+	all := slices.Clone(s.Instances)
+	slices.SortFunc(all, func(a, b runtime.Instance) int { return cmp.Compare(a.Status.Slot, b.Status.Slot) })
+	for _, i := range all {
+		switch {
+		case i.Status.Ready:
+			ready = append(ready, i)
+		case len(nodes) < maxShown:
+			nodes = append(nodes, instance(s.Now, i))
+		default:
+			hidden++
+			waiting[i.Status.Phase+" "+i.Status.Reason]++
+		}
+	}
+	if hidden > 0 {
+		more := Node{Text: fmt.Sprintf("%d more are not ready", hidden), Tone: Waiting}
+		for _, key := range sortedKeys(waiting) {
+			more.add(Plain, fmt.Sprintf("%d: %s", waiting[key], strings.TrimSpace(key)))
+		}
+		nodes = append(nodes, more)
+	}
+	if len(ready) > 0 {
+		nodes = append(nodes, readyInstances(ready))
+	}
+	return nodes
+}
+
+func readyInstances(ready []runtime.Instance) Node {
+	node := Node{Text: plural(len(ready), "instance is", "instances are") + " ready", Tone: Good}
+	for _, i := range ready[:min(len(ready), maxShown)] {
+		node.add(Plain, fmt.Sprintf("%s on %s, %s", i.Name, orNone(i.Status.Host), orNone(strings.Join(i.Status.Addresses, " "))))
+	}
+	if len(ready) > maxShown {
+		node.add(Plain, fmt.Sprintf("and %d more", len(ready)-maxShown))
+	}
+	return node
+}
+
+// instance explains one instance; the text begins with its name.
+func instance(now time.Time, i runtime.Instance) Node {
+	st := i.Status
+	text := i.Name + ": " + st.Phase
+	switch {
+	case st.Ready:
+		text += ", ready"
+	case st.Phase == "Running":
+		text += ", not ready"
+	}
+	if st.Reason != "" && !st.Ready {
+		text += " (" + st.Reason + ")"
+	}
+	node := Node{Text: text, Tone: instanceTone(st)}
+	if st.Host != "" || len(st.Addresses) > 0 {
+		node.add(Plain, fmt.Sprintf("host %s, address %s", orNone(st.Host), orNone(strings.Join(st.Addresses, " "))))
+	}
+	if st.Message != "" {
+		node.add(Plain, st.Message)
+	}
+	if st.Ready {
+		return node
+	}
+	if len(st.Refusals) > 0 {
+		node.add(Plain, "agents that refused it: "+refusals(st.Refusals))
+	}
+	addTermination(&node, now, i)
+	if t := st.NotBefore; t != nil && st.Phase == phaseBackOff {
+		if left := t.Sub(now); left > 0 {
+			node.add(Plain, "next attempt in "+span(left))
+		} else {
+			node.add(Plain, "next attempt is due")
+		}
+	}
+	addRemedy(&node, remedyReason(st))
+	return node
+}
+
+// remedyReason is the reason whose remedy helps: for a delayed restart that of the failure before it, and where nothing
+// better is said that of the most frequent refusal.
+func remedyReason(st runtime.InstanceStatus) string {
+	if st.Phase == phaseBackOff && st.LastTermination != nil && Remedy(st.LastTermination.Reason) != "" {
+		return st.LastTermination.Reason
+	}
+	if Remedy(st.Reason) != "" || len(st.Refusals) == 0 {
+		return st.Reason
+	}
+	return slices.MinFunc(sortedKeys(st.Refusals), func(a, b string) int { return cmp.Compare(st.Refusals[b], st.Refusals[a]) })
+}
+
+func instanceTone(st runtime.InstanceStatus) Tone {
+	switch {
+	case st.Ready:
+		return Good
+	case st.Phase == phasePending, st.Phase == phaseBackOff, st.Phase == phaseUnreachable:
+		return Bad
+	default:
+		return Waiting
+	}
+}
+
+func conditionTone(kind, status string) Tone {
+	switch {
+	case kind == v1alpha1.ConditionProgressing:
+		return Plain
+	case status == "True":
+		return Good
+	case status == "Unknown":
+		return Waiting
+	default:
+		return Bad
+	}
+}
+
+func addTermination(node *Node, now time.Time, i runtime.Instance) {
+	t := i.Status.LastTermination
+	if t == nil {
+		return
+	}
+	text := "last run: "
+	if t.Signal != "" {
+		text += "ended by " + t.Signal
+	} else {
+		text += fmt.Sprintf("exit status %d", t.ExitCode)
+	}
+	if t.Reason != "" {
+		text += " (" + t.Reason + ")"
+	}
+	if t.Host != "" {
+		text += " on " + t.Host
+	}
+	if t.FinishedAt != nil {
+		text += ", " + ago(now, t.FinishedAt.Time) + " ago"
+	}
+	last := node.add(Plain, text)
+	if t.Message != "" && t.Message != i.Status.Message {
+		last.add(Plain, t.Message)
+	}
+	if !i.Status.Ready {
+		last.add(Dim, fmt.Sprintf("its output: padis logs %s -n %s --previous", i.Name, i.Namespace))
+	}
+}
+
+func addRemedy(node *Node, reason string) {
+	if text := Remedy(reason); text != "" {
+		node.add(Plain, "remedy: "+text)
+	}
+}
+
+func addPools(node *Node, s Snapshot, attachments []v1alpha1.NetworkAttachment) {
+	var seen []string
+	for _, attachment := range attachments {
+		if slices.Contains(seen, attachment.Pool) {
+			continue
+		}
+		seen = append(seen, attachment.Pool)
+		at := slices.IndexFunc(s.Pools, func(p v1alpha1.IPPool) bool { return p.Name == attachment.Pool })
+		if at < 0 {
+			node.add(Bad, "pool "+attachment.Pool+" does not exist").
+				add(Plain, "remedy: apply an IPPool of this name, or name another in spec.networks; `padis get ippools` lists them")
+			continue
+		}
+		pool := s.Pools[at]
+		tone, text := Plain, fmt.Sprintf("pool %s: %s, %d addresses taken, %d free", pool.Name, pool.Spec.CIDR, pool.Status.Allocated, pool.Status.Free)
+		if pool.Status.Free == 0 {
+			tone = Bad
+		}
+		child := node.add(tone, text)
+		for _, c := range pool.Status.Conditions {
+			if c.Status != "True" {
+				child.Tone = Bad
+				child.add(Bad, strings.TrimSpace(fmt.Sprintf("%s: %s (%s) %s", c.Type, c.Status, c.Reason, c.Message)))
+			}
+		}
+	}
+}
+
+// addAgents shows what the agents have left, when an instance waits for one.
+func addAgents(node *Node, s Snapshot) {
+	if !slices.ContainsFunc(s.Instances, func(i runtime.Instance) bool { return i.Status.Phase == phasePending }) {
+		return
+	}
+	if len(s.Agents) == 0 {
+		node.add(Bad, "there are no agents").add(Plain, "remedy: see whether the Mesos agents run and have found the master")
+		return
+	}
+	agents := slices.Clone(s.Agents)
+	slices.SortFunc(agents, func(a, b runtime.Agent) int {
+		return cmp.Or(cmp.Compare(a.Status.Hostname, b.Status.Hostname), cmp.Compare(a.Status.ID, b.Status.ID))
+	})
+	list := node.add(Plain, plural(len(agents), "agent", "agents"))
+	for _, a := range agents[:min(len(agents), maxShown)] {
+		list.Children = append(list.Children, agent(a))
+	}
+	if len(agents) > maxShown {
+		list.add(Plain, fmt.Sprintf("and %d more", len(agents)-maxShown))
+	}
+}
+
+func agent(a runtime.Agent) Node {
+	st := a.Status
+	text := fmt.Sprintf("agent %s: %s, free %s CPUs, %d MiB memory, %d MiB disk", st.Hostname, st.State,
+		thousandths(st.Total.CPUMilli-st.Used.CPUMilli), st.Total.MemoryMiB-st.Used.MemoryMiB, st.Total.DiskMiB-st.Used.DiskMiB)
+	var attributes []string
+	for _, name := range sortedKeys(st.Attributes) {
+		attributes = append(attributes, name+"="+st.Attributes[name])
+	}
+	if len(attributes) > 0 {
+		text += "; " + strings.Join(attributes, " ")
+	}
+	tone := Plain
+	if st.State != "Active" {
+		tone = Bad
+	}
+	return Node{Text: text, Tone: tone}
+}
+
+// addEvents shows the newest events, the newest last; with an object those of it only.
+func addEvents(node *Node, s Snapshot, object string) {
+	var events []Event
+	for _, e := range s.Events {
+		if object == "" || e.Object == object {
+			events = append(events, e)
+		}
+	}
+	if len(events) == 0 {
+		return
+	}
+	slices.SortStableFunc(events, func(a, b Event) int {
+		return cmp.Or(a.Last.Compare(b.Last), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Reason, b.Reason))
+	})
+	list := node.add(Dim, "events")
+	for _, e := range events[max(0, len(events)-maxShown):] {
+		text := fmt.Sprintf("%s ago  %s  %s", ago(s.Now, e.Last), e.Object, e.Reason)
+		if e.Count > 1 {
+			text += fmt.Sprintf(" x%d", e.Count)
+		}
+		tone := Dim
+		if e.Type == "Warning" {
+			tone = Waiting
+		}
+		list.add(tone, text+": "+e.Message)
+	}
+}
