@@ -72,6 +72,22 @@ func Remedy(reason string) string {
 		return "create the user of spec.template.user on the agents' hosts, or give a number"
 	case padisv1.ReasonInsufficientSpace:
 		return "free space on the agent's host, or lower spec.template.logs.maxSize"
+	case padisv1.ReasonConstraintInvalid:
+		return "correct spec.placement.constraints: the value must fit the operator"
+	case padisv1.ReasonInvalid:
+		return "correct the declaration as the message says"
+	case padisv1.ReasonPoolOverlap:
+		return "give the IPPools CIDRs that do not overlap; `padis get ippools` lists them"
+	case padisv1.ReasonPoolInUse:
+		return "delete or move the Apps that hold addresses of the IPPool first; `padis get addresses` shows them"
+	case padisv1.ReasonNetworkInUse:
+		return "delete or move the IPPools of the Network first; `padis get ippools` lists them"
+	case padisv1.ReasonNamespaceTaken:
+		return "a namespace belongs to one Tenant: take it out of the other's spec.namespaces"
+	case padisv1.ReasonTenantNotFound:
+		return "apply the Tenant that notColocatedWith names, or correct the name"
+	case padisv1.ReasonPaused:
+		return "unset spec.update.paused to go on"
 	default:
 		return ""
 	}

@@ -130,36 +130,74 @@ func summary(s Snapshot) string {
 	return text
 }
 
-// instances explains those that are not ready one by one, and the ready ones in one line.
+// instances explains those that are not ready, equal ones together, and the ready ones in one line.
 func instances(s Snapshot) []Node {
-	var nodes []Node
+	var groups [][]runtime.Instance
 	var ready []runtime.Instance
-	waiting := map[string]int{}
-	hidden := 0
+	at := map[string]int{}
 	all := slices.Clone(s.Instances)
 	slices.SortFunc(all, func(a, b runtime.Instance) int { return cmp.Compare(a.Status.Slot, b.Status.Slot) })
 	for _, i := range all {
-		switch {
-		case i.Status.Ready:
+		if i.Status.Ready {
 			ready = append(ready, i)
-		case len(nodes) < maxShown:
-			nodes = append(nodes, instance(s.Now, i))
+			continue
+		}
+		key := predicament(i.Status)
+		n, known := at[key]
+		if !known {
+			n = len(groups)
+			at[key] = n
+			groups = append(groups, nil)
+		}
+		groups[n] = append(groups[n], i)
+	}
+	var nodes []Node
+	hidden := 0
+	for n, g := range groups {
+		switch {
+		case n >= maxShown:
+			hidden += len(g)
+		case len(g) == 1:
+			nodes = append(nodes, instance(s.Now, g[0]))
 		default:
-			hidden++
-			waiting[i.Status.Phase+" "+i.Status.Reason]++
+			nodes = append(nodes, group(g))
 		}
 	}
 	if hidden > 0 {
-		more := Node{Text: fmt.Sprintf("%d more are not ready", hidden), Tone: Waiting}
-		for _, key := range sortedKeys(waiting) {
-			more.add(Plain, fmt.Sprintf("%d: %s", waiting[key], strings.TrimSpace(key)))
-		}
-		nodes = append(nodes, more)
+		nodes = append(nodes, Node{Text: fmt.Sprintf("%d more are not ready; `padis get instances -n %s` lists them", hidden, s.App.Namespace), Tone: Waiting})
 	}
 	if len(ready) > 0 {
 		nodes = append(nodes, readyInstances(ready))
 	}
 	return nodes
+}
+
+// predicament is equal for instances about which the same is to be said, but for their names, hosts and addresses.
+func predicament(st runtime.InstanceStatus) string {
+	if st.LastTermination != nil || st.NotBefore != nil {
+		return fmt.Sprintf("slot %d", st.Slot)
+	}
+	return fmt.Sprintf("%q %q %q %s", st.Phase, st.Reason, st.Message, refusals(st.Refusals))
+}
+
+// group explains instances of equal predicament.
+func group(g []runtime.Instance) Node {
+	st := g[0].Status
+	node := Node{Text: fmt.Sprintf("%d instances: %s", len(g), state(st)), Tone: instanceTone(st)}
+	var names []string
+	for _, i := range g[:min(len(g), maxShown)] {
+		names = append(names, i.Name)
+	}
+	text := strings.Join(names, " ")
+	if len(g) > maxShown {
+		text += fmt.Sprintf(" and %d more", len(g)-maxShown)
+	}
+	node.add(Plain, text)
+	if st.Message != "" {
+		node.add(Plain, st.Message)
+	}
+	addRefusals(&node, st)
+	return node
 }
 
 func readyInstances(ready []runtime.Instance) Node {
@@ -176,17 +214,7 @@ func readyInstances(ready []runtime.Instance) Node {
 // instance explains one instance; the text begins with its name.
 func instance(now time.Time, i runtime.Instance) Node {
 	st := i.Status
-	text := i.Name + ": " + st.Phase
-	switch {
-	case st.Ready:
-		text += ", ready"
-	case st.Phase == "Running":
-		text += ", not ready"
-	}
-	if st.Reason != "" && !st.Ready {
-		text += " (" + st.Reason + ")"
-	}
-	node := Node{Text: text, Tone: instanceTone(st)}
+	node := Node{Text: i.Name + ": " + state(st), Tone: instanceTone(st)}
 	if st.Host != "" || len(st.Addresses) > 0 {
 		node.add(Plain, fmt.Sprintf("host %s, address %s", orNone(st.Host), orNone(strings.Join(st.Addresses, " "))))
 	}
@@ -196,9 +224,6 @@ func instance(now time.Time, i runtime.Instance) Node {
 	if st.Ready {
 		return node
 	}
-	if len(st.Refusals) > 0 {
-		node.add(Plain, "agents that refused it: "+refusals(st.Refusals))
-	}
 	addTermination(&node, now, i)
 	if t := st.NotBefore; t != nil && st.Phase == phaseBackOff {
 		if left := t.Sub(now); left > 0 {
@@ -207,20 +232,41 @@ func instance(now time.Time, i runtime.Instance) Node {
 			node.add(Plain, "next attempt is due")
 		}
 	}
-	addRemedy(&node, remedyReason(st))
+	addRefusals(&node, st)
 	return node
 }
 
-// remedyReason is the reason whose remedy helps: for a delayed restart that of the failure before it, and where nothing
-// better is said that of the most frequent refusal.
-func remedyReason(st runtime.InstanceStatus) string {
+// state is the phase, and in brackets the reason where it says more.
+func state(st runtime.InstanceStatus) string {
+	switch {
+	case st.Ready:
+		return st.Phase + ", ready"
+	case st.Reason == "" || st.Reason == st.Phase:
+		return st.Phase
+	case st.Phase == "Running":
+		return st.Phase + ", not ready (" + st.Reason + ")"
+	default:
+		return st.Phase + " (" + st.Reason + ")"
+	}
+}
+
+// addRefusals says what to do: for each reason for which agents refused the instance, or, when none did, for the
+// instance's own reason; for a delayed restart that is the reason of the failure before it.
+func addRefusals(node *Node, st runtime.InstanceStatus) {
+	if len(st.Refusals) > 0 {
+		list := node.add(Plain, "agents refused it: "+refusals(st.Refusals))
+		for _, reason := range byCount(st.Refusals) {
+			if text := Remedy(reason); text != "" {
+				list.add(Plain, reason+": "+text)
+			}
+		}
+		return
+	}
+	reason := st.Reason
 	if st.Phase == phaseBackOff && st.LastTermination != nil && Remedy(st.LastTermination.Reason) != "" {
-		return st.LastTermination.Reason
+		reason = st.LastTermination.Reason
 	}
-	if Remedy(st.Reason) != "" || len(st.Refusals) == 0 {
-		return st.Reason
-	}
-	return slices.MinFunc(sortedKeys(st.Refusals), func(a, b string) int { return cmp.Compare(st.Refusals[b], st.Refusals[a]) })
+	addRemedy(node, reason)
 }
 
 func instanceTone(st runtime.InstanceStatus) Tone {

@@ -30,12 +30,16 @@ func readyCount(instances []runtime.Instance) (n int) {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// refusals lists the counts, the greatest first.
-func refusals(counts map[string]int32) string {
+// byCount sorts reasons, the most frequent first.
+func byCount(counts map[string]int32) []string {
 	reasons := sortedKeys(counts)
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	return reasons
+}
+
+func refusals(counts map[string]int32) string {
 	var parts []string
-	for _, r := range reasons {
+	for _, r := range byCount(counts) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[r], r))
 	}
 	return strings.Join(parts, ", ")
