@@ -1,0 +1,425 @@
+// Package conformance is what every runtime must do, as a test that a runtime's own test calls.
+// Edge: talks to the runtime under test.
+package conformance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"padis.io/padis/executor/runtime"
+	padisv1 "padis.io/padis/proto/padis/v1"
+)
+
+// patience bounds how long a case waits for a process; no case depends on how long something takes.
+const patience = 20 * time.Second
+
+// Run holds a runtime against all cases. Instances need sh, sleep, cat, id and hostname.
+func Run(t *testing.T, rt runtime.Runtime) {
+	s := suite{rt}
+	for name, f := range map[string]func(*testing.T, suite){
+		"arguments and environment": environment,
+		"exit codes":                exitCodes,
+		"first of its processes":    firstProcess,
+		"names and files":           names,
+		"own network":               ownNetwork,
+		"stop by default action":    stopByDefault,
+		"stop by a handler":         stopByHandler,
+		"stop ignored, then kill":   stopIgnored,
+		"end takes all processes":   endTakesAll,
+		"kill before start":         killBeforeStart,
+		"kill and close":            killAndClose,
+		"command not found":         commandNotFound,
+		"user":                      user,
+		"working directory":         workingDirectory,
+		"run":                       runInside,
+		"many at once":              many,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, s)
+		})
+	}
+}
+
+type suite struct{ rt runtime.Runtime }
+
+// process is an instance and what it has written.
+type process struct {
+	runtime.Instance
+	t      testing.TB
+	mu     sync.Mutex
+	output bytes.Buffer
+	eof    chan struct{}
+}
+
+// Sandbox makes a sandbox as the executor does.
+func Sandbox(t testing.TB) string {
+	dir := t.TempDir()
+	for _, d := range []string{"work", "tmp", "etc"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"etc/hosts": "127.0.0.1 localhost\n10.44.0.5 web-0\n", "etc/resolv.conf": "nameserver 10.44.0.53\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The user of an instance must be able to reach its sandbox.
+	for d := dir; strings.HasPrefix(d, os.TempDir()+"/"); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func (s suite) create(t testing.TB, change func(*runtime.Spec), command ...string) *process {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := runtime.Spec{
+		ID: strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()), Dir: Sandbox(t), Hostname: "web-0", Command: command,
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GREETING=hello world"}, Stdout: int(w.Fd()), Stderr: int(w.Fd()),
+	}
+	if change != nil {
+		change(&spec)
+	}
+	i, err := s.rt.Create(spec)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Instance: i, t: t, eof: make(chan struct{})}
+	go func() {
+		defer close(p.eof)
+		defer r.Close()
+		buf := make([]byte, 4096)
+		for {
+			n, err := r.Read(buf)
+			p.mu.Lock()
+			p.output.Write(buf[:n])
+			p.mu.Unlock()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Errorf("read the output: %v", err)
+				}
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		if err := i.Kill(); err != nil {
+			t.Error(err)
+		}
+		p.wait()
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func (s suite) start(t testing.TB, change func(*runtime.Spec), command ...string) *process {
+	t.Helper()
+	p := s.create(t, change, command...)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *process) wait() runtime.Exit {
+	p.t.Helper()
+	c := make(chan runtime.Exit, 1)
+	go func() { c <- p.Wait() }()
+	select {
+	case e := <-c:
+		return e
+	case <-time.After(patience):
+		p.t.Fatal("the instance does not end")
+		return runtime.Exit{}
+	}
+}
+
+// all returns the whole output, when nobody can write any more.
+func (p *process) all() string {
+	p.t.Helper()
+	select {
+	case <-p.eof:
+	case <-time.After(patience):
+		p.t.Fatal("somebody still holds the output")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+func (p *process) says(text string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		p.mu.Lock()
+		have := p.output.String()
+		p.mu.Unlock()
+		if strings.Contains(have, text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("it never said %q, but %q", text, have)
+		}
+	}
+}
+
+func expect(t testing.TB, got, want any) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func environment(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", `echo "$GREETING|$1|$2|${HOME-none}"; echo oops >&2`, "sh", "a b", "")
+	expect(t, p.wait(), runtime.Exit{})
+	expect(t, p.all(), "hello world|a b||none\noops\n")
+}
+
+func exitCodes(t *testing.T, s suite) {
+	for _, code := range []int{0, 1, 7, 255} {
+		expect(t, s.start(t, nil, "sh", "-c", fmt.Sprint("exit ", code)).wait(), runtime.Exit{Code: code})
+	}
+}
+
+func firstProcess(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", "echo $$; ls -d /proc/[0-9]* | wc -l")
+	p.wait()
+	// The shell and the two of the pipeline at most: a /proc of its own.
+	lines := strings.Fields(p.all())
+	if len(lines) != 2 || lines[0] != "1" || len(lines[1]) > 1 {
+		t.Errorf("process id and number of processes: %v", lines)
+	}
+}
+
+func names(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", "hostname; cat /etc/hosts /etc/resolv.conf")
+	expect(t, p.wait(), runtime.Exit{})
+	expect(t, p.all(), "web-0\n127.0.0.1 localhost\n10.44.0.5 web-0\nnameserver 10.44.0.53\n")
+}
+
+func ownNetwork(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1; readlink /proc/self/ns/net")
+	p.wait()
+	host, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(p.all())
+	if len(lines) != 2 || lines[0] != "lo" || lines[1] == host {
+		t.Errorf("interfaces and namespace: %v; the host's is %s", lines, host)
+	}
+	expect(t, p.NetworkNamespace() > 0, true)
+}
+
+func stopByDefault(t *testing.T, s suite) {
+	for _, sig := range []string{"SIGTERM", "SIGINT", "SIGUSR1"} {
+		p := s.start(t, nil, "sleep", "1000")
+		if err := p.Stop(sig); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, p.wait().Signal, sig)
+	}
+	// What the signal's default action ignores, does not end it.
+	p := s.start(t, nil, "sleep", "1000")
+	if err := p.Stop("SIGWINCH"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.wait().Signal, "SIGKILL")
+	if err := p.Stop("SIGNONSENSE"); err == nil {
+		t.Error("there is no such signal")
+	}
+}
+
+func stopByHandler(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", `trap "echo bye; exit 7" TERM; echo ready; while :; do sleep 0.02; done`)
+	p.says("ready")
+	if err := p.Stop("SIGTERM"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.wait(), runtime.Exit{Code: 7})
+	expect(t, p.all(), "ready\nbye\n")
+}
+
+func stopIgnored(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.02; echo on; done`)
+	p.says("ready")
+	if err := p.Stop("SIGTERM"); err != nil {
+		t.Fatal(err)
+	}
+	p.says("on\non\non\n")
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.wait().Signal, "SIGKILL")
+}
+
+func endTakesAll(t *testing.T, s suite) {
+	p := s.start(t, nil, "sh", "-c", "(trap '' HUP TERM; sleep 1000) & setsid sleep 1000 & echo ready; exit 0")
+	p.says("ready")
+	expect(t, p.wait(), runtime.Exit{})
+	p.all()
+}
+
+func killBeforeStart(t *testing.T, s suite) {
+	p := s.create(t, nil, "sleep", "1000")
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.wait().Signal, "SIGKILL")
+	if err := p.Start(); err == nil {
+		t.Error("started what was killed")
+	}
+}
+
+func killAndClose(t *testing.T, s suite) {
+	p := s.start(t, nil, "sleep", "1000")
+	if err := p.Close(); err == nil {
+		t.Error("closed what still runs")
+	}
+	for range 3 {
+		if err := p.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wait()
+	for _, err := range []error{p.Kill(), p.Stop("SIGTERM")} {
+		if err != nil {
+			t.Errorf("after the end: %v", err)
+		}
+	}
+}
+
+func (s suite) refused(t *testing.T, reason string, change func(*runtime.Spec), command ...string) string {
+	t.Helper()
+	p := s.create(t, change, command...)
+	err := p.Start()
+	var start *runtime.StartError
+	if !errors.As(err, &start) || start.Reason != reason {
+		t.Errorf("%v: got %v, want a StartError of reason %s", command, err, reason)
+		return ""
+	}
+	p.wait()
+	return start.Message
+}
+
+func commandNotFound(t *testing.T, s suite) {
+	message := s.refused(t, padisv1.ReasonCommandNotFound, nil, "no-such-program", "x")
+	if !strings.Contains(message, "no-such-program") || !strings.Contains(message, "template.command") {
+		t.Errorf("%q does not say what to do", message)
+	}
+	s.refused(t, padisv1.ReasonCommandNotFound, nil, "/no/such/program")
+	s.refused(t, padisv1.ReasonCommandNotFound, nil, "/etc/passwd")
+	s.refused(t, padisv1.ReasonCommandNotFound, nil, "/")
+	s.refused(t, padisv1.ReasonCommandNotFound, nil)
+	s.refused(t, padisv1.ReasonCommandNotFound, func(s *runtime.Spec) {
+		name := filepath.Join(s.Dir, "work", "garbage")
+		if err := os.WriteFile(name, []byte("\x00garbage"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}, "./garbage")
+}
+
+func user(t *testing.T, s suite) {
+	message := s.refused(t, padisv1.ReasonUserNotFound, func(s *runtime.Spec) { s.User = "no-such-user" }, "id")
+	if !strings.Contains(message, "no-such-user") {
+		t.Errorf("%q does not name the user", message)
+	}
+	s.refused(t, padisv1.ReasonUserNotFound, func(s *runtime.Spec) { s.User = "root:no-such-group" }, "id")
+	if b, err := os.ReadFile("/proc/self/uid_map"); err != nil || len(strings.Fields(string(b))) != 3 || !strings.HasSuffix(strings.TrimSpace(string(b)), "4294967295") {
+		t.Log("in a user namespace: no other users to run as")
+		return
+	}
+	for name, want := range map[string]string{"nobody": "65534 65534", "4711": "4711 4711", "4711:12": "4711 12", "root": "0 0"} {
+		p := s.start(t, func(s *runtime.Spec) { s.User = name }, "sh", "-c", "echo $(id -u) $(id -g) $(grep NoNewPrivs /proc/self/status); echo x >mine && echo y >/dev/stdout")
+		expect(t, p.wait(), runtime.Exit{})
+		expect(t, p.all(), want+" NoNewPrivs: 1\ny\n")
+		out, err := p.Run([]string{"id", "-u"}, patience)
+		if err == nil {
+			t.Errorf("ran %+v in what has ended", out)
+		}
+	}
+	p := s.start(t, func(s *runtime.Spec) { s.User = "nobody" }, "sleep", "1000")
+	out, err := p.Run([]string{"id", "-u"}, patience)
+	expect(t, err, nil)
+	expect(t, out.Text, "65534")
+}
+
+func workingDirectory(t *testing.T, s suite) {
+	var dir string
+	p := s.start(t, func(s *runtime.Spec) { dir = s.Dir }, "pwd")
+	p.wait()
+	expect(t, p.all(), filepath.Join(dir, "work")+"\n")
+	p = s.start(t, func(s *runtime.Spec) { s.WorkingDir = "/usr/bin" }, "pwd")
+	p.wait()
+	expect(t, p.all(), "/usr/bin\n")
+	message := s.refused(t, padisv1.ReasonSandboxFailed, func(s *runtime.Spec) { s.WorkingDir = "missing" }, "pwd")
+	if !strings.Contains(message, "template.workingDir") {
+		t.Errorf("%q does not say what to do", message)
+	}
+}
+
+func runInside(t *testing.T, s suite) {
+	p := s.start(t, nil, "sleep", "1000")
+	out, err := p.Run([]string{"sh", "-c", `hostname; echo "$GREETING"; readlink /proc/self/ns/net; exit 3`}, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", p.NetworkNamespace()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, out, runtime.Output{Exit: runtime.Exit{Code: 3}, Text: "web-0\nhello world\n" + ns})
+	out, err = p.Run([]string{"sh", "-c", "echo slow; sleep 1000"}, 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, out.TimedOut, true)
+	var start *runtime.StartError
+	if _, err := p.Run([]string{"no-such-program"}, patience); !errors.As(err, &start) || start.Reason != padisv1.ReasonCommandNotFound {
+		t.Errorf("a command that does not exist: %v", err)
+	}
+	out, err = p.Run([]string{"sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x"}, patience)
+	if err != nil || out.Code != 0 || len(out.Text) > 4096 {
+		t.Errorf("long output: %d bytes, %v, %v", len(out.Text), out.Exit, err)
+	}
+}
+
+func many(t *testing.T, s suite) {
+	var all [14]*process
+	for i := range all {
+		all[i] = s.create(t, nil, "sh", "-c", fmt.Sprintf("echo %d; exec sleep 1000", i))
+	}
+	var wg sync.WaitGroup
+	for _, p := range all {
+		wg.Go(func() {
+			if err := p.Start(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i, p := range all {
+		p.says(fmt.Sprint(i))
+	}
+}
