@@ -25,6 +25,9 @@ type Forget struct{ AppUID string }
 // Declare replaces all networks, pools and tenants.
 type Declare struct{ Cluster *padisv1.Cluster }
 
+// Unsent tells that a call could not be sent, or that nobody knows whether it was.
+type Unsent struct{ Call mesos.Call }
+
 // Tick lets time pass.
 type Tick struct{}
 
@@ -32,6 +35,7 @@ func (FromMesos) coreEvent() {}
 func (Want) coreEvent()      {}
 func (Forget) coreEvent()    {}
 func (Declare) coreEvent()   {}
+func (Unsent) coreEvent()    {}
 func (Tick) coreEvent()      {}
 
 // Effects are what the shell carries out, in this order: persist all Writes in one transaction, then send the Calls,
@@ -42,6 +46,8 @@ type Effects struct {
 	Acks   []mesos.Acknowledge
 	// Changed names the instances, agents and addresses whose view changed.
 	Changed Changed
+	// Errors are findings for the log: reports that cannot be read, transitions that do not exist. They change nothing.
+	Errors []error
 	// Next is the time of the next Tick that is needed; zero if none.
 	Next time.Time
 }

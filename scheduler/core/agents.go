@@ -1,0 +1,243 @@
+package core
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/record"
+)
+
+// agent is a host, as far as it is known.
+type agent struct {
+	id, hostname, url string
+	attributes        map[string]string
+	// rec is what the ledger holds of it; nil unless an instance is or may be there.
+	rec      *padisv1.AgentRecord
+	executor *padisv1.ExecutorRecord
+	// offers that are held, by id.
+	offers map[string]heldOffer
+	// slots that have a task there, or may have.
+	slots map[record.Slot]bool
+	// present: it was heard of in this subscription and not reported away since.
+	present bool
+	// leaving: maintenance or a drain is announced.
+	leaving bool
+	// info is what the operator API told last; nil before.
+	info *mesos.Agent
+	// shutdownAt is when an outdated executor was asked to end.
+	shutdownAt time.Time
+}
+
+type heldOffer struct {
+	mesos.Offer
+	since time.Time
+}
+
+// agent returns the agent, making it if it is new.
+func (c *Core) agent(id string) *agent {
+	a := c.agents[id]
+	if a == nil {
+		a = &agent{id: id, offers: map[string]heldOffer{}, slots: map[record.Slot]bool{}}
+		c.agents[id] = a
+	}
+	return a
+}
+
+func (a *agent) load(r *padisv1.AgentRecord) {
+	a.rec, a.hostname, a.url, a.attributes = r, r.GetHostname(), r.GetUrl(), r.GetAttributes()
+}
+
+// record is what the ledger shall hold of the agent.
+func (a *agent) record() *padisv1.AgentRecord {
+	return &padisv1.AgentRecord{AgentId: a.id, Hostname: a.hostname, Attributes: maps.Clone(a.attributes), Url: a.url}
+}
+
+// heard notes that the agent is there. What it may still run is asked for when it was away before.
+func (c *Core) heard(now time.Time, a *agent) {
+	if a.present {
+		return
+	}
+	a.present = true
+	c.turn.agents[a.id], c.turn.place = true, true
+	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
+		s := c.slots[key]
+		if s.rec.GetPhase() == padisv1.Phase_UNREACHABLE && s.rec.GetAgentId() == a.id {
+			s.ask.start(now)
+		}
+		for i, id := range s.rec.GetHauntedTasks() {
+			// Not before the pause after its end, when the answer would say nothing.
+			if g := s.ghosts[id]; s.rec.GetHauntedAgents()[i] == a.id && g.ask.step > 0 {
+				g.ask = repeat{at: now, step: 1}
+			}
+		}
+		c.schedule(s)
+	}
+}
+
+// away notes that the agent does not answer; its offers are void.
+func (c *Core) away(a *agent) {
+	if a.present || len(a.offers) > 0 {
+		a.present, a.info = false, nil
+		clear(a.offers)
+		c.turn.agents[a.id], c.turn.place = true, true
+	}
+}
+
+// rehost keeps the agents' lists of slots true, and the slot's ghosts, after its record has changed.
+func (c *Core) rehost(s *slot, before *padisv1.InstanceRecord) {
+	if before == nil {
+		before = &padisv1.InstanceRecord{}
+	}
+	for _, id := range hosts(before) {
+		if a := c.agents[id]; a != nil {
+			delete(a.slots, s.key)
+			c.turn.agents[id] = true
+		}
+	}
+	for _, id := range hosts(s.rec) {
+		c.agent(id).slots[s.key] = true
+		c.turn.agents[id] = true
+	}
+	for _, id := range hosts(before) {
+		if a := c.agents[id]; a != nil && len(a.slots) == 0 && a.rec != nil {
+			a.rec = nil
+			c.turn.puts[record.AgentKey(id)] = nil
+		}
+	}
+	c.conjure(s)
+}
+
+// conjure makes the slot's ghosts those of its record.
+func (c *Core) conjure(s *slot) {
+	tasks := s.rec.GetHauntedTasks()
+	for id := range s.ghosts {
+		if !slices.Contains(tasks, id) {
+			delete(s.ghosts, id)
+		}
+	}
+	for _, id := range tasks {
+		if s.ghosts[id] == nil {
+			if s.ghosts == nil {
+				s.ghosts = map[string]*ghost{}
+			}
+			s.ghosts[id] = &ghost{}
+			s.ghosts[id].ask.start(c.now.Add(ghostPause))
+		}
+	}
+}
+
+// hosts are the agents on which the instance has a task, or may have.
+func hosts(r *padisv1.InstanceRecord) []string {
+	ids := r.GetHauntedAgents()
+	if instance.HasTask(r.GetPhase()) && r.GetAgentId() != "" && !slices.Contains(ids, r.GetAgentId()) {
+		ids = append(slices.Clone(ids), r.GetAgentId())
+	}
+	return ids
+}
+
+// offered takes in offers; those of other roles go back.
+func (c *Core) offered(now time.Time, offers []mesos.Offer) {
+	for _, o := range offers {
+		if c.cfg.Role != "" && o.Role != "" && o.Role != c.cfg.Role {
+			c.call(mesos.Decline{OfferIDs: []string{o.ID}, Refuse: c.cfg.RefuseLong})
+			continue
+		}
+		a := c.agent(o.AgentID)
+		a.hostname, a.url, a.attributes = o.Hostname, o.URL, o.Attributes
+		a.leaving = !o.UnavailableFrom.IsZero()
+		a.offers[o.ID] = heldOffer{o, now}
+		c.heard(now, a)
+		c.renew(a)
+		c.turn.agents[a.id], c.turn.place = true, true
+	}
+}
+
+// renew writes what has changed of an agent that the ledger knows.
+func (c *Core) renew(a *agent) {
+	if a.rec == nil || a.rec.GetHostname() == a.hostname && a.rec.GetUrl() == a.url && maps.Equal(a.rec.GetAttributes(), a.attributes) {
+		return
+	}
+	a.rec = a.record()
+	c.turn.puts[record.AgentKey(a.id)] = a.rec
+}
+
+func (c *Core) rescinded(id string) {
+	for _, a := range c.agents {
+		if _, ok := a.offers[id]; ok {
+			delete(a.offers, id)
+			c.turn.agents[a.id] = true
+		}
+	}
+}
+
+// polled takes in what the operator API tells of all agents.
+func (c *Core) polled(now time.Time, seen []mesos.Agent) {
+	there := map[string]bool{}
+	for _, info := range seen {
+		there[info.ID] = true
+		a := c.agent(info.ID)
+		a.hostname, a.url, a.attributes = info.Hostname, info.URL, info.Attributes
+		if leaving := info.Drain != ""; leaving != a.leaving && len(a.offers) == 0 {
+			a.leaving = leaving
+		}
+		if a.info == nil || !sameAgent(*a.info, info) {
+			a.info = &info
+			c.turn.agents[a.id] = true
+		}
+		if info.Active && c.link.connected {
+			c.heard(now, a)
+		}
+		c.renew(a)
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
+		a := c.agents[id]
+		if there[id] || len(a.offers) > 0 {
+			continue
+		}
+		if a.info != nil {
+			a.info = nil
+			c.turn.agents[id] = true
+		}
+		if len(a.slots) > 0 {
+			continue
+		}
+		// Nothing of ours is there and the master does not know it: should it come back, its executor is found anew.
+		if a.executor != nil {
+			c.turn.puts[record.ExecutorKey(id)] = nil
+		}
+		delete(c.agents, id)
+		c.turn.agents[id] = true
+	}
+}
+
+func sameAgent(a, b mesos.Agent) bool {
+	return a.Hostname == b.Hostname && a.URL == b.URL && maps.Equal(a.Attributes, b.Attributes) && a.Total == b.Total &&
+		a.Active == b.Active && a.Version == b.Version && a.Drain == b.Drain
+}
+
+// failed takes in the end of an executor or the removal of an agent. The updates of their tasks come by themselves;
+// they are asked for in case they do not.
+func (c *Core) failed(now time.Time, f mesos.Failure) {
+	a := c.agents[f.AgentID]
+	if a == nil {
+		return
+	}
+	if f.ExecutorID == "" {
+		c.away(a)
+	} else if a.executor.GetExecutorId() == f.ExecutorID {
+		a.executor, a.shutdownAt = nil, time.Time{}
+		c.turn.puts[record.ExecutorKey(a.id)] = nil
+		c.turn.agents[a.id], c.turn.place = true, true
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
+		s := c.slots[key]
+		if s.rec.GetAgentId() == a.id && (f.ExecutorID == "" || s.rec.GetExecutorId() == f.ExecutorID) {
+			s.ask.start(now.Add(time.Second))
+			c.schedule(s)
+		}
+	}
+}

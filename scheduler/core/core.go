@@ -1,0 +1,368 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/ipam"
+	"padis.io/padis/scheduler/record"
+)
+
+// Core is the framework's memory. It is made from the ledger and changed by Step only; it is not safe for concurrent use.
+//
+// Records are never changed once they are in Core: a transition makes a new one. So the records in Effects and those
+// that the accessors return may be kept.
+type Core struct {
+	cfg       Config
+	framework string
+	cluster   *padisv1.Cluster
+	apps      map[string]*app
+	slots     map[record.Slot]*slot
+	// tasks finds a slot by the part of the task id that its attempts share.
+	tasks  map[string]*slot
+	agents map[string]*agent
+	book   *ipam.Book
+	leases map[Address]*padisv1.LeaseRecord
+	// strays are tasks that run and should not, by id.
+	strays map[string]*stray
+	// pending are the slots that need an agent.
+	pending map[record.Slot]*slot
+	queue   queue
+	// now is the time of the Step that is being taken.
+	now time.Time
+	// started: the first Step has been taken.
+	started bool
+	market  market
+	link    link
+	turn    turn
+}
+
+// app is one WantedApp and its slots.
+type app struct {
+	rec       *padisv1.WantedApp
+	revisions map[string]*padisv1.Revision
+	// wants are the revisions wanted, by slot.
+	wants map[int32]string
+	slots map[int32]*slot
+}
+
+// slot is one instance.
+type slot struct {
+	key record.Slot
+	app *app
+	rec *padisv1.InstanceRecord
+	// revision that is wanted; empty when the slot is not wanted.
+	revision string
+	// ask is when the master is asked for the slot's task, kill when the KILL is repeated.
+	ask, kill repeat
+	// ghosts are the tasks that haunt the slot, by id.
+	ghosts map[string]*ghost
+	// leases that the slot holds.
+	leases   []*padisv1.LeaseRecord
+	refusals map[string]int32
+	// overdue: it is unreachable for so long that it may be replaced.
+	overdue bool
+	// due is the wake-up that is in the queue.
+	due time.Time
+}
+
+func (s *slot) wanted() bool { return s.revision != "" }
+
+// ghost is a task whose end is uncertain.
+type ghost struct {
+	ask repeat
+	// unknownSince is when the master said for the first time, and without contradiction since, that it does not know
+	// the task.
+	unknownSince time.Time
+}
+
+// stray is a task that runs and should not.
+type stray struct {
+	agentID string
+	kill    repeat
+}
+
+// repeat is something that is done again and again, with growing pauses, until it has worked. The zero value is at rest.
+type repeat struct {
+	at   time.Time
+	step int
+}
+
+// again moves to the next time.
+func (r *repeat) again(now time.Time, first, most time.Duration) {
+	d := first
+	for i := 0; i < r.step && d < most; i++ {
+		d *= 2
+	}
+	r.at = now.Add(min(d, most))
+	r.step++
+}
+
+func (r *repeat) start(at time.Time) { *r = repeat{at: at} }
+func (r *repeat) stop()              { *r = repeat{} }
+func (r *repeat) due(now time.Time) bool {
+	return !r.at.IsZero() && !r.at.After(now)
+}
+
+// link is what is known of the subscription.
+type link struct {
+	connected bool
+	// round is when all tasks are asked for again.
+	round time.Time
+}
+
+// turn collects what one Step did.
+type turn struct {
+	puts      map[string]proto.Message
+	calls     []mesos.Call
+	acks      []mesos.Acknowledge
+	asks      []mesos.TaskRef
+	slots     map[record.Slot]bool
+	agents    map[string]bool
+	addresses map[Address]bool
+	errs      []error
+	// place asks for a run of placement.
+	place bool
+}
+
+// New makes the core from what the ledger holds. What a commit that was cut short left behind (a lease without its
+// instance, an App that is gone) is removed by the first Step.
+func New(cfg Config, snap record.Snapshot) (*Core, error) {
+	c := &Core{
+		cfg: cfg.withDefaults(), framework: snap.Framework.GetFrameworkId(), cluster: snap.Cluster,
+		apps: map[string]*app{}, slots: map[record.Slot]*slot{}, tasks: map[string]*slot{}, agents: map[string]*agent{},
+		strays: map[string]*stray{}, pending: map[record.Slot]*slot{},
+		leases: map[Address]*padisv1.LeaseRecord{},
+	}
+	if c.cluster == nil {
+		c.cluster = &padisv1.Cluster{}
+	}
+	c.turn.reset()
+	for _, a := range snap.Apps {
+		c.apps[a.GetUid()] = newApp(a)
+	}
+	for _, a := range snap.Agents {
+		c.agent(a.GetAgentId()).load(a)
+	}
+	for _, e := range snap.Executors {
+		c.agent(e.GetAgentId()).executor = e
+	}
+	leases := c.loadLeases(snap)
+	c.book = ipam.New(c.cluster, leases)
+	for _, r := range snap.Instances {
+		if err := c.loadInstance(r); err != nil {
+			return nil, err
+		}
+	}
+	for _, uid := range slices.Sorted(maps.Keys(c.apps)) {
+		c.settle(c.apps[uid])
+	}
+	return c, nil
+}
+
+// loadLeases returns the leases whose instances exist and marks the others for deletion.
+func (c *Core) loadLeases(snap record.Snapshot) []*padisv1.LeaseRecord {
+	known := map[record.Slot]bool{}
+	for _, r := range snap.Instances {
+		known[instance.SlotOf(r)] = true
+	}
+	var kept []*padisv1.LeaseRecord
+	for _, l := range snap.Leases {
+		if known[record.Slot{AppUID: l.GetAppUid(), Index: l.GetSlot()}] {
+			kept = append(kept, l)
+			c.leases[Address{l.GetNetwork(), l.GetAddress()}] = l
+			continue
+		}
+		c.turn.puts[record.LeaseKey(l.GetNetwork(), l.GetAddress())] = nil
+	}
+	return kept
+}
+
+func (c *Core) loadInstance(r *padisv1.InstanceRecord) error {
+	a := c.apps[r.GetAppUid()]
+	if a == nil {
+		// Its App was written in the same or an earlier transaction, so this cannot be; it must not be lost though.
+		a = newApp(&padisv1.WantedApp{Uid: r.GetAppUid(), Namespace: r.GetNamespace(), Name: r.GetApp(), Tenant: r.GetTenant(), Forgotten: true})
+		c.apps[r.GetAppUid()] = a
+	}
+	s := &slot{key: instance.SlotOf(r), app: a}
+	if c.slots[s.key] != nil {
+		return fmt.Errorf("ledger has two records of instance %s; remove one of them", s.key)
+	}
+	c.slots[s.key], a.slots[s.key.Index] = s, s
+	key, _, _ := instance.TaskKey(instance.TaskID(r))
+	c.tasks[key] = s
+	s.leases = c.book.Held(s.key)
+	s.revision = a.wants[s.key.Index]
+	c.show(s, r)
+	return nil
+}
+
+// Step takes in what happened, in order, then lets time pass until now, then decides what to launch, once for all
+// events together. The effects are those of all of it: what was decided at the first event and changed at the last is
+// written once.
+func (c *Core) Step(now time.Time, events ...Event) Effects {
+	c.now = now
+	if !c.started {
+		c.start(now)
+	}
+	for _, ev := range events {
+		switch e := ev.(type) {
+		case FromMesos:
+			c.fromMesos(now, e.Event)
+		case Want:
+			c.want(now, e.App)
+		case Forget:
+			c.forget(now, e.AppUID)
+		case Declare:
+			c.declare(e.Cluster)
+		case Unsent:
+			c.unsent(now, e.Call)
+		case Tick:
+		default:
+			c.fail(fmt.Errorf("event %T is not known to this version", ev))
+		}
+	}
+	c.pass(now)
+	c.place(now)
+	c.trade(now)
+	return c.effects(now)
+}
+
+func (c *Core) fail(err error)       { c.turn.errs = append(c.turn.errs, err) }
+func (c *Core) call(call mesos.Call) { c.turn.calls = append(c.turn.calls, call) }
+
+func (t *turn) reset() {
+	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}}
+}
+
+// effects empties the turn.
+func (c *Core) effects(now time.Time) Effects {
+	t := &c.turn
+	e := Effects{Calls: t.calls, Acks: t.acks, Errors: t.errs, Next: c.next(now)}
+	for k, v := range t.puts {
+		e.Writes = append(e.Writes, record.Write{Key: k, Value: v})
+	}
+	slices.SortFunc(e.Writes, func(a, b record.Write) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Key, b.Key))
+	})
+	e.Changed.Slots = slices.SortedFunc(maps.Keys(t.slots), compareSlots)
+	e.Changed.Agents = slices.Sorted(maps.Keys(t.agents))
+	e.Changed.Addresses = slices.SortedFunc(maps.Keys(t.addresses), func(a, b Address) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Address, b.Address))
+	})
+	t.reset()
+	return e
+}
+
+// rank orders writes so that a ledger that must split them into several transactions never holds an instance without
+// its App, its leases or its executor: those come before it and go after it.
+func rank(w record.Write) int {
+	instances := hasPrefix(w.Key, record.PrefixInstance)
+	switch {
+	case w.Value != nil && !instances:
+		return 0
+	case w.Value != nil:
+		return 1
+	case instances:
+		return 2
+	}
+	return 3
+}
+
+func hasPrefix(s, p string) bool { return len(s) >= len(p) && s[:len(p)] == p }
+
+func compareSlots(a, b record.Slot) int {
+	return cmp.Or(cmp.Compare(a.AppUID, b.AppUID), cmp.Compare(a.Index, b.Index))
+}
+
+// put gives the slot a new record that the ledger must have before anything is sent. A transition that does not exist
+// is reported and leaves everything as it was.
+func (c *Core) put(s *slot, r *padisv1.InstanceRecord, err error) bool {
+	if err != nil {
+		c.fail(err)
+		return false
+	}
+	if r == s.rec {
+		return true
+	}
+	c.turn.puts[record.InstanceKey(s.key)] = r
+	c.show(s, r)
+	if instance.Released(r) {
+		c.drop(s)
+	}
+	return true
+}
+
+// show gives the slot a new record and keeps all indexes true: agents, ghosts, pending, timers. By itself it is for
+// what need not survive, such as the sentence that says why an instance is pending.
+func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
+	before := s.rec
+	s.rec = r
+	c.turn.slots[s.key] = true
+	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
+		instance.HasTask(before.GetPhase()) != instance.HasTask(r.GetPhase()) {
+		c.rehost(s, before)
+		c.turn.place = true
+	}
+	for _, l := range s.leases {
+		c.turn.addresses[Address{l.GetNetwork(), l.GetAddress()}] = true
+	}
+	c.index(s)
+	c.schedule(s)
+}
+
+// index keeps pending true: the slot is in it if it waits for an agent.
+func (c *Core) index(s *slot) {
+	p := s.rec.GetPhase()
+	s.overdue = s.overdue && p == padisv1.Phase_UNREACHABLE
+	needs := s.wanted() && (p == padisv1.Phase_PENDING || s.overdue)
+	switch {
+	case needs && c.pending[s.key] == nil:
+		c.pending[s.key] = s
+		c.turn.place, c.market.fresh = true, true
+	case !needs && c.pending[s.key] != nil:
+		delete(c.pending, s.key)
+		s.refusals = nil
+	}
+}
+
+// drop removes a slot that is over: its leases, its record, its place in every index.
+func (c *Core) drop(s *slot) {
+	for _, l := range c.book.Release(s.key) {
+		c.unlease(l)
+	}
+	s.leases = nil
+	c.turn.puts[record.InstanceKey(s.key)] = nil
+	delete(c.slots, s.key)
+	delete(s.app.slots, s.key.Index)
+	delete(c.pending, s.key)
+	key, _, _ := instance.TaskKey(instance.TaskID(s.rec))
+	delete(c.tasks, key)
+	if floor := s.rec.GetAttempt(); floor > s.app.rec.GetAttemptFloor() {
+		n := proto.Clone(s.app.rec).(*padisv1.WantedApp)
+		n.AttemptFloor = floor
+		s.app.rec = n
+		c.turn.puts[record.AppKey(n.GetUid())] = n
+	}
+	c.turn.place = true
+	c.settle(s.app)
+}
+
+// unlease deletes a lease that the book has freed.
+func (c *Core) unlease(l *padisv1.LeaseRecord) {
+	key := record.LeaseKey(l.GetNetwork(), l.GetAddress())
+	at := Address{l.GetNetwork(), l.GetAddress()}
+	c.turn.puts[key] = nil
+	delete(c.leases, at)
+	c.turn.addresses[at] = true
+	c.turn.place = true
+}

@@ -1,0 +1,320 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/ipam"
+	"padis.io/padis/scheduler/place"
+	"padis.io/padis/scheduler/record"
+)
+
+// candidate is a pending slot that could be launched if an agent had room.
+type candidate struct {
+	s        *slot
+	revision *padisv1.Revision
+	leases   []*padisv1.LeaseRecord
+	links    []*padisv1.Attachment
+}
+
+// place runs placement once, if anything that it depends on has changed and somebody needs an agent.
+func (c *Core) place(now time.Time) {
+	if !c.turn.place || len(c.pending) == 0 {
+		return
+	}
+	waiting := slices.SortedFunc(maps.Values(c.pending), urgency)
+	if !c.link.connected {
+		for _, s := range waiting {
+			c.refuse(s, padisv1.ReasonMesosDisconnected, "there is no Mesos master to ask for offers; see the scheduler's log", nil)
+		}
+		return
+	}
+	var able []candidate
+	for _, s := range waiting {
+		if cand, ok := c.prepare(now, s); ok {
+			able = append(able, cand)
+		}
+	}
+	c.market.unplaced = 0
+	if len(able) == 0 {
+		return
+	}
+	launches := map[string][]candidate{}
+	for i, d := range place.Decide(c.snapshot(now, able)) {
+		if d.AgentID == "" {
+			c.refuse(able[i].s, d.Reason, d.Message, d.Refusals)
+			c.market.unplaced++
+			continue
+		}
+		launches[d.AgentID] = append(launches[d.AgentID], able[i])
+	}
+	for _, id := range slices.Sorted(maps.Keys(launches)) {
+		c.launch(now, c.agents[id], launches[id])
+	}
+}
+
+// urgency orders by age, so that who waits longest is served first.
+func urgency(a, b *slot) int {
+	return cmp.Or(cmp.Compare(a.rec.GetCreatedMs(), b.rec.GetCreatedMs()), cmp.Compare(a.rec.GetNamespace(), b.rec.GetNamespace()),
+		cmp.Compare(a.rec.GetApp(), b.rec.GetApp()), compareSlots(a.key, b.key))
+}
+
+// refuse says why the slot has no agent. The sentence is for the view only: it changes often and is found again by
+// the next run of placement.
+func (c *Core) refuse(s *slot, reason, message string, counts map[string]int32) {
+	n, err := instance.Refuse(s.rec, reason, message)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if n != s.rec || !maps.Equal(s.refusals, counts) {
+		s.refusals = counts
+		c.show(s, n)
+	}
+}
+
+// prepare leases the slot's addresses and resolves them. The leases are written in the same commit as the record that
+// lists them, and stay with the slot until it is scaled in.
+func (c *Core) prepare(now time.Time, s *slot) (candidate, bool) {
+	rev := s.app.revisions[s.revision]
+	if rev == nil {
+		c.refuse(s, padisv1.ReasonInvalidLaunch, fmt.Sprintf("revision %q is not among those of the App; apply the App again", s.revision), nil)
+		return candidate{}, false
+	}
+	stale := c.book.Stale(s.key, rev.GetNetworks())
+	if len(stale) > 0 && (instance.Haunted(s.rec) || instance.HasTask(s.rec.GetPhase())) {
+		c.refuse(s, padisv1.ReasonAwaitingRelease, fmt.Sprintf("%s must be given up first, but may still be in use on an agent that does not answer; bring the agent back or mark it gone",
+			stale[0].GetAddress()), nil)
+		return candidate{}, false
+	}
+	leases, no := c.book.Lease(ipam.Want{
+		Slot: s.key, Namespace: s.rec.GetNamespace(), App: s.rec.GetApp(), Networks: rev.GetNetworks(), NowMs: now.UnixMilli(),
+	})
+	if no != nil {
+		c.refuse(s, no.Reason, no.Message, map[string]int32{no.Reason: 1})
+		return candidate{}, false
+	}
+	c.hold(s, leases, stale)
+	cand := candidate{s: s, revision: rev, leases: leases}
+	for _, l := range leases {
+		link, ok := c.book.Attachment(l)
+		if !ok {
+			c.refuse(s, padisv1.ReasonNetworkNotFound, fmt.Sprintf("pool %q or its network is not declared any more; create it, or correct the App's networks", l.GetPool()), nil)
+			return candidate{}, false
+		}
+		cand.links = append(cand.links, link)
+	}
+	return cand, true
+}
+
+// hold writes the leases that are new and gives up those that fit no wish any more.
+func (c *Core) hold(s *slot, leases, stale []*padisv1.LeaseRecord) {
+	for _, l := range stale {
+		// A new lease of the same address has taken the place of the stale one, under the same key.
+		if !slices.ContainsFunc(leases, func(n *padisv1.LeaseRecord) bool {
+			return n.GetNetwork() == l.GetNetwork() && n.GetAddress() == l.GetAddress()
+		}) && c.book.Free(l) {
+			c.unlease(l)
+		}
+	}
+	addresses := make([]string, len(leases))
+	for i, l := range leases {
+		addresses[i] = l.GetAddress()
+		if !slices.Contains(s.leases, l) {
+			at := Address{l.GetNetwork(), l.GetAddress()}
+			c.turn.puts[record.LeaseKey(at.Network, at.Address)] = l
+			c.turn.addresses[at] = true
+			c.leases[at] = l
+		}
+	}
+	s.leases = leases
+	if n := instance.Lease(s.rec, addresses); n != s.rec {
+		c.put(s, n, nil)
+	}
+}
+
+// snapshot is what placement sees.
+func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
+	snap := place.Snapshot{Now: now, Seed: c.cfg.Seed, Tenants: c.cluster.GetTenants(), Executor: c.cfg.Executor}
+	byHost := map[string]string{}
+	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
+		a := c.agents[id]
+		pa := place.Agent{ID: id, Hostname: a.hostname, Attributes: a.attributes, HasOffer: len(a.offers) > 0, HasExecutor: c.runsExecutor(a), Unavailable: a.leaving || !a.present}
+		for _, o := range a.offers {
+			pa.Offered = pa.Offered.Add(mesos.Sum(o.Resources))
+		}
+		if pa.HasOffer && c.retireExecutor(now, a) {
+			pa.Unavailable = true
+		}
+		if a.present {
+			byHost[a.hostname] = id
+		}
+		snap.Agents = append(snap.Agents, pa)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
+		s := c.slots[key]
+		for _, id := range hosts(s.rec) {
+			snap.Occupants = append(snap.Occupants, place.Occupant{Slot: key, Tenant: s.rec.GetTenant(), AgentID: id})
+		}
+	}
+	for _, cand := range able {
+		r := cand.s.rec
+		w := place.Want{
+			Slot: cand.s.key, Tenant: r.GetTenant(), Needs: amounts(cand.revision.GetTemplate().GetResources()),
+			Constraints: cand.revision.GetConstraints(), Prefer: byHost[r.GetLastTermination().GetHostname()],
+		}
+		if r.GetPhase() == padisv1.Phase_UNREACHABLE {
+			w.Prefer, w.Avoid = "", []string{r.GetAgentId()}
+		}
+		snap.Wants = append(snap.Wants, w)
+	}
+	return snap
+}
+
+// launch sends all tasks of one agent with all of its offers: one commit, one ACCEPT, one executor.
+func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
+	var pool []mesos.Resource
+	ids := slices.Sorted(maps.Keys(a.offers))
+	for _, id := range ids {
+		pool = append(pool, a.offers[id].Resources...)
+	}
+	running := c.runsExecutor(a)
+	exec := a.executor
+	if next := c.cfg.newExecutor(a.id); exec == nil || !running && exec.GetExecutorId() != next.GetExecutorId() {
+		exec = next
+	}
+	if !running {
+		rest, ok := unreserved(pool, amounts(exec.GetResources()))
+		if !ok {
+			for _, cand := range cands {
+				c.refuse(cand.s, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has no unreserved resources left for the executor", a.hostname), nil)
+				c.market.unplaced++
+			}
+			return
+		}
+		pool = rest
+	}
+	acc := mesos.Accept{OfferIDs: ids, Refuse: c.cfg.RefuseLong}
+	if c.market.unplaced > 0 {
+		acc.Refuse = 0
+	}
+	info := c.cfg.executorInfo(exec)
+	for _, cand := range cands {
+		taken, rest, ok := mesos.Carve(pool, amounts(cand.revision.GetTemplate().GetResources()))
+		if !ok {
+			c.refuse(cand.s, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has not enough left", a.hostname), nil)
+			c.market.unplaced++
+			continue
+		}
+		task, n, err := c.task(now, a, exec, cand)
+		if err != nil {
+			c.refuse(cand.s, padisv1.ReasonInvalidLaunch, err.Error(), nil)
+			continue
+		}
+		if !c.put(cand.s, n, nil) {
+			continue
+		}
+		pool = rest
+		task.Resources, task.Executor = taken, info
+		acc.Tasks = append(acc.Tasks, task)
+		cand.s.ask.start(now.Add(c.cfg.LaunchTimeout))
+		c.schedule(cand.s)
+	}
+	if len(acc.Tasks) == 0 {
+		return
+	}
+	if a.executor != exec {
+		a.executor = exec
+		c.turn.puts[record.ExecutorKey(a.id)] = exec
+	}
+	if a.rec == nil {
+		a.rec = a.record()
+		c.turn.puts[record.AgentKey(a.id)] = a.rec
+	}
+	clear(a.offers)
+	c.turn.agents[a.id] = true
+	c.call(acc)
+}
+
+// task makes the launch of one instance and its record.
+func (c *Core) task(now time.Time, a *agent, exec *padisv1.ExecutorRecord, cand candidate) (mesos.Task, *padisv1.InstanceRecord, error) {
+	n, err := instance.Place(cand.s.rec, instance.Placement{
+		Revision: cand.revision.GetHash(), AgentID: a.id, Hostname: a.hostname, ExecutorID: exec.GetExecutorId(),
+	}, now)
+	if err != nil {
+		return mesos.Task{}, nil, err
+	}
+	l := &padisv1.Launch{
+		Namespace: n.GetNamespace(), App: n.GetApp(), AppUid: n.GetAppUid(), Slot: n.GetSlot(), Attempt: n.GetAttempt(),
+		Revision: n.GetRevision(), Template: cand.revision.GetTemplate(), Hostname: instance.Hostname(n), Tenant: n.GetTenant(),
+	}
+	for _, link := range cand.links {
+		link.Probe = instance.Haunted(n)
+		l.Attachments = append(l.Attachments, link)
+	}
+	if len(cand.leases) > 0 {
+		l.DnsServers, l.DnsSearch = c.book.DNS(cand.leases[0].GetPool())
+	}
+	data, err := padisv1.Encode(l)
+	if err != nil {
+		return mesos.Task{}, nil, err
+	}
+	return mesos.Task{
+		ID: n.GetTaskId(), Name: instance.Hostname(n), AgentID: a.id, Data: data,
+		Labels:    map[string]string{"padis.io/namespace": n.GetNamespace(), "padis.io/app": n.GetApp()},
+		KillGrace: time.Duration(cand.revision.GetTemplate().GetStop().GetGracePeriodMs()) * time.Millisecond,
+	}, n, nil
+}
+
+// unreserved takes want out of the entries that are reserved to nobody, because an ExecutorInfo must be the same at
+// each launch and so cannot name a reservation. It returns what remains of all entries.
+func unreserved(from []mesos.Resource, want mesos.Amounts) (rest []mesos.Resource, ok bool) {
+	var open, other []mesos.Resource
+	for _, r := range from {
+		if r.ReservedTo == "" {
+			open = append(open, r)
+		} else {
+			other = append(other, r)
+		}
+	}
+	_, left, ok := mesos.Carve(open, want)
+	return append(other, left...), ok
+}
+
+// runsExecutor tells whether the executor of the agent's record runs there, so that it costs nothing more.
+func (c *Core) runsExecutor(a *agent) bool {
+	id := a.executor.GetExecutorId()
+	if id == "" {
+		return false
+	}
+	for _, o := range a.offers {
+		if slices.Contains(o.ExecutorIDs, id) {
+			return true
+		}
+	}
+	for key := range a.slots {
+		if r := c.slots[key].rec; r.GetAgentId() == a.id && r.GetExecutorId() == id {
+			return true
+		}
+	}
+	return false
+}
+
+// retireExecutor ends an executor of an earlier version that has nothing to do. Until it is gone, nothing is launched
+// on its agent: two executors would both believe that the host's network is theirs.
+func (c *Core) retireExecutor(now time.Time, a *agent) bool {
+	if a.executor == nil || len(a.slots) > 0 || a.executor.GetExecutorId() == c.cfg.newExecutor(a.id).GetExecutorId() || !c.runsExecutor(a) {
+		return false
+	}
+	if a.shutdownAt.IsZero() || now.Sub(a.shutdownAt) >= c.cfg.KillRetry {
+		a.shutdownAt = now
+		c.call(mesos.ShutdownExecutor{AgentID: a.id, ExecutorID: a.executor.GetExecutorId()})
+	}
+	return true
+}

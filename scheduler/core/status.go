@@ -1,0 +1,335 @@
+package core
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/record"
+)
+
+func (c *Core) fromMesos(now time.Time, ev mesos.Event) {
+	switch e := ev.(type) {
+	case mesos.Subscribed:
+		c.subscribed(now, e)
+	case mesos.Disconnected:
+		c.disconnected()
+	case mesos.Offers:
+		c.offered(now, e.Offers)
+	case mesos.Rescind:
+		c.rescinded(e.OfferID)
+	case mesos.Update:
+		c.update(now, e.Status)
+	case mesos.Failure:
+		c.failed(now, e)
+	case mesos.InverseOffers:
+		c.leave(e.Offers)
+	case mesos.AgentsSeen:
+		c.polled(now, e.Agents)
+	case mesos.FromExecutor:
+		// Reports travel in TaskStatus.data, which is acknowledged; nothing else is expected of executors.
+	case mesos.Failed:
+		c.fail(fmt.Errorf("the Mesos master refused the framework: %s", e.Message))
+	default:
+		c.fail(fmt.Errorf("Mesos event %T is not known to this version", ev))
+	}
+}
+
+// subscribed starts anew: offers of the old subscription are void, and every task is asked for.
+func (c *Core) subscribed(now time.Time, e mesos.Subscribed) {
+	c.disconnected()
+	c.link.connected = true
+	if c.framework != e.FrameworkID {
+		c.framework = e.FrameworkID
+		c.turn.puts[record.KeyFramework] = &padisv1.FrameworkRecord{FrameworkId: e.FrameworkID}
+	}
+	c.link.round = now
+	for _, s := range c.slots {
+		if s.rec.GetPhase() == padisv1.Phase_STOPPING {
+			s.kill.start(now)
+		}
+	}
+	c.turn.place = true
+	c.market.fresh = len(c.pending) > 0
+}
+
+// disconnected forgets what belonged to the subscription.
+func (c *Core) disconnected() {
+	c.link = link{}
+	c.market = market{}
+	clear(c.strays)
+	for _, a := range c.agents {
+		a.present, a.shutdownAt = false, time.Time{}
+		clear(a.offers)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
+		s := c.slots[key]
+		for _, g := range s.ghosts {
+			g.unknownSince = time.Time{}
+		}
+		c.schedule(s)
+	}
+	c.turn.place = true
+}
+
+// round asks for the state of every task that is or may be, and of all others that the master knows. Silence is no
+// answer: what is not answered is asked for again.
+func (c *Core) round(now time.Time) {
+	c.link.round = now.Add(c.cfg.ReconcileInterval)
+	c.call(mesos.Reconcile{})
+	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
+		s := c.slots[key]
+		if instance.HasTask(s.rec.GetPhase()) {
+			s.ask.start(now)
+			c.wake(now, s)
+			if c.slots[key] == s {
+				c.schedule(s)
+			}
+		}
+	}
+}
+
+// leave notes announced maintenance. Nothing new is put there; what runs is left alone.
+func (c *Core) leave(offers []mesos.InverseOffer) {
+	var ids []string
+	for _, o := range offers {
+		ids = append(ids, o.ID)
+		if a := c.agents[o.AgentID]; a != nil && !a.leaving {
+			a.leaving = true
+			c.turn.agents[a.id] = true
+		}
+	}
+	if len(ids) > 0 {
+		c.call(mesos.AcceptInverse{IDs: ids})
+	}
+}
+
+// update takes in a status. The acknowledgement goes out after what the status changed is durable.
+func (c *Core) update(now time.Time, st mesos.Status) {
+	if len(st.UUID) > 0 {
+		c.turn.acks = append(c.turn.acks, mesos.Acknowledge{AgentID: st.AgentID, TaskID: st.TaskID, UUID: st.UUID})
+	}
+	if a := c.agents[st.AgentID]; a != nil {
+		if st.Source == "SOURCE_AGENT" || st.Source == "SOURCE_EXECUTOR" || st.Reason == "REASON_AGENT_REREGISTERED" {
+			c.heard(now, a)
+		}
+		if st.State == mesos.TaskUnreachable {
+			c.away(a)
+		}
+	}
+	key, _, _ := instance.TaskKey(st.TaskID)
+	s := c.tasks[key]
+	if s == nil || s.rec.GetTaskId() != st.TaskID || !instance.HasTask(s.rec.GetPhase()) {
+		c.foreign(now, s, st)
+		return
+	}
+	s.ask.stop()
+	c.current(now, s, st)
+	if c.slots[s.key] == s {
+		c.askLater(now, s)
+		c.schedule(s)
+	}
+}
+
+// askLater decides when the slot's task is asked for if nothing more is heard.
+func (c *Core) askLater(now time.Time, s *slot) {
+	switch s.rec.GetPhase() {
+	case padisv1.Phase_STAGING:
+		s.ask.start(now.Add(c.cfg.LaunchTimeout))
+	case padisv1.Phase_UNREACHABLE:
+		s.ask.start(now.Add(c.cfg.AskMax))
+	}
+}
+
+// current takes in the status of the slot's own task.
+func (c *Core) current(now time.Time, s *slot, st mesos.Status) {
+	phase := s.rec.GetPhase()
+	switch {
+	case st.State == mesos.TaskStaging || st.State == mesos.TaskStarting:
+		if phase == padisv1.Phase_RUNNING || phase == padisv1.Phase_STOPPING || phase == padisv1.Phase_STAGING && st.State == mesos.TaskStaging {
+			return // An update that is older than what is known.
+		}
+		rep := c.report(st)
+		n, err := instance.Start(s.rec, rep)
+		if phase == padisv1.Phase_STARTING && rep.GetReason() == "" || sameNews(s.rec, n) {
+			return
+		}
+		if c.put(s, n, err) {
+			c.align(now, s)
+		}
+	case st.State == mesos.TaskRunning:
+		c.running(now, s, st)
+	case st.State == mesos.TaskKilling:
+		if phase != padisv1.Phase_STOPPING {
+			n, err := instance.Stop(s.rec, false, padisv1.ReasonStopping, "is stopped by its agent")
+			if c.put(s, n, err) {
+				s.kill.start(now.Add(c.cfg.KillRetry))
+				c.align(now, s)
+			}
+		}
+	case st.State == mesos.TaskUnreachable:
+		n, err := instance.Lose(s.rec, padisv1.ReasonAgentUnreachable,
+			fmt.Sprintf("agent %s does not answer; the instance may still run there", s.rec.GetHostname()), now.Add(c.cfg.UnreachableReplaceAfter))
+		c.put(s, n, err)
+	case st.State == mesos.TaskUnknown:
+		c.unknown(now, s, st)
+	case st.State.Terminal():
+		e := instance.Verdict(st)
+		if e.Cause == instance.Collapsed && s.rec.GetRunningMs() == 0 {
+			e.Cause = instance.Dropped
+		}
+		e.Report = c.report(st)
+		c.end(now, s, e)
+	default:
+		c.fail(fmt.Errorf("task %s: state %s is not known to this version", st.TaskID, st.State))
+	}
+}
+
+func (c *Core) running(now time.Time, s *slot, st mesos.Status) {
+	before := s.rec
+	if before.GetPhase() == padisv1.Phase_STOPPING {
+		return
+	}
+	rep := c.report(st)
+	ready := st.Healthy
+	if rep != nil {
+		is := rep.GetReady()
+		ready = &is
+	}
+	n, err := instance.Run(before, rep, ready, now)
+	if err == nil && rep == nil && before.GetPhase() == padisv1.Phase_RUNNING && n.GetReady() == before.GetReady() {
+		return // Reconciliation found it as it was; what its executor said of it stays.
+	}
+	if err == nil && before.GetPhase() != padisv1.Phase_RUNNING {
+		n = c.exorcise(n)
+	}
+	if sameNews(before, n) {
+		return
+	}
+	if c.put(s, n, err) {
+		c.align(now, s)
+	}
+}
+
+// exorcise releases the ghosts that a run disproves: the executor that runs the instance has swept its own host, and a
+// probe that nobody answered speaks for all agents that are there. An agent that is away may be on the other side of
+// a divided network; what is there stays.
+func (c *Core) exorcise(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
+	var gone []string
+	for i, id := range r.GetHauntedAgents() {
+		if a := c.agents[id]; id == r.GetAgentId() || a != nil && a.present {
+			gone = append(gone, r.GetHauntedTasks()[i])
+		}
+	}
+	return instance.Release(r, gone...)
+}
+
+// sameNews tells whether a transition changed nothing that is worth a write.
+func sameNews(a, b *padisv1.InstanceRecord) bool {
+	return a.GetPhase() == b.GetPhase() && a.GetReason() == b.GetReason() && a.GetMessage() == b.GetMessage() && a.GetReady() == b.GetReady() &&
+		a.GetRunningMs() == b.GetRunningMs() && a.GetReadyMs() == b.GetReadyMs() && len(a.GetHauntedTasks()) == len(b.GetHauntedTasks())
+}
+
+// unknown takes in that the master does not know the slot's task.
+func (c *Core) unknown(now time.Time, s *slot, st mesos.Status) {
+	e := instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: "the Mesos master does not know the task"}
+	switch p := s.rec.GetPhase(); {
+	case p == padisv1.Phase_STAGING, p == padisv1.Phase_STOPPING, p == padisv1.Phase_UNREACHABLE && !s.wanted():
+		c.end(now, s, e)
+	case p == padisv1.Phase_UNREACHABLE:
+		// It is replaced in its time.
+	default:
+		// A master that has just lost its memory says this of tasks that run.
+		n, err := instance.Lose(s.rec, padisv1.ReasonTaskLost, e.Message+"; it is replaced if it does not come back", now.Add(c.cfg.UnknownReplaceAfter))
+		c.put(s, n, err)
+	}
+}
+
+func (c *Core) end(now time.Time, s *slot, e instance.Ending) {
+	policy := s.app.revisions[s.rec.GetRevision()].GetRestart()
+	if p := s.app.revisions[s.revision]; p != nil {
+		policy = p.GetRestart()
+	}
+	n, err := instance.End(s.rec, e, s.wanted(), policy, now)
+	s.ask.stop()
+	s.kill.stop()
+	if c.put(s, n, err) && err == nil && c.slots[s.key] == s {
+		c.align(now, s)
+	}
+}
+
+// foreign takes in the status of a task that is not its slot's task now, or that belongs to no slot: an earlier attempt
+// that lives is killed, one that is over haunts no longer.
+func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
+	if st.State == mesos.TaskUnreachable {
+		delete(c.strays, st.TaskID)
+		if s != nil && s.ghosts[st.TaskID] != nil {
+			s.ghosts[st.TaskID].unknownSince = time.Time{}
+			c.schedule(s)
+		}
+		return
+	}
+	if st.State.Terminal() || st.State == mesos.TaskUnknown {
+		delete(c.strays, st.TaskID)
+		if s != nil && s.ghosts[st.TaskID] != nil {
+			c.laid(now, s, st)
+		}
+		return
+	}
+	if s != nil && s.ghosts[st.TaskID] == nil {
+		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID), nil)
+	}
+	t := c.strays[st.TaskID]
+	if t == nil {
+		t = &stray{agentID: st.AgentID}
+		c.strays[st.TaskID] = t
+	}
+	t.agentID = st.AgentID
+	if t.kill.at.IsZero() && st.State != mesos.TaskKilling {
+		t.kill.start(now)
+	}
+}
+
+// laid takes in the end of a ghost, or that the master does not know it.
+func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
+	g := s.ghosts[st.TaskID]
+	certain := st.State.Terminal() && instance.Verdict(st).Certain
+	if !certain && g.ask.step > 0 {
+		// It was asked for a pause after its end, so this is the answer. An agent that is there has told the master
+		// all that it runs; one that is away may come back with it.
+		if g.unknownSince.IsZero() {
+			g.unknownSince = now
+		}
+		a := c.agents[agentOf(s.rec, st.TaskID)]
+		certain = a != nil && a.present || now.Sub(g.unknownSince) >= c.cfg.GhostPatience
+	}
+	if certain {
+		c.put(s, instance.Release(s.rec, st.TaskID), nil)
+	} else {
+		c.schedule(s)
+	}
+}
+
+func agentOf(r *padisv1.InstanceRecord, ghostTask string) string {
+	if i := slices.Index(r.GetHauntedTasks(), ghostTask); i >= 0 {
+		return r.GetHauntedAgents()[i]
+	}
+	return ""
+}
+
+// report decodes what the executor says; nil if it says nothing that can be read.
+func (c *Core) report(st mesos.Status) *padisv1.InstanceReport {
+	if len(st.Data) == 0 {
+		return nil
+	}
+	rep := &padisv1.InstanceReport{}
+	if err := padisv1.Decode(st.Data, rep); err != nil {
+		c.fail(fmt.Errorf("report of task %s: %w", st.TaskID, err))
+		return nil
+	}
+	return rep
+}
