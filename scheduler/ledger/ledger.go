@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.uber.org/zap"
@@ -209,7 +210,10 @@ func (l *Ledger) Close() error {
 		errs = append(errs, election.Resign(ctx))
 	}
 	if session != nil {
-		errs = append(errs, session.Close())
+		// A lease that has run out already is as good as a revoked one.
+		if err := session.Close(); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			errs = append(errs, err)
+		}
 	}
 	errs = append(errs, l.client.Close())
 	if err := errors.Join(errs...); err != nil {
