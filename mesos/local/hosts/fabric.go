@@ -21,12 +21,20 @@ type Fabric struct {
 	client netns.NsHandle
 }
 
-// Open builds the fabric in the network namespace ns, which must be empty, private and without a fabric. The caller
-// keeps ns; Close releases the rest.
-func Open(ns netns.NsHandle) (*Fabric, error) {
-	links, err := netlink.NewHandleAt(ns)
+// Open builds the fabric in the network namespace of the caller, which must be private and without a fabric.
+func Open() (*Fabric, error) {
+	ns, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("fabric: %w", err)
+	}
+	return openIn(ns)
+}
+
+// openIn builds the fabric in ns, which belongs to it from then on.
+func openIn(ns netns.NsHandle) (*Fabric, error) {
+	links, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return nil, fmt.Errorf("fabric: %w", errors.Join(err, ns.Close()))
 	}
 	f := &Fabric{ns: ns, links: links, client: netns.None()}
 	if err := f.build(); err != nil {
@@ -39,6 +47,7 @@ func Open(ns netns.NsHandle) (*Fabric, error) {
 // Close releases the handles. The interfaces go when the namespace does.
 func (f *Fabric) Close() {
 	f.links.Close()
+	_ = f.ns.Close()
 	if f.client.IsOpen() {
 		_ = f.client.Close()
 	}

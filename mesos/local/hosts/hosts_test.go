@@ -145,8 +145,7 @@ func TestSetGateways(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = ns.Close() })
-	fabric, err := Open(ns)
+	fabric, err := openIn(ns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,8 +191,7 @@ func TestAttachTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = middle.Close() })
-	fabric, err := Open(middle)
+	fabric, err := openIn(middle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,6 +283,18 @@ func TestHost(t *testing.T) {
 			t.Errorf("host %d has address %v", i, p)
 		}
 		seen[spec.Address()] = true
+		if named, ok := Named(spec.Name); !ok || named != spec {
+			t.Errorf("Named(%q) = %v, %v", spec.Name, named, ok)
+		}
+	}
+}
+
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "client", "host-", "host-0", "host-01", "host-201", "3", "host-x"} {
+		if spec, ok := Named(name); ok {
+			t.Errorf("Named(%q) = %v", name, spec)
+		}
 	}
 }
 

@@ -46,6 +46,16 @@ func Host(index int) (Spec, error) {
 	return Spec{Index: index, Name: "host-" + strconv.Itoa(index)}, nil
 }
 
+// Named returns the host of that name; ok is false when it is not the name of a host.
+func Named(name string) (spec Spec, ok bool) {
+	index, err := strconv.Atoi(strings.TrimPrefix(name, "host-"))
+	if err != nil {
+		return Spec{}, false
+	}
+	spec, err = Host(index)
+	return spec, err == nil && spec.Name == name
+}
+
 // Address is the host's address on the management network.
 func (s Spec) Address() netip.Prefix {
 	base := ManagementPrefix().Addr().As4()

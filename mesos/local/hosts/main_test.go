@@ -101,11 +101,7 @@ func playMiddle() error {
 	if err := PrivateMounts(); err != nil {
 		return err
 	}
-	ns, err := netns.Get()
-	if err != nil {
-		return err
-	}
-	fabric, err := Open(ns)
+	fabric, err := Open()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,15 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/kubectl/pkg/cmd/auth"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+)
+
+// newAuthCommand is kubectl's auth without what speaks of the kinds of RBAC.
+func newAuthCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
+	cmd := auth.NewCmdAuth(f, streams)
+	keepCommands(cmd, "can-i", "whoami")
+	return cmd
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"padis.io/padis/mesos/local/hosts"
+)
+
+const upExample = `  # Everything on this machine, with three embedded hosts
+  padis up
+
+  # A second one beside it
+  padis up --data-dir /tmp/other --listen 127.0.0.1:7443 --hosts 5`
+
+// upConfig is all that `padis up` can be told.
+type upConfig struct {
+	// DataDir keeps all state. Absolute once validated.
+	DataDir string
+	// Hosts is the number of embedded hosts.
+	Hosts int
+	// Listen is the address of the API.
+	Listen string
+	// AgentResources of each host, in Mesos' notation.
+	AgentResources string
+	// AgentAttributes of each host, in Mesos' notation; {i} is replaced by the host's number.
+	AgentAttributes string
+	// HostRestartDelay is how long a host that lost power stays off.
+	HostRestartDelay time.Duration
+	// Quiet leaves the progress out.
+	Quiet bool
+	// Inner is set in the process that `padis up` starts in namespaces of its own.
+	Inner bool
+}
+
+var resourcesPattern = regexp.MustCompile(`^[a-z_]+:[0-9]+(\.[0-9]+)?(;[a-z_]+:[0-9]+(\.[0-9]+)?)*$`)
+
+// validate checks the configuration and makes paths absolute.
+func (c *upConfig) validate() error {
+	var err error
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return usagef("--data-dir %s: %v", c.DataDir, err)
+	}
+	if c.Hosts < 0 || c.Hosts > hosts.MaxHosts {
+		return usagef("--hosts %d: there can be 0 to %d", c.Hosts, hosts.MaxHosts)
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return usagef("--listen %s: write ADDRESS:PORT: %v", c.Listen, err)
+	}
+	if !resourcesPattern.MatchString(c.AgentResources) {
+		return usagef("--agent-resources %q: write NAME:AMOUNT, several separated by semicolons, for example cpus:4;mem:4096;disk:10240", c.AgentResources)
+	}
+	if _, err := hosts.ExpandAttributes(c.AgentAttributes, 1); err != nil {
+		return usagef("--agent-attributes: %v", err)
+	}
+	if c.HostRestartDelay < 0 {
+		return usagef("--host-restart-delay %v: it cannot be negative", c.HostRestartDelay)
+	}
+	return nil
+}
+
+// arguments are those that give an inner process the same configuration.
+func (c *upConfig) arguments() []string {
+	return []string{
+		"up", "--inner", "--data-dir", c.DataDir, "--hosts", fmt.Sprint(c.Hosts), "--listen", c.Listen,
+		"--agent-resources", c.AgentResources, "--agent-attributes", c.AgentAttributes,
+		"--host-restart-delay", c.HostRestartDelay.String(),
+	}
+}
+
+func (c *upConfig) logDir() string { return filepath.Join(c.DataDir, "logs") }
+
+func newUpCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	c := upConfig{DataDir: defaultDataDir(os.Getenv, os.Geteuid())}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run all of Padis on this machine, with embedded hosts",
+		Long: strings.TrimSpace(`
+Run all of Padis on this machine: the control plane, an embedded Mesos master and embedded hosts with an agent each,
+every host with a network stack, mounts and processes of its own. Nothing needs to be installed, and without root it
+runs in a user namespace. What dies is started again. The state is in the data directory and survives a restart;
+Ctrl-C stops everything.
+
+`) + "\n\n" + exitHelp,
+		Example: upExample,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.validate(); err != nil {
+				return err
+			}
+			if c.Inner {
+				return runInner(c)
+			}
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			return runOuter(ctx, stop, c, streams)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.DataDir, "data-dir", c.DataDir, "Directory that keeps all state.")
+	flags.IntVar(&c.Hosts, "hosts", 3, "Number of embedded hosts.")
+	flags.StringVar(&c.Listen, "listen", "127.0.0.1:6443", "Address and port of the API.")
+	flags.StringVar(&c.AgentResources, "agent-resources", "cpus:4;mem:4096;disk:10240", "Resources of each host.")
+	flags.StringVar(&c.AgentAttributes, "agent-attributes", "rack:r{i};zone:z{i}", "Attributes of each host; {i} is its number.")
+	flags.DurationVar(&c.HostRestartDelay, "host-restart-delay", 15*time.Second, "Time until a host that was killed is switched on again.")
+	flags.BoolVarP(&c.Quiet, "quiet", "q", false, "Print errors only.")
+	flags.BoolVar(&c.Inner, "inner", false, "")
+	// Only `padis up` itself uses it.
+	if err := flags.MarkHidden("inner"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
