@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,7 +77,6 @@ func TestDraining(t *testing.T) {
 func TestPollAgents(t *testing.T) {
 	scene(t, func(t *testing.T, n *network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		answers := []func(w http.ResponseWriter){}
 		list := func(ids ...string) func(w http.ResponseWriter) {
 			w := mastergo.Response{Type: mastergo.Response_GET_AGENTS, GetAgents: &mastergo.Response_GetAgents{}}
 			for _, id := range ids {
@@ -93,11 +93,10 @@ func TestPollAgents(t *testing.T) {
 		}
 		refuse := func(w http.ResponseWriter) { http.Error(w, "not for you", http.StatusForbidden) }
 		page := func(w http.ResponseWriter) { w.Write([]byte("<html>")) }
-		answers = append(answers, list("1"), list("1"), list("1", "2"), refuse, refuse, page, list("1", "2"), list("2"), refuse)
-		asked := 0
+		answers := []func(w http.ResponseWriter){list("1"), list("1"), list("1", "2"), refuse, refuse, page, list("1", "2"), list("2"), refuse}
+		var asked atomic.Int32
 		d.operator = func(w http.ResponseWriter, r *http.Request) {
-			answers[min(asked, len(answers)-1)](w)
-			asked++
+			answers[min(int(asked.Add(1)), len(answers))-1](w)
 		}
 		core, logs := observer.New(zapcore.WarnLevel)
 		cfg := config(n, one)
@@ -107,14 +106,14 @@ func TestPollAgents(t *testing.T) {
 		polled := make(chan error, 1)
 		go func() { polled <- r.PollAgents(t.Context(), 10*time.Second, func(e mesos.Event) { seen <- e }) }()
 		<-time.After(time.Hour) // nothing to poll yet
-		if asked != 0 {
-			t.Fatalf("asked %d times without a master", asked)
+		if n := asked.Load(); n != 0 {
+			t.Fatalf("asked %d times without a master", n)
 		}
 		defer n.serve(d.addr, d)()
 		next[mesos.Subscribed](t, r)
 		<-time.After(100 * time.Second)
-		if asked < len(answers) {
-			t.Fatalf("asked %d times", asked)
+		if n := int(asked.Load()); n < len(answers) {
+			t.Fatalf("asked %d times", n)
 		}
 		for _, want := range []int{1, 2, 1} {
 			got := (<-seen).(mesos.AgentsSeen)

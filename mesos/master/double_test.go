@@ -196,6 +196,12 @@ func (d *double) seen() string {
 	return strings.Join(out, " ")
 }
 
+func (d *double) asked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.calls)
+}
+
 func (d *double) call(i int) *scheduler.Call {
 	d.mu.Lock()
 	defer d.mu.Unlock()

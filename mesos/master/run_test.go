@@ -337,7 +337,7 @@ func TestLeaderDetectionByList(t *testing.T) {
 			defer n.serve(b.addr, b)()
 			r := start(t, config(n, "http://10.0.0.1,10.0.0.2"), "")
 			synctest.Wait()
-			if got := len(a.times) + len(b.times); got != 2*(maxRedirects+1) {
+			if got := a.asked() + b.asked(); got != 2*(maxRedirects+1) {
 				t.Fatalf("asked %d times", got)
 			}
 			next[mesos.Subscribed](t, r)
