@@ -152,7 +152,7 @@ type Artifact struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",message="must stay below the sandbox: use a relative path without .."
 	Path string `json:"path,omitempty"`
-	// Unpack a tar (plain, gzip or xz) or zip archive.
+	// Unpack a tar (plain or gzip) or zip archive.
 	// +optional
 	Extract bool `json:"extract,omitempty"`
 	// Set the executable bits.

@@ -843,7 +843,7 @@ type Artifact struct {
 	Sha256 string `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Path below the sandbox; default is the last element of the URI.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	// Unpack tar, tar.gz, tar.xz or zip next to `path`.
+	// Unpack tar, tar.gz or zip next to `path`.
 	Extract       bool `protobuf:"varint,4,opt,name=extract,proto3" json:"extract,omitempty"`
 	Executable    bool `protobuf:"varint,5,opt,name=executable,proto3" json:"executable,omitempty"`
 	unknownFields protoimpl.UnknownFields
