@@ -135,6 +135,13 @@ type Plan struct {
 	After time.Duration
 }
 
+// Slots prints what is wanted, for example "0-6=a1 7=b2".
+func (p Plan) Slots() fmt.Stringer { return slots{p.Wanted} }
+
+type slots struct{ wanted *padisv1.WantedApp }
+
+func (s slots) String() string { return describeWanted(s.wanted) }
+
 // String gives the steps and the conditions, one to a line.
 func (p Plan) String() string {
 	var b strings.Builder

@@ -1,0 +1,269 @@
+// Package app reconciles Apps: what is declared, what was wanted until now and the instances go into package rollout, and
+// what comes out goes to the scheduler, to the App's status and into events. Edge: talks to the API server.
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/declared"
+	"padis.io/padis/reconcile/rollout"
+	"padis.io/padis/reconcile/status"
+	"padis.io/padis/reconcile/wanted"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// Finalizer keeps a deleted App until its instances have ended and its addresses are given back.
+const Finalizer = "padis.io/instances"
+
+const (
+	// writeEvery is the least time between two writes of one App's status: when 50 instances become ready within a
+	// second, the status is written about ten times, the last time with the end result.
+	writeEvery = 75 * time.Millisecond
+	// again is when to try again after something else changed the App at the same time.
+	again = 20 * time.Millisecond
+	// lagging is when to look again while the cache is known to be behind.
+	lagging = 100 * time.Millisecond
+)
+
+// scheduler is what is needed of the scheduler here.
+type scheduler interface {
+	// Want replaces what is wanted of one App and returns when that is durable and shows in Wanted and Instances.
+	Want(ctx context.Context, app *padisv1.WantedApp) error
+	// Forget ends an App: its instances are stopped, its addresses given back. It returns when that is durable; Instances
+	// lists the instances until each has ended. Forgetting twice, or what was never wanted, is no error.
+	Forget(ctx context.Context, uid string) error
+	// Wanted is what is wanted of one App; nil if nothing is. It must not be changed.
+	Wanted(uid string) *padisv1.WantedApp
+	// WantedApps lists all of it.
+	WantedApps() []*padisv1.WantedApp
+	// Instances lists the instances of one App. They must not be changed.
+	Instances(uid string) []*runtime.Instance
+}
+
+// views says what is in force of the cluster-scoped kinds. The scheduler has it durably.
+type views interface {
+	Fresh(ctx context.Context) (*declared.View, error)
+	Current(ctx context.Context) (*declared.View, error)
+}
+
+// recorder takes events; record.EventRecorder is one.
+type recorder interface {
+	Event(object apiruntime.Object, eventtype, reason, message string)
+}
+
+// Reconciler reconciles Apps.
+type Reconciler struct {
+	client client.Client
+	// live reads the API itself, not a cache.
+	live   client.Reader
+	sched  scheduler
+	views  views
+	events recorder
+	now    func() time.Time
+	log    *zap.Logger
+	status status.Keeper[v1alpha1.AppStatus]
+}
+
+// New makes a Reconciler that reads and writes through c, whose reads may come from a cache, and reads through live, whose
+// reads must not.
+func New(c client.Client, live client.Reader, s scheduler, v views, r recorder, now func() time.Time, log *zap.Logger) *Reconciler {
+	return &Reconciler{client: c, live: live, sched: s, views: v, events: r, now: now, log: log}
+}
+
+// Reconcile takes the next step of one App.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	a := &v1alpha1.App{}
+	if err := r.client.Get(ctx, req.NamespacedName, a); apierrors.IsNotFound(err) {
+		return r.orphans(ctx, req)
+	} else if err != nil {
+		return reconcile.Result{}, fmt.Errorf("read app %s: %w", req, err)
+	}
+	if a.DeletionTimestamp != nil {
+		return r.retire(ctx, a)
+	}
+	if controllerutil.ContainsFinalizer(a, Finalizer) {
+		return r.advance(ctx, a)
+	}
+	if err := r.finalizer(ctx, a, controllerutil.AddFinalizer); err != nil {
+		return quiet(err)
+	}
+	return r.advance(ctx, a)
+}
+
+// advance decides and carries out what comes next for an App that lives.
+func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Result, error) {
+	current := r.sched.Wanted(string(a.UID))
+	if current.GetGeneration() > a.Generation {
+		if behind, err := r.behind(ctx, a); err != nil || behind {
+			return reconcile.Result{RequeueAfter: lagging}, err
+		}
+	}
+	if current == nil {
+		if wait, err := r.predecessors(ctx, a); err != nil || wait {
+			return reconcile.Result{RequeueAfter: lagging}, err
+		}
+	}
+	look := r.views.Current
+	if current == nil || current.Generation != a.Generation {
+		look = r.views.Fresh
+	}
+	view, err := look(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	id, revision, refusal := wanted.App(a, view, current)
+	plan := rollout.Decide(rollout.Snapshot{
+		App: id, Newest: revision, Refusal: refusal, Current: current,
+		Replicas: a.Spec.Wanted(), MaxUnavailable: a.Spec.Update.Unavailable(), Paused: a.Spec.Update.Paused,
+		Instances: rollout.Observe(r.sched.Instances(string(a.UID))),
+	})
+	if plan.Wanted != nil && !proto.Equal(plan.Wanted, current) {
+		if err := r.sched.Want(ctx, plan.Wanted); err != nil {
+			return reconcile.Result{}, fmt.Errorf("hand app %s/%s to the scheduler: %w", a.Namespace, a.Name, err)
+		}
+		r.log.Info("wanted", zap.String("app", a.Namespace+"/"+a.Name), zap.Int64("generation", a.Generation), zap.Stringer("slots", plan.Slots()))
+		r.tell(a, rollout.Done(current, plan))
+	}
+	return r.show(ctx, a, plan)
+}
+
+// behind tells whether the cache has an older App than the one that is wanted already: after a restart, for example.
+func (r *Reconciler) behind(ctx context.Context, a *v1alpha1.App) (bool, error) {
+	var now v1alpha1.App
+	if err := r.live.Get(ctx, client.ObjectKeyFromObject(a), &now); err != nil {
+		return true, client.IgnoreNotFound(err)
+	}
+	return now.Generation != a.Generation || now.UID != a.UID, nil
+}
+
+// predecessors ends Apps of the same name that were removed without their finalizer, and tells whether their instances,
+// which have the names of the new ones, are still there.
+func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bool, err error) {
+	for _, w := range r.sched.WantedApps() {
+		if w.Namespace != a.Namespace || w.Name != a.Name || w.Uid == string(a.UID) {
+			continue
+		}
+		if err := r.forget(ctx, w); err != nil {
+			return false, err
+		}
+		wait = wait || len(r.sched.Instances(w.Uid)) > 0
+	}
+	return wait, nil
+}
+
+// orphans ends Apps that are wanted but no longer declared: deleted while nobody watched, or without their finalizer.
+// That the cache has no such App is not enough to end what runs; the API itself has to say so.
+func (r *Reconciler) orphans(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	for _, w := range r.sched.WantedApps() {
+		if w.Namespace != req.Namespace || w.Name != req.Name {
+			continue
+		}
+		var now v1alpha1.App
+		err := r.live.Get(ctx, req.NamespacedName, &now)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return reconcile.Result{}, fmt.Errorf("read app %s: %w", req, err)
+		}
+		if err == nil && string(now.UID) == w.Uid {
+			return reconcile.Result{RequeueAfter: lagging}, nil
+		}
+		if err := r.forget(ctx, w); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	return reconcile.Result{}, nil
+}
+
+func (r *Reconciler) forget(ctx context.Context, w *padisv1.WantedApp) error {
+	if err := r.sched.Forget(ctx, w.Uid); err != nil {
+		return fmt.Errorf("end app %s/%s: %w", w.Namespace, w.Name, err)
+	}
+	r.log.Info("ended an app that is not declared any more", zap.String("app", w.Namespace+"/"+w.Name), zap.String("uid", w.Uid))
+	return nil
+}
+
+// retire ends an App that is being deleted, and lets it go when nothing of it is left.
+func (r *Reconciler) retire(ctx context.Context, a *v1alpha1.App) (reconcile.Result, error) {
+	uid := string(a.UID)
+	current := r.sched.Wanted(uid)
+	if current != nil {
+		if err := r.sched.Forget(ctx, uid); err != nil {
+			return reconcile.Result{}, fmt.Errorf("end app %s/%s: %w", a.Namespace, a.Name, err)
+		}
+	}
+	instances := r.sched.Instances(uid)
+	if !controllerutil.ContainsFinalizer(a, Finalizer) {
+		// Somebody took it away; there is nothing to wait for.
+		return reconcile.Result{}, nil
+	}
+	if len(instances) == 0 {
+		if err := r.finalizer(ctx, a, controllerutil.RemoveFinalizer); err != nil {
+			return quiet(client.IgnoreNotFound(err))
+		}
+		r.status.Drop(a.UID)
+		r.log.Info("app ended", zap.String("app", a.Namespace+"/"+a.Name))
+		return reconcile.Result{}, nil
+	}
+	return r.show(ctx, a, rollout.Decide(rollout.Snapshot{
+		App:     &padisv1.WantedApp{Uid: uid, Namespace: a.Namespace, Name: a.Name, Generation: a.Generation},
+		Leaving: true, Current: current, Instances: rollout.Observe(instances),
+	}))
+}
+
+// show brings the App's status up to date, now or a little later.
+func (r *Reconciler) show(ctx context.Context, a *v1alpha1.App, plan rollout.Plan) (reconcile.Result, error) {
+	shown := r.status.Shown(a, a.Status)
+	next := plan.Status
+	next.Conditions = status.Timed(shown.Conditions, next.Conditions, r.now())
+	if equality.Semantic.DeepEqual(shown, next) {
+		return reconcile.Result{RequeueAfter: plan.After}, nil
+	}
+	if wait := r.status.Wait(a, r.now(), writeEvery); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	if err := r.status.Replace(ctx, r.client, a, next, r.now()); err != nil {
+		return reconcile.Result{}, err
+	}
+	r.tell(a, rollout.Transitions(shown, next))
+	return reconcile.Result{RequeueAfter: plan.After}, nil
+}
+
+func (r *Reconciler) tell(a *v1alpha1.App, events []rollout.Event) {
+	for _, e := range events {
+		kind := corev1.EventTypeNormal
+		if e.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		r.events.Event(a, kind, e.Reason, e.Message)
+	}
+}
+
+func (r *Reconciler) finalizer(ctx context.Context, a *v1alpha1.App, change func(client.Object, string) bool) error {
+	base := a.DeepCopy()
+	change(a, Finalizer)
+	if err := r.client.Patch(ctx, a, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("finalizer of app %s/%s: %w", a.Namespace, a.Name, err)
+	}
+	return nil
+}
+
+// quiet tries again soon when the App changed under us: that is nobody's mistake.
+func quiet(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: again}, nil
+	}
+	return reconcile.Result{}, err
+}

@@ -1,0 +1,149 @@
+// Package cluster reconciles what is declared for the whole cluster: Networks, IPPools and Tenants, which the scheduler
+// is handed together, whole. Edge: talks to the API server.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/declared"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// scheduler is what is needed of the scheduler here.
+type scheduler interface {
+	// Declare replaces all networks, pools and tenants and returns when that is durable.
+	Declare(ctx context.Context, c *padisv1.Cluster) error
+	// Usage counts the addresses of a pool; zeros for a pool that is not in force.
+	Usage(pool string) (capacity, allocated, free int64)
+	// Addresses lists the leases of a pool, in force or not, by address.
+	Addresses(pool string) []*runtime.Address
+}
+
+// Declarer keeps the scheduler's cluster as it is declared. It reads the API itself and not a cache: an App must never be
+// handed over before the Tenant that was declared before it, or its instances are placed without the isolation that they
+// were promised, and the caches of two kinds know nothing of each other's order.
+type Declarer struct {
+	live  client.Reader
+	sched scheduler
+	log   *zap.Logger
+
+	// begun counts the reads that were begun, so that callers who waited for the same read can share it.
+	begun atomic.Uint64
+
+	mu sync.Mutex
+	// read is the number of the last read that ended well.
+	read  uint64
+	input declared.Input
+	view  *declared.View
+	// durable is what the scheduler was handed last; nil if nothing was.
+	durable *padisv1.Cluster
+	told    []func()
+}
+
+// NewDeclarer makes a Declarer that reads through live, which must not be a cache.
+func NewDeclarer(live client.Reader, sched scheduler, log *zap.Logger) *Declarer {
+	return &Declarer{live: live, sched: sched, log: log}
+}
+
+// OnChange has f called, soon and without blocking, whenever what is in force has changed.
+func (d *Declarer) OnChange(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told = append(d.told, f)
+}
+
+// Fresh gives what is in force of all that was declared before the call. The scheduler has it durably.
+func (d *Declarer) Fresh(ctx context.Context) (*declared.View, error) {
+	view, _, err := d.fresh(ctx)
+	return view, err
+}
+
+// Current gives what was in force when it was last read. The scheduler has it durably.
+func (d *Declarer) Current(ctx context.Context) (*declared.View, error) {
+	view, _, err := d.current(ctx)
+	return view, err
+}
+
+func (d *Declarer) current(ctx context.Context) (*declared.View, declared.Input, error) {
+	d.mu.Lock()
+	view, input := d.view, d.input
+	d.mu.Unlock()
+	if view != nil {
+		return view, input, nil
+	}
+	return d.fresh(ctx)
+}
+
+func (d *Declarer) fresh(ctx context.Context) (*declared.View, declared.Input, error) {
+	before := d.begun.Load()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.read > before {
+		return d.view, d.input, nil
+	}
+	this := d.begun.Add(1)
+	input, err := d.list(ctx)
+	if err != nil {
+		return nil, input, err
+	}
+	view := declared.Build(input)
+	if d.durable == nil || !proto.Equal(d.durable, view.Cluster) {
+		if err := d.sched.Declare(ctx, proto.CloneOf(view.Cluster)); err != nil {
+			return nil, input, fmt.Errorf("hand networks, pools and tenants to the scheduler: %w", err)
+		}
+		d.durable = view.Cluster
+		d.log.Info("networks, pools and tenants in force",
+			zap.Int("networks", len(view.Cluster.Networks)), zap.Int("pools", len(view.Cluster.Pools)), zap.Int("tenants", len(view.Cluster.Tenants)))
+	}
+	changed := d.view == nil || !same(d.view, view)
+	d.read, d.input, d.view = this, input, view
+	if changed {
+		for _, f := range d.told {
+			f()
+		}
+	}
+	return view, input, nil
+}
+
+func same(a, b *declared.View) bool {
+	return proto.Equal(a.Cluster, b.Cluster) && maps.Equal(a.Networks, b.Networks) && maps.Equal(a.Pools, b.Pools) && maps.Equal(a.Tenants, b.Tenants)
+}
+
+func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
+	var (
+		networks v1alpha1.NetworkList
+		pools    v1alpha1.IPPoolList
+		tenants  v1alpha1.TenantList
+	)
+	// Tenants last: a pool or network that is a moment too old costs a retry, a tenant that is missed costs isolation.
+	for _, l := range []client.ObjectList{&networks, &pools, &tenants} {
+		if err := d.live.List(ctx, l); err != nil {
+			return declared.Input{}, fmt.Errorf("read what is declared for the cluster: %w", err)
+		}
+	}
+	in := declared.Input{Networks: networks.Items, Pools: pools.Items, Tenants: tenants.Items, Holders: map[string][]declared.Holder{}}
+	for i := range in.Pools {
+		if p := &in.Pools[i]; p.DeletionTimestamp != nil {
+			in.Holders[p.Name] = d.holders(p.Name)
+		}
+	}
+	return in, nil
+}
+
+func (d *Declarer) holders(pool string) []declared.Holder {
+	var out []declared.Holder
+	for _, a := range d.sched.Addresses(pool) {
+		out = append(out, declared.Holder{Address: a.Status.Address, Namespace: a.Status.Namespace, Instance: a.Status.Instance})
+	}
+	return out
+}
