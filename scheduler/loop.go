@@ -60,8 +60,10 @@ type Loop struct {
 	owed *core.Effects
 	// unsent are calls of the last turn that could not be sent; the core hears of them in the next.
 	unsent []core.Event
-	next   time.Time
-	shown  shown
+	// at is the time of the last turn, next that of the next one.
+	at, next time.Time
+	shown    shown
+	memory   *memory
 
 	inbox chan core.Event
 	asked chan request
@@ -98,7 +100,7 @@ func New(cfg Config) *Loop {
 		cfg.Log = zap.NewNop()
 	}
 	return &Loop{
-		cfg: cfg, core: cfg.Core, shown: newShown(),
+		cfg: cfg, core: cfg.Core, shown: newShown(), memory: newMemory(cfg.Core),
 		inbox: make(chan core.Event, batch), asked: make(chan request, 64), done: make(chan struct{}),
 	}
 }
@@ -107,6 +109,7 @@ func New(cfg Config) *Loop {
 // error means that the writes are not durable; nothing was sent then, the events are taken in nevertheless, and the next
 // Turn begins with the same writes.
 func (l *Loop) Turn(ctx context.Context, now time.Time, events []core.Event) error {
+	l.at = now
 	if l.owed != nil {
 		if err := l.carryOut(ctx, *l.owed); err != nil {
 			// These events come after effects that are still owed: they wait in line.
@@ -142,6 +145,7 @@ func (l *Loop) carryOut(ctx context.Context, eff core.Effects) error {
 		l.send(ctx, ack)
 	}
 	l.show(eff.Changed)
+	l.memory.keep(l.core, eff)
 	return nil
 }
 
@@ -156,7 +160,12 @@ func (l *Loop) send(ctx context.Context, call mesos.Call) {
 }
 
 // Next is when the next Turn is needed if nothing happens before; zero if never.
-func (l *Loop) Next() time.Time { return l.next }
+func (l *Loop) Next() time.Time {
+	if len(l.unsent) > 0 {
+		return l.at
+	}
+	return l.next
+}
 
 // Core gives the tests of the loop its memory to look at.
 func (l *Loop) Core() *core.Core { return l.core }
@@ -223,13 +232,10 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // arm sets the timer for the next turn.
 func (l *Loop) arm(timer *time.Timer, now time.Time) {
-	switch {
-	case len(l.unsent) > 0:
-		timer.Reset(0)
-	case l.next.IsZero():
+	if next := l.Next(); next.IsZero() {
 		timer.Stop()
-	default:
-		timer.Reset(max(0, l.next.Sub(now)))
+	} else {
+		timer.Reset(max(0, next.Sub(now)))
 	}
 }
 
