@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -22,19 +23,11 @@ type memory struct {
 	instances map[string]map[int32]*runtime.Instance
 	addresses map[core.Address]*runtime.Address
 	usage     map[string]usage
-	listeners []func(Change)
+	listeners []listener
 }
 
 // usage of a pool, in addresses.
 type usage struct{ capacity, allocated, free int64 }
-
-// Change names what a durable turn has changed.
-type Change struct {
-	// Apps are the uids of Apps of which what is wanted or an instance changed.
-	Apps []string
-	// Leases tells that an address was leased or released.
-	Leases bool
-}
 
 func newMemory(c *core.Core) *memory {
 	m := &memory{
@@ -102,41 +95,69 @@ func (m *memory) keepUsage(c *core.Core) {
 
 // keep takes in a turn that is durable, and tells the listeners.
 func (m *memory) keep(c *core.Core, eff core.Effects) {
-	apps := map[string]bool{}
-	change := Change{}
+	changed := map[string]appName{}
+	leases := false
 	m.mu.Lock()
 	for _, key := range eff.Changed.Slots {
+		changed[key.AppUID] = m.name(key.AppUID)
 		m.keepInstance(c, key)
-		apps[key.AppUID] = true
 	}
 	for _, at := range eff.Changed.Addresses {
 		m.keepAddress(c, at)
 	}
 	for _, w := range eff.Writes {
 		if uid, ok := strings.CutPrefix(w.Key, record.PrefixApp); ok {
+			changed[uid] = m.name(uid)
 			m.keepApp(c, uid)
-			apps[uid] = true
 		}
-		change.Leases = change.Leases || w.Key == record.KeyCluster || strings.HasPrefix(w.Key, record.PrefixLease)
+		leases = leases || w.Key == record.KeyCluster || strings.HasPrefix(w.Key, record.PrefixLease)
 	}
-	if change.Leases {
+	if leases {
 		m.keepUsage(c)
+	}
+	for uid, before := range changed {
+		if before == (appName{}) {
+			changed[uid] = m.name(uid)
+		}
 	}
 	listeners := m.listeners
 	m.mu.Unlock()
-	if change.Apps = slices.Sorted(maps.Keys(apps)); len(change.Apps) == 0 && !change.Leases {
-		return
-	}
-	for _, f := range listeners {
-		f(change)
+	for _, uid := range slices.Sorted(maps.Keys(changed)) {
+		for _, l := range listeners {
+			if l.ctx.Err() == nil {
+				l.f(changed[uid].namespace, changed[uid].name, uid)
+			}
+		}
 	}
 }
 
-// OnChange has f called after each durable turn that changed something. f must return quickly.
-func (l *Loop) OnChange(f func(Change)) {
+// appName is the name of an App, for listeners.
+type appName struct{ namespace, name string }
+
+// name finds the name of an App by its uid; empty if nothing is known of it.
+func (m *memory) name(uid string) appName {
+	if w := m.apps[uid]; w != nil {
+		return appName{w.GetNamespace(), w.GetName()}
+	}
+	for _, i := range m.instances[uid] {
+		return appName{i.Namespace, i.Status.App}
+	}
+	return appName{}
+}
+
+// listener hears of changes until its context ends.
+type listener struct {
+	ctx context.Context
+	f   func(namespace, app, uid string)
+}
+
+// OnChange has f called after each durable turn that changed what is wanted of an App, or one of its instances or
+// addresses, until ctx ends. f must return at once.
+func (l *Loop) OnChange(ctx context.Context, f func(namespace, app, uid string)) {
 	l.memory.mu.Lock()
 	defer l.memory.mu.Unlock()
-	l.memory.listeners = append(slices.Clip(l.memory.listeners), f)
+	alive := slices.DeleteFunc(slices.Clone(l.memory.listeners), func(o listener) bool { return o.ctx.Err() != nil })
+	l.memory.listeners = append(alive, listener{ctx, f})
 }
 
 // Wanted is what is wanted of one App, durably; nil if nothing is. It must not be changed.
