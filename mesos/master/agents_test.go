@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"padis.io/padis/mesos"
+	"padis.io/padis/mesos/wire/memnet"
 )
 
 // recordedAgents is the answer of a real master, as protobuf.
@@ -75,7 +76,7 @@ func TestDraining(t *testing.T) {
 }
 
 func TestPollAgents(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
 		list := func(ids ...string) func(w http.ResponseWriter) {
 			w := mastergo.Response{Type: mastergo.Response_GET_AGENTS, GetAgents: &mastergo.Response_GetAgents{}}
@@ -109,7 +110,7 @@ func TestPollAgents(t *testing.T) {
 		if n := asked.Load(); n != 0 {
 			t.Fatalf("asked %d times without a master", n)
 		}
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		next[mesos.Subscribed](t, r)
 		<-time.After(100 * time.Second)
 		if n := int(asked.Load()); n < len(answers) {

@@ -3,9 +3,7 @@ package master
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,76 +16,8 @@ import (
 
 	"padis.io/padis/mesos"
 	"padis.io/padis/mesos/wire"
+	"padis.io/padis/mesos/wire/memnet"
 )
-
-// network joins clients and masters in memory, so that time can be made up.
-type network struct {
-	t  *testing.T
-	mu sync.Mutex
-	up map[string]*host
-}
-
-// host is one address of a network.
-type host struct {
-	addr  string
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (h *host) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *host) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-func (h *host) Addr() net.Addr  { return h }
-func (h *host) Network() string { return "memory" }
-func (h *host) String() string  { return h.addr }
-
-func newNetwork(t *testing.T) *network { return &network{t: t, up: map[string]*host{}} }
-
-func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	n.mu.Lock()
-	h := n.up[addr]
-	n.mu.Unlock()
-	if h == nil {
-		return nil, fmt.Errorf("dial %s: connection refused", addr)
-	}
-	ours, theirs := net.Pipe()
-	select {
-	case h.conns <- theirs:
-		return ours, nil
-	case <-h.done:
-		return nil, fmt.Errorf("dial %s: connection refused", addr)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// serve puts a handler at an address until the returned function takes it down, connections and all.
-func (n *network) serve(addr string, handler http.Handler) (down func()) {
-	h := &host{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
-	n.mu.Lock()
-	n.up[addr] = h
-	n.mu.Unlock()
-	server := &http.Server{Handler: handler}
-	go server.Serve(h)
-	return func() {
-		n.mu.Lock()
-		delete(n.up, addr)
-		n.mu.Unlock()
-		server.Close()
-	}
-}
 
 // double plays a master. What it does to a call is up to the fields; by default it takes it.
 type double struct {
@@ -238,9 +168,9 @@ type runner struct {
 	result chan error
 }
 
-func config(n *network, masters string) Config {
+func config(n *memnet.Network, masters string) Config {
 	return Config{
-		Masters: masters, Framework: Framework{Name: "padis"}, Logger: zap.NewNop(), Dial: n.dial,
+		Masters: masters, Framework: Framework{Name: "padis"}, Logger: zap.NewNop(), Dial: n.Dial,
 		Rand: func() float64 { return 0 },
 	}
 }
@@ -274,6 +204,6 @@ func next[E mesos.Event](t *testing.T, r *runner) E {
 }
 
 // scene runs a test in made-up time against doubles of masters.
-func scene(t *testing.T, play func(t *testing.T, n *network)) {
-	synctest.Test(t, func(t *testing.T) { play(t, newNetwork(t)) })
+func scene(t *testing.T, play func(t *testing.T, n *memnet.Network)) {
+	synctest.Test(t, func(t *testing.T) { play(t, new(memnet.Network)) })
 }

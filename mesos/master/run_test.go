@@ -15,14 +15,15 @@ import (
 
 	"padis.io/padis/mesos"
 	"padis.io/padis/mesos/wire"
+	"padis.io/padis/mesos/wire/memnet"
 )
 
 const one = "http://10.0.0.1:5050"
 
 func TestSubscription(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		cfg := config(n, one)
 		cfg.Framework = Framework{Name: "padis", Hostname: "h", Principal: "p", WebUI: "http://ui", Roles: []string{"a", "b"}}
 		r := start(t, cfg, "")
@@ -118,7 +119,7 @@ func TestRefusedStreams(t *testing.T) {
 		}, "Failed", "Role 'x'"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			scene(t, func(t *testing.T, n *network) {
+			scene(t, func(t *testing.T, n *memnet.Network) {
 				d := newDouble(t, "10.0.0.1:5050")
 				good, first := d.subscribe, c.first(t)
 				times := 0
@@ -129,7 +130,7 @@ func TestRefusedStreams(t *testing.T) {
 						good(w, call)
 					}
 				}
-				defer n.serve(d.addr, d)()
+				defer n.Serve(d.addr, d)()
 				r := start(t, config(n, one), "")
 				why := ""
 				for _, want := range strings.Fields(c.told) {
@@ -158,9 +159,9 @@ func TestTheEndOfAFramework(t *testing.T) {
 		"Framework failed over":      ErrFailedOver,
 	} {
 		t.Run(text, func(t *testing.T) {
-			scene(t, func(t *testing.T, n *network) {
+			scene(t, func(t *testing.T, n *memnet.Network) {
 				d := newDouble(t, "10.0.0.1:5050")
-				defer n.serve(d.addr, d)()
+				defer n.Serve(d.addr, d)()
 				r := start(t, config(n, one), "fw-1")
 				next[mesos.Subscribed](t, r)
 				d.say(mesos.Failed{Message: text})
@@ -183,12 +184,12 @@ func TestTheEndOfAFramework(t *testing.T) {
 // silence while it is us who does not listen.
 func TestWatchdog(t *testing.T) {
 	t.Run("silence", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			d := newDouble(t, "10.0.0.1:5050")
 			d.subscribe = func(w http.ResponseWriter, _ *scheduler.Call) {
 				d.stream(w, mesos.Subscribed{FrameworkID: "fw-1", Heartbeat: 2 * time.Second})
 			}
-			down := n.serve(d.addr, d)
+			down := n.Serve(d.addr, d)
 			r := start(t, config(n, one), "")
 			next[mesos.Subscribed](t, r)
 			<-time.After(9 * time.Second)
@@ -206,9 +207,9 @@ func TestWatchdog(t *testing.T) {
 		})
 	})
 	t.Run("slow frames", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			d := newDouble(t, "10.0.0.1:5050")
-			defer n.serve(d.addr, d)()
+			defer n.Serve(d.addr, d)()
 			r := start(t, config(n, one), "")
 			next[mesos.Subscribed](t, r)
 			for _, b := range frame(t, mesos.Rescind{OfferID: "o"}) {
@@ -220,9 +221,9 @@ func TestWatchdog(t *testing.T) {
 		})
 	})
 	t.Run("slow handler", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			d := newDouble(t, "10.0.0.1:5050")
-			defer n.serve(d.addr, d)()
+			defer n.Serve(d.addr, d)()
 			r := start(t, config(n, one), "")
 			next[mesos.Subscribed](t, r)
 			r.events <- nil // the buffer takes a thousand: fill it, and the queue behind it
@@ -243,7 +244,7 @@ func TestWatchdog(t *testing.T) {
 		})
 	})
 	t.Run("no answer to SUBSCRIBE", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			d := newDouble(t, "10.0.0.1:5050")
 			good, times := d.subscribe, 0
 			d.subscribe = func(w http.ResponseWriter, call *scheduler.Call) {
@@ -253,7 +254,7 @@ func TestWatchdog(t *testing.T) {
 				}
 				good(w, call)
 			}
-			defer n.serve(d.addr, d)()
+			defer n.Serve(d.addr, d)()
 			r := start(t, config(n, one), "")
 			next[mesos.Subscribed](t, r)
 			if waited := d.times[1].Sub(d.times[0]); waited < 30*time.Second || waited > 31*time.Second {
@@ -272,10 +273,10 @@ func TestBackoff(t *testing.T) {
 		{0, []time.Duration{50, 100, 200, 400, 500, 500, 500}},
 		{1, []time.Duration{100, 200, 400, 800, 1000, 1000, 1000}},
 	} {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			d := newDouble(t, "10.0.0.1:5050")
 			d.subscribe = func(w http.ResponseWriter, _ *scheduler.Call) { w.WriteHeader(http.StatusServiceUnavailable) }
-			defer n.serve(d.addr, d)()
+			defer n.Serve(d.addr, d)()
 			cfg := config(n, one)
 			cfg.MaxBackoff = time.Second
 			cfg.Rand = func() float64 { return c.chance }
@@ -295,14 +296,14 @@ func TestLeaderDetectionByList(t *testing.T) {
 	const list = "http://10.0.0.1,10.0.0.2:5050,10.0.0.3"
 	t.Run("redirected", func(t *testing.T) {
 		for _, location := range []string{"//10.0.0.3:5050", "//10.0.0.3:5050/api/v1/scheduler", "http://10.0.0.3:5050/api/v1/scheduler"} {
-			scene(t, func(t *testing.T, n *network) {
+			scene(t, func(t *testing.T, n *memnet.Network) {
 				follower, leader := newDouble(t, "10.0.0.2:5050"), newDouble(t, "10.0.0.3:5050")
 				follower.subscribe = func(w http.ResponseWriter, _ *scheduler.Call) {
 					w.Header().Set("Location", location)
 					w.WriteHeader(http.StatusTemporaryRedirect)
 				}
-				defer n.serve(follower.addr, follower)()
-				defer n.serve(leader.addr, leader)()
+				defer n.Serve(follower.addr, follower)()
+				defer n.Serve(leader.addr, leader)()
 				r := start(t, config(n, list), "") // 10.0.0.1 refuses connections
 				next[mesos.Subscribed](t, r)
 				if err := r.Send(t.Context(), mesos.Revive{}); err != nil {
@@ -316,7 +317,7 @@ func TestLeaderDetectionByList(t *testing.T) {
 		}
 	})
 	t.Run("redirected for ever", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			a, b := newDouble(t, "10.0.0.1:5050"), newDouble(t, "10.0.0.2:5050")
 			point := func(to string) func(http.ResponseWriter, *scheduler.Call) {
 				return func(w http.ResponseWriter, _ *scheduler.Call) {
@@ -333,8 +334,8 @@ func TestLeaderDetectionByList(t *testing.T) {
 				wrong(w, call)
 			}
 			b.subscribe = point(a.addr)
-			defer n.serve(a.addr, a)()
-			defer n.serve(b.addr, b)()
+			defer n.Serve(a.addr, a)()
+			defer n.Serve(b.addr, b)()
 			r := start(t, config(n, "http://10.0.0.1,10.0.0.2"), "")
 			synctest.Wait()
 			if got := a.asked() + b.asked(); got != 2*(maxRedirects+1) {
@@ -345,14 +346,14 @@ func TestLeaderDetectionByList(t *testing.T) {
 		})
 	})
 	t.Run("a leader that dies", func(t *testing.T) {
-		scene(t, func(t *testing.T, n *network) {
+		scene(t, func(t *testing.T, n *memnet.Network) {
 			a, b := newDouble(t, "10.0.0.1:5050"), newDouble(t, "10.0.0.3:5050")
-			down := n.serve(a.addr, a)
+			down := n.Serve(a.addr, a)
 			r := start(t, config(n, list), "")
 			next[mesos.Subscribed](t, r)
 			down()
 			next[mesos.Disconnected](t, r)
-			defer n.serve(b.addr, b)()
+			defer n.Serve(b.addr, b)()
 			next[mesos.Subscribed](t, r)
 			if b.call(0).GetFrameworkID().GetValue() != "fw-1" {
 				t.Fatal("the new leader was not told who we are")
@@ -364,9 +365,9 @@ func TestLeaderDetectionByList(t *testing.T) {
 
 // A giant event passes.
 func TestGiantEvent(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		d.say(mesos.FromExecutor{AgentID: "a", ExecutorID: "e", Data: make([]byte, 20<<20)})
@@ -379,9 +380,9 @@ func TestGiantEvent(t *testing.T) {
 
 // A framework id other than ours is the one that the master goes by.
 func TestTheMastersIDCounts(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "fw-0")
 		next[mesos.Subscribed](t, r)
 		if err := r.Send(t.Context(), mesos.Revive{}); err != nil {
@@ -395,9 +396,9 @@ func TestTheMastersIDCounts(t *testing.T) {
 }
 
 func TestUnknownEventsAreSkipped(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		b, err := (&scheduler.Event{Type: 99}).Marshal()

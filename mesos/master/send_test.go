@@ -13,6 +13,7 @@ import (
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	"padis.io/padis/mesos"
+	"padis.io/padis/mesos/wire/memnet"
 )
 
 func TestSend(t *testing.T) {
@@ -42,14 +43,14 @@ func TestSend(t *testing.T) {
 		{"503 for ever", func(_ int, w http.ResponseWriter) { http.Error(w, "no leader", http.StatusServiceUnavailable) }, 503, "no leader", retries + 1, 1500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			scene(t, func(t *testing.T, n *network) {
+			scene(t, func(t *testing.T, n *memnet.Network) {
 				d := newDouble(t, "10.0.0.1:5050")
 				times := 0
 				d.answer = func(w http.ResponseWriter, _ *scheduler.Call) {
 					times++
 					c.answer(times, w)
 				}
-				defer n.serve(d.addr, d)()
+				defer n.Serve(d.addr, d)()
 				r := start(t, config(n, one), "")
 				next[mesos.Subscribed](t, r)
 				begin := time.Now()
@@ -75,13 +76,13 @@ func TestSend(t *testing.T) {
 }
 
 func TestSendNeedsASubscription(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
 		r := start(t, config(n, one), "")
 		if err := r.Send(t.Context(), mesos.Revive{}); !errors.Is(err, ErrNotSubscribed) {
 			t.Fatal(err)
 		}
-		down := n.serve(d.addr, d)
+		down := n.Serve(d.addr, d)
 		next[mesos.Subscribed](t, r)
 		down()
 		next[mesos.Disconnected](t, r)
@@ -97,10 +98,10 @@ func TestSendNeedsASubscription(t *testing.T) {
 
 // A call that waits for its answer does not outlive the stream it belongs to.
 func TestSendEndsWithTheStream(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
 		d.answer = func(w http.ResponseWriter, _ *scheduler.Call) { <-w.(*response).gone }
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		done := make(chan error)
@@ -116,10 +117,10 @@ func TestSendEndsWithTheStream(t *testing.T) {
 }
 
 func TestSendTimesOut(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
 		d.answer = func(w http.ResponseWriter, _ *scheduler.Call) { <-w.(*response).gone }
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		begin := time.Now()
@@ -134,7 +135,7 @@ func TestSendTimesOut(t *testing.T) {
 }
 
 func TestSendFollowsTheLeader(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		a, b := newDouble(t, "10.0.0.1:5050"), newDouble(t, "10.0.0.2:5050")
 		a.answer = func(w http.ResponseWriter, call *scheduler.Call) {
 			if call.Type == scheduler.Call_REVIVE {
@@ -142,8 +143,8 @@ func TestSendFollowsTheLeader(t *testing.T) {
 			}
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		}
-		defer n.serve(a.addr, a)()
-		defer n.serve(b.addr, b)()
+		defer n.Serve(a.addr, a)()
+		defer n.Serve(b.addr, b)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		if err := r.Send(t.Context(), mesos.Revive{}); err != nil {
@@ -161,7 +162,7 @@ func TestSendFollowsTheLeader(t *testing.T) {
 
 // Neighbours of one kind travel side by side; kinds do not overtake each other.
 func TestSendAll(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
 		var mu sync.Mutex
 		under, most := 0, 0
@@ -180,7 +181,7 @@ func TestSendAll(t *testing.T) {
 			}
 			w.WriteHeader(http.StatusAccepted)
 		}
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		calls := []mesos.Call{mesos.Revive{}, mesos.ToExecutor{ExecutorID: "1"}, mesos.ToExecutor{ExecutorID: "2"}}
@@ -221,9 +222,9 @@ func TestSendAll(t *testing.T) {
 }
 
 func TestCallsThatCannotBeSaid(t *testing.T) {
-	scene(t, func(t *testing.T, n *network) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
-		defer n.serve(d.addr, d)()
+		defer n.Serve(d.addr, d)()
 		r := start(t, config(n, one), "")
 		next[mesos.Subscribed](t, r)
 		task := mesos.Task{ID: "t", Resources: []mesos.Resource{{Name: "cpus", Wire: []byte{0xff}}}}
