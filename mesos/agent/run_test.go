@@ -289,6 +289,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t)
 		r := start(t, config(n))
+		synctest.Wait() // until the first attempt has failed
 		for i := range maxMessages + 10 {
 			r.Message([]byte{byte('0' + i)})
 		}
