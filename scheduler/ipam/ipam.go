@@ -49,7 +49,7 @@ type Book struct {
 	pools    map[string]*pool
 	// segments hold what shares a network, by its name. A segment exists as long as it has a pool or a lease.
 	segments map[string]*segment
-	// slots hold the leases of each slot by leased_ms and address.
+	// slots hold the leases of each slot, in the order of byAge.
 	slots map[record.Slot][]*padisv1.LeaseRecord
 	// wishes are the fixed addresses of each App by its uid.
 	wishes map[string][]wish
@@ -294,7 +294,8 @@ func slotOf(l *padisv1.LeaseRecord) record.Slot {
 // byAge orders the leases of one slot. Lease makes leased_ms grow within a slot, so interfaces of one pool keep their
 // order.
 func byAge(x, y *padisv1.LeaseRecord) int {
-	return cmp.Or(cmp.Compare(x.GetLeasedMs(), y.GetLeasedMs()), compareAddresses(x.GetAddress(), y.GetAddress()))
+	return cmp.Or(cmp.Compare(x.GetLeasedMs(), y.GetLeasedMs()), compareAddresses(x.GetAddress(), y.GetAddress()),
+		cmp.Compare(x.GetNetwork(), y.GetNetwork()))
 }
 
 func refuse(reason, format string, args ...any) *Refusal {

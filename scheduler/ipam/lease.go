@@ -118,6 +118,9 @@ func (c *claim) commit() []*padisv1.LeaseRecord {
 			AppUid: c.want.Slot.AppUID, Slot: c.want.Slot.Index, Namespace: c.want.Namespace, App: c.want.App,
 		}
 		held = c.enter(held, k, l)
+		if !c.isFixed(i) {
+			k.pool.advance(k.addr)
+		}
 		out[i] = l
 	}
 	if len(held) > 0 {
@@ -165,7 +168,6 @@ func (c *claim) enter(held []*padisv1.LeaseRecord, k pick, l *padisv1.LeaseRecor
 	seg.leases[k.addr] = l
 	k.pool.leased++
 	seg.settle(k.addr)
-	k.pool.advance(k.addr)
 	return append(held, l)
 }
 

@@ -132,13 +132,10 @@ func (w *world) static(want *Want) *static {
 }
 
 func staticKey(tenant string, specs []*padisv1.Constraint) string {
-	if len(specs) == 0 {
-		return tenant
-	}
 	var b strings.Builder
-	b.WriteString(tenant)
+	b.WriteString(strconv.Quote(tenant))
 	for _, c := range specs {
-		fmt.Fprintf(&b, "\x00%d %q %q", c.GetOperator(), c.GetAttribute(), c.GetValue())
+		fmt.Fprintf(&b, " %d %q %q", c.GetOperator(), c.GetAttribute(), c.GetValue())
 	}
 	return b.String()
 }
