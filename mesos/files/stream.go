@@ -34,6 +34,7 @@ type stream struct {
 	started bool
 	rest    []byte
 	rotated bool // reading what is left of the file before it was rotated
+	missing int  // answers in a row that the file is not there
 }
 
 // Open gives the content of a file as a stream. Nothing is read until the first Read, which reports a missing file with
@@ -80,9 +81,16 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 // retry tells whether an error may pass: only while following, after the file was seen, and if it is not the agent
-// that says no.
+// that says no. That the file is not there it may say twice: rotation makes a new one after moving the old one away.
 func (s *stream) retry(err error) bool {
-	return s.opts.Follow && s.started && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrForbidden)
+	if !s.opts.Follow || !s.started || errors.Is(err, ErrForbidden) {
+		return false
+	}
+	if errors.Is(err, ErrNotFound) {
+		s.missing++
+		return s.missing <= 2
+	}
+	return true
 }
 
 func (s *stream) wait() error {
@@ -116,6 +124,9 @@ func (s *stream) more() ([]byte, error) {
 		return s.more()
 	case err != nil:
 		return nil, err
+	}
+	s.missing = 0
+	switch {
 	case len(data) > 0:
 		s.offset += int64(len(data))
 		return data, nil
