@@ -30,7 +30,7 @@ type Server struct {
 func New(path string) (*Server, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the executor binary: %w; build it, or name it with --executor-binary", err)
+		return nil, fmt.Errorf("open the executor binary: %w; build it, or give the path of the one that is there", err)
 	}
 	s, err := read(f)
 	if err != nil {

@@ -81,18 +81,21 @@ func TestAFreedAddressThatIsTakenByNameIsNotChosen(t *testing.T) {
 	for i := range int32(5) {
 		take(t, b, want(i))
 	}
+	b.Release(want(0).Slot) // .2 waits at the head all the time
 	for range 1000 {
 		b.Release(want(2).Slot)
-		b.Release(want(3).Slot)
 		if got := take(t, b, want(2, &padisv1.NetworkWish{Pool: "web", Addresses: []string{"", "", "10.44.0.4"}})); got[0] != "10.44.0.4" {
-			t.Fatalf("got %v", got)
-		}
-		if got := take(t, b, want(3)); got[0] != "10.44.0.5" {
 			t.Fatalf("got %v", got)
 		}
 	}
 	if n := len(b.pools["web"].queue.entries); n > 100 {
 		t.Errorf("the queue has grown to %d entries", n)
+	}
+	b.Release(want(3).Slot)
+	for i, address := range []string{"10.44.0.2", "10.44.0.5"} {
+		if got := take(t, b, want(int32(10+i))); got[0] != address {
+			t.Errorf("got %v, want %s", got, address)
+		}
 	}
 }
 
@@ -269,6 +272,14 @@ func TestFixedAddressesWaitForTheirSlot(t *testing.T) {
 	other.Slot.Index = 2
 	if got := take(t, b, other); got[0] != "10.44.0.2" {
 		t.Errorf("an address that nobody names any more was not given: %v", got)
+	}
+}
+
+func TestAFixedAddressDoesNotMoveTheOthers(t *testing.T) {
+	b := New(lan(small()), nil)
+	take(t, b, want(0, &padisv1.NetworkWish{Pool: "web", Addresses: []string{"10.44.0.5"}}))
+	if got := take(t, b, want(1)); got[0] != "10.44.0.2" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -118,6 +118,7 @@ func (c *claim) commit() []*padisv1.LeaseRecord {
 			AppUid: c.want.Slot.AppUID, Slot: c.want.Slot.Index, Namespace: c.want.Namespace, App: c.want.App,
 		}
 		held = c.enter(held, k, l)
+		// Everything before a free choice is used up; a fixed address says nothing of those before it.
 		if !c.isFixed(i) {
 			k.pool.advance(k.addr)
 		}

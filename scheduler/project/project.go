@@ -147,19 +147,19 @@ func state(seen *mesos.Agent, offeredNow bool) string {
 	return StateUnreachable
 }
 
-// AgentName is the name of the Agent object for a Mesos agent id: the id in lower case, with every character that a
-// name must not have replaced by a dash.
+// AgentName is the name of the Agent object for a Mesos agent id: the id in lower case, with every character but
+// letters and digits replaced by a dash.
 func AgentName(id string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-':
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
 			return r
 		case r >= 'A' && r <= 'Z':
 			return r - 'A' + 'a'
 		}
 		return '-'
 	}, id)
-	return strings.Trim(name, "-.")
+	return strings.Trim(name, "-")
 }
 
 // Address shows one lease. host is where the address is configured now, or empty.
