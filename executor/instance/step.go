@@ -214,6 +214,15 @@ func Step(now time.Time, s State, e Event) (State, []Action, error) {
 	return m.State, m.actions, nil
 }
 
+// Grace is the time that the template gives the program between its stop signal and SIGKILL.
+func (s State) Grace() time.Duration {
+	stop := s.Launch.GetTemplate().GetStop()
+	if stop == nil {
+		return defaultGrace
+	}
+	return time.Duration(min(stop.GetGracePeriodMs(), 365*24*3600*1000)) * time.Millisecond
+}
+
 // Next is when a Tick is needed; the zero time if none is.
 func (s State) Next() time.Time {
 	next := s.at
@@ -378,15 +387,10 @@ func (m *machine) kill(e KillWanted) bool {
 }
 
 func (m *machine) grace(asked *time.Duration) time.Duration {
-	switch s := m.Launch.GetTemplate().GetStop(); {
-	case asked != nil:
+	if asked != nil {
 		return *asked
-	case s.GetGracePeriodMs() > 0:
-		return time.Duration(min(s.GetGracePeriodMs(), 365*24*3600*1000)) * time.Millisecond
-	case s != nil:
-		return 0
 	}
-	return defaultGrace
+	return m.Grace()
 }
 
 func (m *machine) stop(grace time.Duration) {

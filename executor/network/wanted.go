@@ -61,6 +61,17 @@ type Wanted struct {
 	Interfaces []Interface
 }
 
+// Answer is who answered for an address that should be silent.
+type Answer struct {
+	Address netip.Addr
+	MAC     MAC
+}
+
+// String says it to people, with what to do.
+func (a Answer) String() string {
+	return fmt.Sprintf("%s is answered by %s; find out who has the address (arping, the switch's table) and end it, or take the address out of the pool", a.Address, a.MAC)
+}
+
 // Want says what the attachments of a task ask for. owner names the executor, so that host ends of different executors
 // can be told apart; host names the machine, so that its bridges get hardware addresses of their own. An error says
 // which attachment cannot be, and why.

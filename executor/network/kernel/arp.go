@@ -24,20 +24,14 @@ const (
 	carrierWait   = time.Second
 )
 
-// Answer is who holds an address.
-type Answer struct {
-	Address netip.Addr
-	MAC     network.MAC
-}
-
 // Probe asks on each interface's segment whether somebody has its address, for the interfaces that demand it. It returns
 // those who do, one for each address; none means that all addresses are silent. It makes the bridges first. An error
 // means that nothing can be said.
-func (n *Network) Probe(ctx context.Context, w network.Wanted) ([]Answer, error) {
+func (n *Network) Probe(ctx context.Context, w network.Wanted) ([]network.Answer, error) {
 	if err := n.ensureBridges(w.Bridges); err != nil {
 		return nil, err
 	}
-	var out []Answer
+	var out []network.Answer
 	for _, i := range w.Interfaces {
 		if !i.Probe {
 			continue
@@ -53,7 +47,7 @@ func (n *Network) Probe(ctx context.Context, w network.Wanted) ([]Answer, error)
 			return nil, fmt.Errorf("probe for %s: %w", i.Address.Addr(), err)
 		}
 		if found {
-			out = append(out, Answer{i.Address.Addr(), mac})
+			out = append(out, network.Answer{Address: i.Address.Addr(), MAC: mac})
 		}
 	}
 	return out, nil

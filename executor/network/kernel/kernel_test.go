@@ -22,9 +22,9 @@ func (m *machine) attach(t testing.TB, ns int, w network.Wanted) {
 	m.do(t, func() error { return m.Attach(ns, w) })
 }
 
-func (m *machine) answers(t testing.TB, w network.Wanted) []Answer {
+func (m *machine) answers(t testing.TB, w network.Wanted) []network.Answer {
 	t.Helper()
-	var out []Answer
+	var out []network.Answer
 	m.do(t, func() (err error) {
 		out, err = m.Probe(context.Background(), w)
 		return err
@@ -104,7 +104,7 @@ func TestProbeFindsWhoHasTheAddress(t *testing.T) {
 		t.Fatalf("nobody has it, but %v answered", got)
 	}
 	a.attach(t, ns, wa)
-	expect := []Answer{{netip.MustParseAddr("10.44.0.5"), network.AddressMAC(netip.MustParseAddr("10.44.0.5"))}}
+	expect := []network.Answer{{Address: netip.MustParseAddr("10.44.0.5"), MAC: network.AddressMAC(netip.MustParseAddr("10.44.0.5"))}}
 	// The uplink of a starts forwarding in the kernel's own time.
 	until(t, "the squatter answers", func() bool { return slices.Equal(b.answers(t, wb), expect) })
 	if err := a.Detach(wa); err != nil {

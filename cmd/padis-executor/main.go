@@ -1,0 +1,34 @@
+// Command padis-executor runs the instances of Padis on one host. A Mesos agent starts it. Edge: talks to everything it
+// wires together.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"padis.io/padis/executor/runtime/process"
+)
+
+// init keeps the main thread for the main goroutine: other threads enter namespaces, and /proc/self shows the main one.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	verb, args := "run", os.Args[1:]
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		verb, args = args[0], args[1:]
+	}
+	switch verb {
+	case process.InitVerb: // first: fifty of these start at a time
+		os.Exit(process.Init())
+	case "run":
+		os.Exit(run(args))
+	case "version":
+		fmt.Println("padis-executor", versionText())
+	case "help":
+		fmt.Print(usage)
+	default:
+		fmt.Fprintf(os.Stderr, "padis-executor: there is no verb %q\n\n%s", verb, usage)
+		os.Exit(exitUsage)
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"padis.io/padis/executor"
+	"padis.io/padis/executor/artifact"
+	"padis.io/padis/executor/health/probe"
+	"padis.io/padis/executor/instance"
+	"padis.io/padis/executor/network/kernel"
+	"padis.io/padis/executor/runtime/process"
+	"padis.io/padis/mesos/agent"
+)
+
+const usage = `padis-executor runs the instances of Padis on one host.
+
+Usage:
+  padis-executor [run] [flags]   run until the Mesos agent says otherwise (default)
+  padis-executor version         print the version
+  padis-executor help            print this text
+
+It is started by a Mesos agent, which tells it the rest by MESOS_* variables. Example, as a CommandInfo:
+  ./padis-executor --log-level debug
+
+Flags of run:
+  --cache DIR        where artifacts are kept for all instances of the host
+                     (default /var/cache/padis-executor, or below the sandbox if that cannot be written)
+  --parallel N       how many instances are made at the same time (default: twice the number of CPUs)
+  --log-level LEVEL  debug, info, warn or error (default info)
+
+Exit status:
+  0  ended as the agent or a SIGTERM asked; all instances were stopped and reported
+  1  something failed; the log says what
+  2  wrong usage
+  3  not started by a Mesos agent: MESOS_* variables are missing or wrong
+  4  the agent is gone for longer than its recovery timeout; all instances were stopped
+`
+
+// Exit statuses; the usage text documents them.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+	exitEnvironment
+	exitAgentGone
+)
+
+// version is set when the binary is built: -ldflags '-X main.version=...'.
+var version = "unknown"
+
+func versionText() string {
+	return fmt.Sprintf("%s (%s, %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// defaultPath is where programs are looked up if the agent says nothing.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// claimWait is how long an executor of the same id may take to die.
+const claimWait = 5 * time.Second
+
+type options struct {
+	cache    string
+	parallel int
+	level    zapcore.Level
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("padis-executor", flag.ContinueOnError)
+	f.SetOutput(os.Stderr)
+	f.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	f.StringVar(&o.cache, "cache", "", "")
+	f.IntVar(&o.parallel, "parallel", 2*runtime.NumCPU(), "")
+	f.TextVar(&o.level, "log-level", zapcore.InfoLevel, "")
+	err := f.Parse(args)
+	if err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return o, err
+}
+
+func run(args []string) int {
+	o, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "padis-executor:", err)
+		return exitUsage
+	}
+	// Much is shared by many instances on small hosts: rather collect garbage more often than keep it.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(24 << 20)
+	cfg, err := agent.FromEnvironment(os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "padis-executor:", err)
+		return exitEnvironment
+	}
+	logging := zap.NewProductionConfig()
+	logging.Level = zap.NewAtomicLevelAt(o.level)
+	logging.Sampling = nil
+	logging.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	log, err := logging.Build(zap.WithCaller(false), zap.AddStacktrace(zapcore.DPanicLevel))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "padis-executor:", err)
+		return exitFailed
+	}
+	err = serve(cfg, o, log)
+	switch {
+	case errors.Is(err, agent.ErrAgentGone):
+		log.Error("the agent is gone", zap.Error(err))
+		return exitAgentGone
+	case err != nil:
+		log.Error("the executor failed", zap.Error(err))
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve wires the executor and runs it to its end.
+func serve(cfg agent.Config, o options, log *zap.Logger) error {
+	cfg.Logger, cfg.Rand = log, rand.Float64
+	client, err := agent.New(cfg)
+	if err != nil {
+		return err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	host := instance.Host{Owner: cfg.FrameworkID + "/" + cfg.ExecutorID, Name: name, Path: os.Getenv("PATH"), Sandbox: cfg.Sandbox}
+	if host.Path == "" {
+		host.Path = defaultPath
+	}
+	network, err := kernel.Open(host.Owner, claimWait)
+	if err != nil {
+		return err
+	}
+	defer network.Close()
+	if err := sweep(network, cfg.Sandbox, log); err != nil {
+		return err
+	}
+	store, err := openStore(o.cache, cfg.Sandbox)
+	if err != nil {
+		return err
+	}
+	e, err := executor.New(executor.Config{
+		Host: host, Agent: client, Network: network, Runtime: process.New("/proc/self/exe", o.parallel), Artifacts: store,
+		Prober: probe.New(network.StreamSocket), ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	// The client lives longer than the executor, to bring its last statuses to the agent.
+	clientCtx, endClient := context.WithCancel(context.Background())
+	defer endClient()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	gone := make(chan error, 1)
+	go func() {
+		gone <- client.Run(clientCtx, e.Handle)
+		stop()
+	}()
+	if err := e.Run(ctx); err != nil {
+		return err
+	}
+	endClient()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// sweep removes what an executor that was killed has left: programs that took their death signal back, and links.
+func sweep(network *kernel.Network, sandbox string, log *zap.Logger) error {
+	// Sandboxes of earlier runs are beside this one.
+	killed, err := process.Sweep(filepath.Join(filepath.Dir(sandbox), "*", "tasks", "*"))
+	if err != nil {
+		return fmt.Errorf("end what an earlier executor left: %w", err)
+	}
+	removed, err := network.Sweep(nil)
+	if err != nil {
+		return fmt.Errorf("remove the links that an earlier executor left: %w", err)
+	}
+	if len(killed)+len(removed) > 0 {
+		log.Info("removed what an earlier executor left", zap.Strings("programs", killed), zap.Strings("links", removed))
+	}
+	return nil
+}
+
+func openStore(dir, sandbox string) (*artifact.Store, error) {
+	if dir != "" {
+		return artifact.Open(dir, artifact.DefaultLimits)
+	}
+	s, err := artifact.Open("/var/cache/padis-executor", artifact.DefaultLimits)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return artifact.Open(filepath.Join(sandbox, "cache"), artifact.DefaultLimits)
+	}
+	return s, err
+}
