@@ -232,8 +232,13 @@ func (l *Ledger) Epoch() int64 {
 // Lead waits until this process is the leader, then takes the ledger over. lost is closed when etcd has not heard of
 // this process for the TTL: another one may lead by then, and Commit fails with ErrFenced as soon as it does.
 func (l *Ledger) Lead(ctx context.Context) (lost <-chan struct{}, err error) {
-	// The session must outlive ctx, which may only bound the waiting; Close ends it.
-	session, err := concurrency.NewSession(l.client, concurrency.WithTTL(int((l.cfg.TTL+time.Second-1)/time.Second)))
+	ttl := int64((l.cfg.TTL + time.Second - 1) / time.Second)
+	grant, err := l.client.Grant(ctx, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: register as a candidate: %w", err)
+	}
+	// The session outlives ctx, which bounds the waiting only; Close ends it.
+	session, err := concurrency.NewSession(l.client, concurrency.WithTTL(int(ttl)), concurrency.WithLease(grant.ID))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: register as a candidate: %w", err)
 	}

@@ -31,6 +31,8 @@ func etcd(t testing.TB, dir string) (endpoint string, stop func()) {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	// One member has nobody to wait for.
+	cfg.TickMs, cfg.ElectionMs = 10, 100
 	// Figures are those of a disk; the tests are about something else.
 	_, measured := t.(*testing.B)
 	cfg.UnsafeNoFsync = !measured
@@ -232,6 +234,59 @@ func TestOneLeadsAtATimeAndAStandByTakesOver(t *testing.T) {
 	if s := load(t, second); len(s.Instances) != 1 {
 		t.Errorf("candidates and epoch are read as records: %+v", s)
 	}
+}
+
+func TestAStandByTakesOverFromALeaderThatIsGone(t *testing.T) {
+	endpoint := start(t)
+	cfg := on(endpoint)
+	cfg.StandBy = true
+	gone, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gone.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// No more signs of life, and nobody gives the place back: as after kill -9.
+	if err := gone.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	next := open(t, cfg)
+	if _, err := next.Lead(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if next.Epoch() != 2 {
+		t.Errorf("epoch %d", next.Epoch())
+	}
+}
+
+func TestAStandByThatStopsWaitingLeavesNothingBehind(t *testing.T) {
+	cfg := on(start(t))
+	cfg.StandBy = true
+	leader, other := open(t, cfg), open(t, cfg)
+	if _, err := leader.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	led := make(chan error, 1)
+	go func() {
+		_, err := other.Lead(ctx)
+		led <- err
+	}()
+	candidates := func(n int64) func() bool {
+		return func() bool {
+			got, err := leader.client.Get(t.Context(), DefaultPrefix+keyLeader+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+			return err == nil && got.Count == n
+		}
+	}
+	waitFor(t, "the stand-by to queue up", candidates(2))
+	cancel()
+	if err := <-led; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	waitFor(t, "the stand-by to leave the queue", candidates(1))
 }
 
 func TestCloseHandsLeadershipOverAtOnce(t *testing.T) {
