@@ -63,7 +63,7 @@ type Decision struct {
 	Slot record.Slot
 	// AgentID is empty when no agent fits.
 	AgentID string
-	// Refusals counts the agents that refused, by Reason constant.
+	// Refusals counts the agents that refused, by Reason constant; empty when the instance was placed.
 	Refusals map[string]int32
 	// Reason is the commonest refusal, and Message a sentence that names the counts and the remedy; both empty when
 	// the instance was placed.
