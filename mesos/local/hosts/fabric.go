@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Fabric is the network between the embedded hosts: a management bridge, the virtual switch that stands for the data
@@ -201,7 +202,11 @@ func (f *Fabric) Gateways() ([]netip.Prefix, error) {
 
 // configure gives ManagementLink of ns its address and default route, and sets it, lo and the further links up.
 func configure(ns netns.NsHandle, own netip.Prefix, gateway netip.Addr, further ...string) error {
-	links, err := netlink.NewHandleAt(ns)
+	return inNamespace(ns, func() error { return configureHere(own, gateway, further) })
+}
+
+func configureHere(own netip.Prefix, gateway netip.Addr, further []string) error {
+	links, err := netlink.NewHandle()
 	if err != nil {
 		return err
 	}
@@ -275,32 +280,39 @@ func sysctl(name, value string) error {
 	return nil
 }
 
-// inNamespace runs f on a thread that is in ns. The thread is not used again: the goroutine ends locked to it.
-func inNamespace(ns netns.NsHandle, f func() error) error {
+// onThread runs f on a thread that is not used again, so that f may change its namespaces. It is never the main thread:
+// that one's namespaces are those that /proc shows for the process, and Go cannot end it.
+func onThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
+		// The goroutine ends locked to its thread, which ends the thread.
 		runtime.LockOSThread()
-		if err := netns.Set(ns); err != nil {
-			result <- fmt.Errorf("enter network namespace: %w", err)
+		if unix.Gettid() != os.Getpid() {
+			result <- f()
 			return
 		}
-		result <- f()
+		// While this goroutine holds the main thread, another one gets another.
+		result <- onThread(f)
+		runtime.UnlockOSThread()
 	}()
 	return <-result
 }
 
+// inNamespace runs f in ns.
+func inNamespace(ns netns.NsHandle, f func() error) error {
+	return onThread(func() error {
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
 // newNamespace makes a network namespace that lives as long as its handle.
-func newNamespace() (netns.NsHandle, error) {
-	type made struct {
-		ns  netns.NsHandle
-		err error
-	}
-	result := make(chan made, 1)
-	go func() {
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		result <- made{ns, err}
-	}()
-	m := <-result
-	return m.ns, m.err
+func newNamespace() (ns netns.NsHandle, err error) {
+	err = onThread(func() error {
+		ns, err = netns.New()
+		return err
+	})
+	return ns, err
 }

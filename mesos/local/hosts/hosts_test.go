@@ -184,6 +184,39 @@ func TestSetGateways(t *testing.T) {
 	}
 }
 
+// Whoever looks for the namespaces of a process looks at its main thread.
+func TestMainThreadStays(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	const main, self = "/proc/self/ns/net", "/proc/thread-self/ns/net"
+	before, err := os.Readlink(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		ns, err := newNamespace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = inNamespace(ns, func() error {
+			inside, err := os.Readlink(self)
+			if err == nil && inside == before {
+				err = fmt.Errorf("the function runs outside, in %s", inside)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ns.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.Readlink(main); err != nil || after != before {
+			t.Fatalf("the main thread was in %s and is in %s, %v", before, after, err)
+		}
+	}
+}
+
 func TestAttachTwice(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
