@@ -15,33 +15,33 @@ import (
 	"padis.io/padis/api/v1alpha1"
 )
 
-// api reads JSON from the API server.
-type api struct{ client *rest.RESTClient }
+// reader reads JSON from the API server.
+type reader struct{ client *rest.RESTClient }
 
 // connect returns the API that the flags and the kubeconfig name, and the namespace.
-func connect(f cmdutil.Factory) (api, string, error) {
+func connect(f cmdutil.Factory) (reader, string, error) {
 	config, err := f.ToRESTConfig()
 	if err != nil {
-		return api{}, "", err
+		return reader{}, "", err
 	}
-	a, err := newAPI(config)
+	a, err := newReader(config)
 	if err != nil {
-		return api{}, "", err
+		return reader{}, "", err
 	}
 	namespace, _, err := f.ToRawKubeConfigLoader().Namespace()
 	return a, namespace, err
 }
 
-func newAPI(config *rest.Config) (api, error) {
+func newReader(config *rest.Config) (reader, error) {
 	config = rest.CopyConfig(config)
 	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	config.ContentType, config.AcceptContentTypes = "application/json", "application/json"
 	client, err := rest.UnversionedRESTClientFor(config)
-	return api{client}, err
+	return reader{client}, err
 }
 
 // get decodes the object at path into out. Query holds names and values, alternating.
-func (a api) get(ctx context.Context, path string, out any, query ...string) error {
+func (a reader) get(ctx context.Context, path string, out any, query ...string) error {
 	request := a.client.Get().AbsPath(path)
 	for i := 0; i+1 < len(query); i += 2 {
 		request = request.Param(query[i], query[i+1])
@@ -57,7 +57,7 @@ func (a api) get(ctx context.Context, path string, out any, query ...string) err
 }
 
 // stream opens what is at path.
-func (a api) stream(ctx context.Context, path string, query map[string]string) (io.ReadCloser, error) {
+func (a reader) stream(ctx context.Context, path string, query map[string]string) (io.ReadCloser, error) {
 	request := a.client.Get().AbsPath(path)
 	for name, value := range query {
 		request = request.Param(name, value)
@@ -66,7 +66,7 @@ func (a api) stream(ctx context.Context, path string, query map[string]string) (
 }
 
 // instancesOf lists the instances of an App.
-func (a api) instancesOf(ctx context.Context, namespace, app string) ([]runtime.Instance, error) {
+func (a reader) instancesOf(ctx context.Context, namespace, app string) ([]runtime.Instance, error) {
 	var list runtime.InstanceList
 	err := a.get(ctx, runtimePath(namespace, "instances"), &list, "labelSelector", v1alpha1.LabelApp+"="+app)
 	return list.Items, err

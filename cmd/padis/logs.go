@@ -79,7 +79,7 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 	return cmd
 }
 
-func printLogs(ctx context.Context, a api, streams genericiooptions.IOStreams, namespace string, t target, o logsOptions) error {
+func printLogs(ctx context.Context, a reader, streams genericiooptions.IOStreams, namespace string, t target, o logsOptions) error {
 	if !t.app {
 		return copyLog(ctx, a, streams.Out, namespace, t.name, o)
 	}
@@ -111,7 +111,7 @@ func printLogs(ctx context.Context, a api, streams genericiooptions.IOStreams, n
 	return errors.Join(errs...)
 }
 
-func copyLog(ctx context.Context, a api, w io.Writer, namespace, instance string, o logsOptions) error {
+func copyLog(ctx context.Context, a reader, w io.Writer, namespace, instance string, o logsOptions) error {
 	log, err := a.stream(ctx, runtimePath(namespace, "instances", instance, "log"), o.query())
 	if err != nil {
 		return err

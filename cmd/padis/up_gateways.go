@@ -39,7 +39,7 @@ func answering(ctx context.Context, dataDir string) (*rest.Config, error) {
 		return nil, err
 	}
 	config.Timeout = 5 * time.Second
-	client, err := newAPI(config)
+	client, err := newReader(config)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func newWhyCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra
 }
 
 // askWhy reads what there is to know of the target.
-func askWhy(ctx context.Context, a api, namespace string, t target) (why.Node, error) {
+func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node, error) {
 	s := why.Snapshot{Now: time.Now()}
 	appName := t.name
 	var instance runtime.Instance
@@ -90,7 +90,7 @@ func askWhy(ctx context.Context, a api, namespace string, t target) (why.Node, e
 }
 
 // eventsOf lists the events of an App and its instances.
-func eventsOf(ctx context.Context, a api, namespace, app string, instances []runtime.Instance) ([]why.Event, error) {
+func eventsOf(ctx context.Context, a reader, namespace, app string, instances []runtime.Instance) ([]why.Event, error) {
 	var list corev1.EventList
 	if err := a.get(ctx, "/api/v1/namespaces/"+namespace+"/events", &list); err != nil {
 		return nil, err
