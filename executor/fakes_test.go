@@ -1,0 +1,226 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"padis.io/padis/executor/health/probe"
+	"padis.io/padis/executor/instance"
+	"padis.io/padis/executor/network"
+	"padis.io/padis/executor/runtime"
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+)
+
+// world is everything that an executor touches. It keeps what happens to each task, in order, as lines of text.
+type world struct {
+	t *testing.T
+	*Executor
+	mu  sync.Mutex
+	log map[string][]string
+	// answers are how often an address is answered before it is silent; failing is what fails, by name.
+	answers map[string]int
+	failing map[string]error
+	// healthy decides probes.
+	healthy   bool
+	instances map[string]*fakeInstance
+	cancel    context.CancelFunc
+	result    chan error
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, log: map[string][]string{}, answers: map[string]int{}, failing: map[string]error{}, instances: map[string]*fakeInstance{}, result: make(chan error, 1)}
+	var err error
+	w.Executor, err = New(Config{
+		Host: instance.Host{Owner: "fw/ex", Name: "os-name", Path: "/bin", Sandbox: t.TempDir()}, Agent: w, Network: w, Runtime: w,
+		Artifacts: w, Prober: (*fakeProber)(w), ShutdownGrace: 400 * time.Millisecond, Parallel: 2, Log: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel = cancel
+	go func() { w.result <- w.Run(ctx) }()
+	t.Cleanup(cancel)
+	w.Handle(mesos.ExecutorSubscribed{AgentID: "a", Hostname: "agent1", ExecutorID: "ex"})
+	return w
+}
+
+func (w *world) say(task, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log[task] = append(w.log[task], fmt.Sprintf(format, args...))
+}
+
+func (w *world) fails(what string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failing[what]
+}
+
+// history of a task so far.
+func (w *world) history(task string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.log[task], "\n")
+}
+
+func (w *world) until(task, line string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(w.history(task)+"\n", line+"\n"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("never %q; %s:\n%s", line, task, w.history(task))
+		}
+	}
+}
+
+func (w *world) instance(task string) *fakeInstance {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.instances[task]
+}
+
+func (w *world) Update(s mesos.Status) {
+	var r padisv1.InstanceReport
+	if err := padisv1.Decode(s.Data, &r); err != nil {
+		w.t.Error(err)
+	}
+	line := fmt.Sprintf("%s %s", s.State, r.GetReason())
+	if s.Healthy != nil {
+		line += fmt.Sprintf(" healthy=%v", *s.Healthy)
+	}
+	if r.GetReady() {
+		line += " ready"
+	}
+	if s.State.Terminal() && (r.GetSignal() != "" || r.GetExitCode() != 0) {
+		line += fmt.Sprintf(" exit=%d%s", r.GetExitCode(), r.GetSignal())
+	}
+	w.say(s.TaskID, "%s", line)
+}
+
+func (w *world) Flush(context.Context) error {
+	w.say("", "flush")
+	return nil
+}
+
+func owner(n network.Wanted) string { return n.Interfaces[0].Address.Addr().String() }
+
+func (w *world) Probe(_ context.Context, n network.Wanted) ([]network.Answer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := n.Interfaces[0]
+	if w.answers[owner(n)] > 0 {
+		w.answers[owner(n)]--
+		return []network.Answer{{Address: a.Address.Addr(), MAC: a.MAC}}, nil
+	}
+	return nil, nil
+}
+
+func (w *world) Attach(ns int, n network.Wanted) error {
+	w.say(owner(n), "up")
+	return w.fails("attach")
+}
+
+func (w *world) Announce(n network.Wanted) error {
+	w.say(owner(n), "announced")
+	return nil
+}
+
+func (w *world) Detach(n network.Wanted) error {
+	if err := w.fails("detach"); err != nil {
+		return err
+	}
+	w.say(owner(n), "down")
+	return nil
+}
+
+func (w *world) Fetch(ctx context.Context, a *padisv1.Artifact, dir string) error {
+	if a.GetUri() == "slow" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return w.fails("fetch")
+}
+
+type fakeProber world
+
+func (p *fakeProber) Probe(h *padisv1.HealthCheck, t probe.Target, timeout time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.healthy {
+		return nil
+	}
+	return errors.New("refused")
+}
+
+// fakeInstance ends by Kill, by Stop if it is polite, or when the test says so.
+type fakeInstance struct {
+	w      *world
+	spec   runtime.Spec
+	once   sync.Once
+	ended  chan struct{}
+	exit   runtime.Exit
+	polite bool
+}
+
+func (w *world) Create(s runtime.Spec) (runtime.Instance, error) {
+	if err := w.fails("create"); err != nil {
+		return nil, err
+	}
+	i := &fakeInstance{w: w, spec: s, ended: make(chan struct{}), polite: s.Command[0] == "polite"}
+	w.mu.Lock()
+	w.instances[s.ID] = i
+	w.mu.Unlock()
+	return i, nil
+}
+
+func (i *fakeInstance) end(e runtime.Exit) { i.once.Do(func() { i.exit = e; close(i.ended) }) }
+
+func (i *fakeInstance) PID() int              { return 4711 }
+func (i *fakeInstance) NetworkNamespace() int { return 5 }
+func (i *fakeInstance) Start() error {
+	if err := i.w.fails("start"); err != nil {
+		i.end(runtime.Exit{Code: 1})
+		return err
+	}
+	return nil
+}
+func (i *fakeInstance) Stop(s string) error {
+	i.w.say(i.spec.ID, "%s", s)
+	if i.polite {
+		i.end(runtime.Exit{Code: 0})
+	}
+	return nil
+}
+func (i *fakeInstance) Kill() error        { i.end(runtime.Exit{Code: 137, Signal: "SIGKILL"}); return nil }
+func (i *fakeInstance) Wait() runtime.Exit { <-i.ended; return i.exit }
+func (i *fakeInstance) Run([]string, time.Duration) (runtime.Output, error) {
+	return runtime.Output{}, nil
+}
+func (i *fakeInstance) Close() error { return nil }
+
+// task is one that has its address in its name: 10.44.0.N.
+func task(t *testing.T, n int, command string, change ...func(*padisv1.Launch)) mesos.Task {
+	l := &padisv1.Launch{
+		Namespace: "shop", App: "web", Slot: int32(n),
+		Template: &padisv1.Template{Command: []string{command}, Stop: &padisv1.Stop{Signal: "SIGTERM", GracePeriodMs: 60_000}},
+		Attachments: []*padisv1.Attachment{{
+			Network: &padisv1.Network{Name: "lan", Bridge: "padis0"}, Address: fmt.Sprintf("10.44.0.%d", n), PrefixLength: 16,
+		}},
+	}
+	for _, f := range change {
+		f(l)
+	}
+	b, err := padisv1.Encode(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mesos.Task{ID: fmt.Sprint("web-", n), Data: b}
+}
