@@ -23,6 +23,7 @@ type memory struct {
 	instances map[string]map[int32]*runtime.Instance
 	addresses map[core.Address]*runtime.Address
 	usage     map[string]usage
+	sandboxes sandboxes
 	listeners []listener
 }
 
@@ -32,8 +33,13 @@ type usage struct{ capacity, allocated, free int64 }
 func newMemory(c *core.Core) *memory {
 	m := &memory{
 		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
-		addresses: map[core.Address]*runtime.Address{}, usage: map[string]usage{},
+		addresses: map[core.Address]*runtime.Address{}, usage: map[string]usage{}, sandboxes: newSandboxes(),
 	}
+	var agents []string
+	for _, a := range c.Agents() {
+		agents = append(agents, a.Record.GetAgentId())
+	}
+	m.sandboxes.keep(c, c.Slots(), agents)
 	for _, key := range c.Slots() {
 		m.keepInstance(c, key)
 		m.keepApp(c, key.AppUID)
@@ -98,6 +104,7 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 	changed := map[string]appName{}
 	leases := false
 	m.mu.Lock()
+	m.sandboxes.keep(c, eff.Changed.Slots, eff.Changed.Agents)
 	for _, key := range eff.Changed.Slots {
 		changed[key.AppUID] = m.name(key.AppUID)
 		m.keepInstance(c, key)

@@ -2,15 +2,147 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 )
 
-// newSchedulerCommand runs the control plane.
-func newSchedulerCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "scheduler",
-		Short: "Run the control plane",
-		RunE:  func(*cobra.Command, []string) error { return errors.New("wired later") },
+const schedulerLong = `Run the control plane: API server, reconcilers and the Mesos framework, in one process.
+
+It keeps everything in etcd: in its own, below --data-dir, or in that of --etcd-servers. With the latter, several
+processes can run at once: one schedules, the others serve the API and stand by.
+
+When it ends or dies, instances do not notice. It goes on where it was when it starts again.`
+
+const schedulerExample = `  # A control plane for an existing Mesos
+  padis scheduler --master zk://zk1:2181,zk2:2181,zk3:2181/mesos --listen 0.0.0.0:6443 \
+    --artifact-listen 0.0.0.0:5080 --artifact-url http://padis.example.com:5080`
+
+// schedulerConfig is what `padis scheduler` is told.
+type schedulerConfig struct {
+	DataDir  string
+	Listen   string
+	ListenFD int
+	// Hosts are further names of the serving certificate.
+	Hosts       []string
+	EtcdServers []string
+	EtcdCA      string
+	EtcdCert    string
+	EtcdKey     string
+
+	Master          string
+	Framework       string
+	Role            string
+	User            string
+	Principal       string
+	SecretFile      string
+	FailoverTimeout time.Duration
+	PollAgents      time.Duration
+
+	ExecutorBinary string
+	ArtifactListen string
+	ArtifactURL    string
+
+	OfferHold               time.Duration
+	UnreachableReplaceAfter time.Duration
+	LogLevel                string
+}
+
+func (c schedulerConfig) validate() error {
+	switch {
+	case c.DataDir == "":
+		return usagef("--data-dir must not be empty")
+	case c.Master == "":
+		return usagef("--master is required, for example http://10.0.0.1:5050 or zk://10.0.0.1:2181/mesos")
+	case c.ArtifactURL == "":
+		return usagef("--artifact-url is required: the address at which Mesos agents reach --artifact-listen, for example http://10.0.0.1:5080")
+	case c.FailoverTimeout < time.Hour:
+		return usagef("--failover-timeout is %s; below 1h Mesos might kill all instances while the scheduler is being replaced", c.FailoverTimeout)
+	case (c.EtcdCert == "") != (c.EtcdKey == ""):
+		return usagef("--etcd-cert and --etcd-key go together")
 	}
+	return nil
+}
+
+func newSchedulerCommand() *cobra.Command {
+	c := schedulerConfig{}
+	cmd := &cobra.Command{
+		Use:     "scheduler --master URL --artifact-url URL",
+		Short:   "Run the control plane",
+		Long:    schedulerLong,
+		Example: schedulerExample,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.validate(); err != nil {
+				return err
+			}
+			log, err := newLogger(c.LogLevel)
+			if err != nil {
+				return usageError{err}
+			}
+			defer func() { _ = log.Sync() }()
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return runScheduler(ctx, c, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.DataDir, "data-dir", defaultDataDir(os.Getenv, os.Geteuid()), "directory of certificates, kubeconfig and embedded etcd")
+	f.StringVar(&c.Listen, "listen", "127.0.0.1:6443", "address of the API")
+	f.IntVar(&c.ListenFD, "listen-fd", 0, "file descriptor of a listening socket to serve the API on, instead of --listen")
+	f.StringSliceVar(&c.Hosts, "host", nil, "further names or addresses under which clients reach the API, for its certificate")
+	f.StringSliceVar(&c.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd; without any, one is run in this process")
+	f.StringVar(&c.EtcdCA, "etcd-ca", "", "certificate authority of the external etcd, a PEM file")
+	f.StringVar(&c.EtcdCert, "etcd-cert", "", "client certificate for the external etcd, a PEM file")
+	f.StringVar(&c.EtcdKey, "etcd-key", "", "key of --etcd-cert")
+	f.StringVar(&c.Master, "master", "", "Mesos masters: http://HOST:PORT,HOST:PORT or zk://HOST:PORT,HOST:PORT/PATH")
+	f.StringVar(&c.Framework, "framework-name", "padis", "name of the framework at the master")
+	f.StringVar(&c.Role, "role", "*", "role to subscribe with")
+	f.StringVar(&c.User, "user", "root", "user that executors run as")
+	f.StringVar(&c.Principal, "principal", "", "principal for the master's and the agents' authentication")
+	f.StringVar(&c.SecretFile, "secret-file", "", "file with the secret of --principal")
+	f.DurationVar(&c.FailoverTimeout, "failover-timeout", 4*7*24*time.Hour, "how long Mesos keeps our instances while no scheduler is there")
+	f.DurationVar(&c.PollAgents, "poll-agents", 2*time.Second, "how often the master is asked for its agents")
+	f.StringVar(&c.ExecutorBinary, "executor-binary", "", "path of padis-executor; default is beside this program")
+	f.StringVar(&c.ArtifactListen, "artifact-listen", "0.0.0.0:5080", "address at which agents fetch the executor")
+	f.StringVar(&c.ArtifactURL, "artifact-url", "", "the same as the agents see it, for example http://10.0.0.1:5080")
+	f.DurationVar(&c.OfferHold, "offer-hold", time.Second, "how long offers that fit nothing are kept while something is wanted")
+	f.DurationVar(&c.UnreachableReplaceAfter, "unreachable-replace-after", 0, "how long to wait for an agent that Mesos calls unreachable before its instances are replaced")
+	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+func newLogger(level string) (*zap.Logger, error) {
+	at, err := zap.ParseAtomicLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+	}
+	cfg := zap.NewProductionConfig()
+	cfg.Level = at
+	cfg.Sampling = nil
+	cfg.DisableCaller, cfg.DisableStacktrace = true, true
+	cfg.EncoderConfig.EncodeTime = zapTime
+	return cfg.Build()
+}
+
+// executorBinary is --executor-binary, or padis-executor beside this program.
+func (c schedulerConfig) executorBinary() (string, error) {
+	if c.ExecutorBinary != "" {
+		return c.ExecutorBinary, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), "padis-executor")
+	if _, err := os.Stat(path); err != nil {
+		return "", errors.Join(usagef("padis-executor is not beside %s: name it with --executor-binary", self), err)
+	}
+	return path, nil
 }
