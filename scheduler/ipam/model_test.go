@@ -3,6 +3,7 @@ package ipam
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -16,7 +17,9 @@ import (
 
 // world is a Book under test, and beside it, the slow way, everything that was told to it.
 type world struct {
-	book    *Book
+	book *Book
+	// twin is told the same and must answer the same: the order of Go's maps decides nothing.
+	twin    *Book
 	cluster *padisv1.Cluster
 	apps    map[string]*padisv1.WantedApp
 	leases  map[string]*padisv1.LeaseRecord // by ledger key
@@ -261,7 +264,7 @@ func drawWishes(t *rapid.T) []*padisv1.NetworkWish {
 func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{cluster: drawCluster(t), apps: map[string]*padisv1.WantedApp{}, leases: map[string]*padisv1.LeaseRecord{}, now: 1000}
-		w.book = New(w.cluster, nil)
+		w.book, w.twin = New(w.cluster, nil), New(w.cluster, nil)
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) { w.check(t) },
 			"lease": func(t *rapid.T) {
@@ -275,6 +278,7 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 			},
 			"release": func(t *rapid.T) {
 				slot := rapid.SampledFrom(slots).Draw(t, "slot")
+				w.twin.Release(slot)
 				for _, l := range w.book.Release(slot) {
 					delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
 				}
@@ -284,6 +288,7 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 				for _, l := range w.book.Held(slot) {
 					if rapid.Bool().Draw(t, "this") {
 						delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
+						w.twin.Free(l)
 						if !w.book.Free(proto.CloneOf(l)) || w.book.Free(l) {
 							t.Fatalf("%v was not freed once", l)
 						}
@@ -293,16 +298,31 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 			"cluster": func(t *rapid.T) {
 				w.cluster = drawCluster(t)
 				w.book.SetCluster(w.cluster)
+				w.twin.SetCluster(w.cluster)
 			},
 			"app": func(t *rapid.T) {
 				uid := rapid.SampledFrom([]string{"u1", "u2", "u3"}).Draw(t, "app")
 				if rapid.IntRange(0, 3).Draw(t, "forget") == 0 {
 					delete(w.apps, uid)
 					w.book.ForgetApp(uid)
+					w.twin.ForgetApp(uid)
 					return
 				}
 				w.apps[uid] = &padisv1.WantedApp{Uid: uid, Namespace: namespaceOf(uid), Revisions: []*padisv1.Revision{{Networks: drawWishes(t)}}}
 				w.book.SetApp(w.apps[uid])
+				w.twin.SetApp(w.apps[uid])
+			},
+			"apps": func(t *rapid.T) {
+				var apps []*padisv1.WantedApp
+				for _, uid := range slices.Sorted(maps.Keys(w.apps)) {
+					if rapid.Bool().Draw(t, "stays") {
+						apps = append(apps, w.apps[uid])
+					} else {
+						delete(w.apps, uid)
+					}
+				}
+				w.book.SetApps(apps)
+				w.twin.SetApps(apps)
 			},
 		})
 	})
@@ -314,6 +334,10 @@ func namespaceOf(uid string) string { return map[string]string{"u1": "shop"}[uid
 func (w *world) lease(t *rapid.T, want Want) {
 	before := w.book.Held(want.Slot)
 	got, refusal := w.book.Lease(want)
+	if other, no := w.twin.Lease(want); (no == nil) != (refusal == nil) || no != nil && *no != *refusal ||
+		!slices.EqualFunc(got, other, func(a, b *padisv1.LeaseRecord) bool { return proto.Equal(a, b) }) {
+		t.Fatalf("the book answers %v, %v; its twin %v, %v", got, refusal, other, no)
+	}
 	if refusal != nil {
 		if !slices.Equal(before, w.book.Held(want.Slot)) || got != nil {
 			t.Fatalf("refused, but changed: %v", got)
