@@ -40,9 +40,10 @@ type Scheduler interface {
 	// Declare replaces all networks, pools and tenants and returns when that is durable.
 	Declare(ctx context.Context, c *padisv1.Cluster) error
 
-	// Wanted is what is wanted of one App; nil if nothing is or it was forgotten.
+	// Wanted is what is wanted of one App; nil if nothing is. What was forgotten is marked so until its last instance has
+	// ended.
 	Wanted(uid string) *padisv1.WantedApp
-	// WantedApps lists all of it.
+	// WantedApps lists all of it, forgotten Apps included.
 	WantedApps() []*padisv1.WantedApp
 	// Instances lists the instances of one App, in any phase.
 	Instances(uid string) []*runtime.Instance
@@ -144,4 +145,3 @@ func recorder(cfg *rest.Config, scheme *apiruntime.Scheme) (record.EventRecorder
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.Events("")})
 	return broadcaster.NewRecorder(scheme, corev1.EventSource{Component: "padis"}), broadcaster.Shutdown, nil
 }
-

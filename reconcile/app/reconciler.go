@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"padis.io/padis/api/runtime"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -46,9 +48,10 @@ type scheduler interface {
 	// Forget ends an App: its instances are stopped, its addresses given back. It returns when that is durable; Instances
 	// lists the instances until each has ended. Forgetting twice, or what was never wanted, is no error.
 	Forget(ctx context.Context, uid string) error
-	// Wanted is what is wanted of one App; nil if nothing is. It must not be changed.
+	// Wanted is what is wanted of one App; nil if nothing is. It must not be changed. What was forgotten is marked so until
+	// its last instance has ended.
 	Wanted(uid string) *padisv1.WantedApp
-	// WantedApps lists all of it.
+	// WantedApps lists all of it; what was forgotten is listed, and marked so, until its last instance has ended.
 	WantedApps() []*padisv1.WantedApp
 	// Instances lists the instances of one App. They must not be changed.
 	Instances(uid string) []*runtime.Instance
@@ -76,12 +79,15 @@ type Reconciler struct {
 	now    func() time.Time
 	log    *zap.Logger
 	status status.Keeper[v1alpha1.AppStatus]
+
+	mu      sync.Mutex
+	worries map[types.UID]rollout.Worry
 }
 
 // New makes a Reconciler that reads and writes through c, whose reads may come from a cache, and reads through live, whose
 // reads must not.
 func New(c client.Client, live client.Reader, s scheduler, v views, r recorder, now func() time.Time, log *zap.Logger) *Reconciler {
-	return &Reconciler{client: c, live: live, sched: s, views: v, events: r, now: now, log: log}
+	return &Reconciler{client: c, live: live, sched: s, views: v, events: r, now: now, log: log, worries: map[types.UID]rollout.Worry{}}
 }
 
 // Reconcile takes the next step of one App.
@@ -125,6 +131,20 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	plan := r.decide(a, view, current)
+	if plan.Wanted == nil || proto.Equal(plan.Wanted, current) {
+		return r.show(ctx, a, plan)
+	}
+	if err := r.sched.Want(ctx, plan.Wanted); err != nil {
+		return reconcile.Result{}, fmt.Errorf("hand app %s/%s to the scheduler: %w", a.Namespace, a.Name, err)
+	}
+	r.log.Info("wanted", zap.String("app", a.Namespace+"/"+a.Name), zap.Int64("generation", a.Generation), zap.Stringer("slots", plan.Slots()))
+	r.tell(a, rollout.Done(current, plan))
+	// The status is that of what the scheduler made of it. Should there be a next step already, it is taken after that.
+	return r.show(ctx, a, r.decide(a, view, r.sched.Wanted(string(a.UID))))
+}
+
+func (r *Reconciler) decide(a *v1alpha1.App, view *declared.View, current *padisv1.WantedApp) rollout.Plan {
 	id, revision, refusal := wanted.App(a, view, current)
 	plan := rollout.Decide(rollout.Snapshot{
 		App: id, Newest: revision, Refusal: refusal, Current: current,
@@ -132,13 +152,9 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 		Instances: rollout.Observe(r.sched.Instances(string(a.UID))),
 	})
 	if plan.Wanted != nil && !proto.Equal(plan.Wanted, current) {
-		if err := r.sched.Want(ctx, plan.Wanted); err != nil {
-			return reconcile.Result{}, fmt.Errorf("hand app %s/%s to the scheduler: %w", a.Namespace, a.Name, err)
-		}
-		r.log.Info("wanted", zap.String("app", a.Namespace+"/"+a.Name), zap.Int64("generation", a.Generation), zap.Stringer("slots", plan.Slots()))
-		r.tell(a, rollout.Done(current, plan))
+		plan.After = again
 	}
-	return r.show(ctx, a, plan)
+	return plan
 }
 
 // behind tells whether the cache has an older App than the one that is wanted already: after a restart, for example.
@@ -157,10 +173,10 @@ func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bo
 		if w.Namespace != a.Namespace || w.Name != a.Name || w.Uid == string(a.UID) {
 			continue
 		}
+		wait = true
 		if err := r.forget(ctx, w); err != nil {
 			return false, err
 		}
-		wait = wait || len(r.sched.Instances(w.Uid)) > 0
 	}
 	return wait, nil
 }
@@ -188,6 +204,9 @@ func (r *Reconciler) orphans(ctx context.Context, req reconcile.Request) (reconc
 }
 
 func (r *Reconciler) forget(ctx context.Context, w *padisv1.WantedApp) error {
+	if w.Forgotten {
+		return nil
+	}
 	if err := r.sched.Forget(ctx, w.Uid); err != nil {
 		return fmt.Errorf("end app %s/%s: %w", w.Namespace, w.Name, err)
 	}
@@ -199,7 +218,7 @@ func (r *Reconciler) forget(ctx context.Context, w *padisv1.WantedApp) error {
 func (r *Reconciler) retire(ctx context.Context, a *v1alpha1.App) (reconcile.Result, error) {
 	uid := string(a.UID)
 	current := r.sched.Wanted(uid)
-	if current != nil {
+	if current != nil && !current.Forgotten {
 		if err := r.sched.Forget(ctx, uid); err != nil {
 			return reconcile.Result{}, fmt.Errorf("end app %s/%s: %w", a.Namespace, a.Name, err)
 		}
@@ -213,7 +232,7 @@ func (r *Reconciler) retire(ctx context.Context, a *v1alpha1.App) (reconcile.Res
 		if err := r.finalizer(ctx, a, controllerutil.RemoveFinalizer); err != nil {
 			return quiet(client.IgnoreNotFound(err))
 		}
-		r.status.Drop(a.UID)
+		r.drop(a.UID)
 		r.log.Info("app ended", zap.String("app", a.Namespace+"/"+a.Name))
 		return reconcile.Result{}, nil
 	}
@@ -225,20 +244,44 @@ func (r *Reconciler) retire(ctx context.Context, a *v1alpha1.App) (reconcile.Res
 
 // show brings the App's status up to date, now or a little later.
 func (r *Reconciler) show(ctx context.Context, a *v1alpha1.App, plan rollout.Plan) (reconcile.Result, error) {
+	now := r.now()
 	shown := r.status.Shown(a, a.Status)
 	next := plan.Status
-	next.Conditions = status.Timed(shown.Conditions, next.Conditions, r.now())
-	if equality.Semantic.DeepEqual(shown, next) {
-		return reconcile.Result{RequeueAfter: plan.After}, nil
+	next.Conditions = status.Timed(shown.Conditions, next.Conditions, now)
+	if !equality.Semantic.DeepEqual(shown, next) {
+		if wait := r.status.Wait(a, now, writeEvery); wait > 0 {
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
+		if err := r.status.Replace(ctx, r.client, a, next, now); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.tell(a, rollout.Transitions(shown, next))
 	}
-	if wait := r.status.Wait(a, r.now(), writeEvery); wait > 0 {
-		return reconcile.Result{RequeueAfter: wait}, nil
+	after := plan.After
+	if worry := r.worry(a, next, now); worry > 0 && (after == 0 || worry < after) {
+		after = worry
 	}
-	if err := r.status.Replace(ctx, r.client, a, next, r.now()); err != nil {
-		return reconcile.Result{}, err
+	return reconcile.Result{RequeueAfter: after}, nil
+}
+
+// worry tells of instances that are not ready for some time, and gives the time after which to look again.
+func (r *Reconciler) worry(a *v1alpha1.App, s v1alpha1.AppStatus, now time.Time) time.Duration {
+	r.mu.Lock()
+	next, event, after := r.worries[a.UID].Next(s, now)
+	r.worries[a.UID] = next
+	r.mu.Unlock()
+	if event != nil {
+		r.tell(a, []rollout.Event{*event})
 	}
-	r.tell(a, rollout.Transitions(shown, next))
-	return reconcile.Result{RequeueAfter: plan.After}, nil
+	return after
+}
+
+// drop forgets an App that is gone.
+func (r *Reconciler) drop(uid types.UID) {
+	r.status.Drop(uid)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.worries, uid)
 }
 
 func (r *Reconciler) tell(a *v1alpha1.App, events []rollout.Event) {

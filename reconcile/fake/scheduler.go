@@ -78,6 +78,8 @@ func (s *Scheduler) Want(_ context.Context, w *padisv1.WantedApp) error {
 		s.instances = map[string]map[int32]*instance{}
 	}
 	s.wanted[w.Uid] = proto.CloneOf(w)
+	s.wanted[w.Uid].Forgotten = false
+	s.wanted[w.Uid].AttemptFloor++
 	if s.instances[w.Uid] == nil {
 		s.instances[w.Uid] = map[int32]*instance{}
 	}
@@ -106,6 +108,9 @@ func (s *Scheduler) stop(uid string) {
 // revisions gives the revision wanted for each slot.
 func (s *Scheduler) revisions(uid string) map[int32]*padisv1.Revision {
 	out := map[int32]*padisv1.Revision{}
+	if s.wanted[uid].GetForgotten() {
+		return out
+	}
 	for _, x := range s.wanted[uid].GetSlots() {
 		for _, r := range s.wanted[uid].Revisions {
 			if r.Hash == x.Revision {
@@ -124,9 +129,21 @@ func (s *Scheduler) Forget(_ context.Context, uid string) error {
 		return s.fail
 	}
 	s.say("forget %s/%s", s.wanted[uid].GetNamespace(), s.wanted[uid].GetName())
-	delete(s.wanted, uid)
+	if w := s.wanted[uid]; w != nil {
+		w = proto.CloneOf(w)
+		w.Forgotten = true
+		s.wanted[uid] = w
+	}
 	s.stop(uid)
+	s.settle(uid)
 	return nil
+}
+
+// settle drops what was forgotten once its last instance has ended.
+func (s *Scheduler) settle(uid string) {
+	if s.wanted[uid].GetForgotten() && len(s.instances[uid]) == 0 {
+		delete(s.wanted, uid)
+	}
 }
 
 // Declare implements the scheduler.
@@ -259,6 +276,7 @@ func (s *Scheduler) each(uid string, f func(in *runtime.Instance, r *padisv1.Rev
 			in.lease(i, r)
 		}
 	}
+	s.settle(uid)
 	told := slices.Clone(s.watchers)
 	s.mu.Unlock()
 	for _, w := range told {

@@ -214,6 +214,8 @@ func (d *decision) moved(s slot) bool {
 func (d *decision) identity() *padisv1.WantedApp {
 	w := proto.CloneOf(d.App)
 	w.Slots, w.Revisions = nil, nil
+	// The scheduler's own note, which comes back with what is wanted.
+	w.AttemptFloor = d.Current.GetAttemptFloor()
 	return w
 }
 

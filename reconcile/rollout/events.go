@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"time"
 
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -86,14 +87,10 @@ func Transitions(before, after v1alpha1.AppStatus) []Event {
 	case is.Status == metav1.ConditionTrue && was.Status == metav1.ConditionFalse:
 		events = append(events, Event{Reason: is.Reason, Message: is.Message})
 	}
-	refused := is.Status == metav1.ConditionFalse
-
 	was, is = find(before, v1alpha1.ConditionAvailable), find(after, v1alpha1.ConditionAvailable)
-	switch {
-	case is.Status == metav1.ConditionTrue && was.Status != is.Status:
+	// Each step of an update ends with all instances ready; only the last is worth telling.
+	if is.Status == metav1.ConditionTrue && was.Status != is.Status && !updating(after) {
 		events = append(events, Event{Reason: is.Reason, Message: is.Message})
-	case is.Status == metav1.ConditionFalse && !passing(is.Reason) && !refused && (was.Status != is.Status || was.Reason != is.Reason):
-		events = append(events, Event{Warning: true, Reason: is.Reason, Message: is.Message})
 	}
 
 	was, is = find(before, v1alpha1.ConditionProgressing), find(after, v1alpha1.ConditionProgressing)
@@ -104,6 +101,44 @@ func Transitions(before, after v1alpha1.AppStatus) []Event {
 		events = append(events, Event{Reason: padisv1.ReasonUpdated, Message: is.Message})
 	}
 	return events
+}
+
+func updating(s v1alpha1.AppStatus) bool {
+	reason := find(s, v1alpha1.ConditionProgressing).Reason
+	return reason == padisv1.ReasonUpdating || reason == padisv1.ReasonReaddressing
+}
+
+// patience is how long instances may be not ready for one and the same reason before a person is told. Every instance
+// waits a moment for an offer or for the release of its address.
+const patience = 2 * time.Second
+
+// Worry is a reason for which instances are not ready, and whether a person was told.
+type Worry struct {
+	reason string
+	since  time.Time
+	told   bool
+}
+
+// Next is the worry about a status at the time now. It gives the event to tell if there is one, and the time after which
+// to ask again if nothing else happens; zero if there is no need.
+func (w Worry) Next(s v1alpha1.AppStatus, now time.Time) (next Worry, event *Event, after time.Duration) {
+	c := find(s, v1alpha1.ConditionAvailable)
+	refused := find(s, v1alpha1.ConditionAccepted).Status == metav1.ConditionFalse
+	reason := c.Reason
+	if c.Status != metav1.ConditionFalse || passing(reason) || refused {
+		reason = ""
+	}
+	if reason != w.reason {
+		w = Worry{reason: reason, since: now}
+	}
+	if reason == "" || w.told {
+		return w, nil, 0
+	}
+	if left := w.since.Add(patience).Sub(now); left > 0 {
+		return w, nil, left
+	}
+	w.told = true
+	return w, &Event{Warning: true, Reason: reason, Message: c.Message}, 0
 }
 
 func find(s v1alpha1.AppStatus, kind string) metav1.Condition {
