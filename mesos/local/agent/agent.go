@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -31,7 +30,6 @@ type Agent struct {
 	server    *http.Server
 	done      chan struct{}
 	processes map[string]record // for the compaction of the journal
-	fatal     error
 }
 
 // New makes an agent; Run starts it.
@@ -93,14 +91,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		if log, err = a.settle(c, log); err != nil {
 			return err
 		}
-		if c.finished() || a.fatal != nil {
+		if c.finished() {
 			if c.master != nil {
-				if c.unregister {
-					c.master.Send(wire.Frame{Kind: wire.Unregister})
-				}
 				c.master.Close()
 			}
-			return a.fatal
+			return nil
 		}
 		if !announced && c.ready() {
 			announced = true
@@ -189,12 +184,14 @@ func (a *Agent) recover(c *core) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: journal: %w", err)
 	}
+	var last []byte
 	for _, r := range records {
 		if r.Kind == recAgent {
-			if err := a.compatible(r.Body); err != nil {
-				return nil, err
-			}
+			last = r.Body
 		}
+	}
+	if err := a.compatible(last); err != nil {
+		return nil, err
 	}
 	boot, processes := c.replay(records)
 	a.processes = processes
@@ -213,7 +210,7 @@ func (a *Agent) recover(c *core) (*logFile, error) {
 // compatible refuses a changed agent on an old work directory, as --reconfiguration_policy=equal does.
 func (a *Agent) compatible(body []byte) error {
 	var old mesos.AgentInfo
-	if old.Unmarshal(body) != nil {
+	if len(body) == 0 || old.Unmarshal(body) != nil {
 		return nil
 	}
 	same := old.Hostname == a.info.Hostname && amount.Contains(old.Resources, a.info.Resources) && amount.Contains(a.info.Resources, old.Resources)
@@ -227,9 +224,8 @@ func (a *Agent) compatible(body []byte) error {
 // Leave shuts all executors down, unregisters and ends Run, as SIGUSR1 does with a real agent.
 func (a *Agent) Leave() {
 	a.post(func(c *core) {
-		if c.master != nil {
-			c.toMaster(wire.Frame{Kind: wire.Unregister})
-		}
+		c.toMaster(wire.Frame{Kind: wire.Unregister})
+		c.note(record{Kind: recAgent}) // the next agent on this work directory is a new one
 		c.leave("asked to leave")
 	})
 }
@@ -349,6 +345,9 @@ func (c *core) connect(link *wire.Link) {
 			}
 		}
 	}
+	for _, x := range c.exits {
+		r.Executors = append(r.Executors, x.executor)
+	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		c.log.Error("registration cannot be encoded", zap.Error(err))
@@ -443,6 +442,10 @@ func (c *core) registered(f wire.Frame) {
 		c.noteAgent()
 	}
 	c.log.Info("registered with the master", zap.String("agent", c.id))
+	for _, x := range c.exits {
+		c.toMaster(x.frame)
+	}
+	c.exits = nil
 	c.resend("")
 	for _, u := range w.Unknown {
 		f := c.frameworks[u.Framework]
@@ -479,9 +482,4 @@ func (c *core) runFrame(f wire.Frame) {
 		tasks = append(tasks, t)
 	}
 	c.run(info, tasks, f.Launch)
-}
-
-// sandboxLink is the path of the latest run of an executor.
-func sandboxLink(workDir, agent, framework, executor string) string {
-	return filepath.Join(workDir, "slaves", agent, "frameworks", framework, "executors", executor, "runs", "latest")
 }

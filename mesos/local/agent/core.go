@@ -33,8 +33,6 @@ type core struct {
 	updates    map[taskKey]*updateStream
 	master     *wire.Link // nil while not registered
 	joined     bool       // the master has answered on this link
-	heardAt    time.Time
-	silence    time.Duration
 	sequence   int
 
 	journal []record
@@ -42,7 +40,13 @@ type core struct {
 
 	reconnectBy time.Time // while recovered executors may still come back
 	leaving     bool      // the agent shuts down when the last executor is gone
-	unregister  bool
+	exits       []exit    // ends of executors that the master has not been told of
+}
+
+// exit is the end of an executor while there was no link to the master.
+type exit struct {
+	executor wire.RegisteredExecutor
+	frame    wire.Frame
 }
 
 type taskKey struct{ framework, task string }
@@ -211,16 +215,6 @@ func (c *core) executors() []*executor {
 
 func (e *executor) byAge() []*task {
 	return slices.SortedFunc(maps.Values(e.tasks), func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
-}
-
-// live tells whether the executor has a task that is not over.
-func (e *executor) live() bool {
-	for _, t := range e.tasks {
-		if !terminal(t.state) {
-			return true
-		}
-	}
-	return false
 }
 
 // ready tells whether the agent may register: all executors of an earlier agent are back or given up.

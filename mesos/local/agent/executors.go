@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"padis.io/padis/mesos/local/wire"
+	"padis.io/padis/mesos/local/words"
 )
 
 // run takes tasks from the master. launch tells for each whether the master expects a new executor for it.
@@ -201,17 +202,17 @@ func (c *core) checkReady() {
 func refuseStatus(frameworkID, executorID string, s mesos.TaskStatus) error {
 	switch {
 	case len(s.UUID) == 0:
-		return fmt.Errorf("Expecting 'uuid' to be present")
+		return words.Errorf("Expecting 'uuid' to be present")
 	case len(s.UUID) != 16:
-		return fmt.Errorf("Not a valid UUID")
+		return words.Errorf("Not a valid UUID")
 	case s.ExecutorID != nil && s.ExecutorID.Value != executorID:
 		return fmt.Errorf("ExecutorID in Call: %s does not match ExecutorID in TaskStatus: %s", executorID, s.ExecutorID.Value)
 	case s.GetSource() != mesos.SOURCE_EXECUTOR:
-		return fmt.Errorf("Received Call from executor %s of framework %s with invalid source, expecting 'SOURCE_EXECUTOR'", executorID, frameworkID)
+		return words.Errorf("Received Call from executor %s of framework %s with invalid source, expecting 'SOURCE_EXECUTOR'", executorID, frameworkID)
 	case s.State == nil:
-		return fmt.Errorf("Expecting 'state' to be present")
+		return words.Errorf("Expecting 'state' to be present")
 	case *s.State == mesos.TASK_STAGING:
-		return fmt.Errorf("Received TASK_STAGING from executor %s of framework %s which is not allowed", executorID, frameworkID)
+		return words.Errorf("Received TASK_STAGING from executor %s of framework %s which is not allowed", executorID, frameworkID)
 	}
 	return nil
 }
@@ -288,8 +289,8 @@ func (c *core) shutdownFramework(id string) {
 func (c *core) leave(why string) {
 	c.log.Info("agent shuts down", zap.String("why", why))
 	c.leaving = true
-	for _, e := range c.executors() {
-		c.shutdown(e)
+	for _, f := range c.frameworks {
+		c.shutdownFramework(f.id)
 	}
 }
 
@@ -340,7 +341,7 @@ func (c *core) ended(container string, status int, failure string) {
 	}
 	c.note(record{Kind: recExited, Framework: f.id, Executor: e.id, Container: container})
 	if !f.terminating {
-		c.toMaster(wire.Frame{Kind: wire.ExecutorExited, Framework: f.id, Executor: e.id, Status: int32(status)})
+		c.report(e, wire.Frame{Kind: wire.ExecutorExited, Framework: f.id, Executor: e.id, Status: int32(status)})
 	}
 	end := e.end
 	switch {
@@ -356,6 +357,21 @@ func (c *core) ended(container string, status int, failure string) {
 	}
 	c.reap(e)
 	c.checkReady()
+}
+
+// report tells the master of the end of an executor, now or at the next registration. Of those that an earlier agent
+// started, and that died while there was none, it is not told: they are not in the registration.
+func (c *core) report(e *executor, f wire.Frame) {
+	if c.joined {
+		c.toMaster(f)
+		return
+	}
+	if e.recovered && !e.subscribed && e.end.message == "" {
+		return
+	}
+	if body, err := e.info.Marshal(); err == nil {
+		c.exits = append(c.exits, exit{wire.RegisteredExecutor{Framework: e.framework.id, Info: body}, f})
+	}
 }
 
 // reap forgets an executor that has ended and whose updates are all acknowledged.

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"padis.io/padis/mesos/local/words"
 )
 
 // fetcher puts URIs into sandboxes. Cached ones are downloaded once per agent.
@@ -41,7 +43,7 @@ func newFetcher() *fetcher {
 func (f *fetcher) fetchAll(ctx context.Context, l Launch) error {
 	for _, uri := range l.Command.URIs {
 		if err := f.fetch(ctx, l, uri); err != nil {
-			return fmt.Errorf("Failed to fetch '%s': %w", uri.Value, err)
+			return words.Errorf("Failed to fetch '%s': %w", uri.Value, err)
 		}
 	}
 	return nil

@@ -129,6 +129,9 @@ func (c *core) replay(records []record) (boot string, processes map[string]recor
 		switch r.Kind {
 		case recAgent:
 			c.id, boot = r.Agent, r.Boot
+			for _, f := range c.frameworks {
+				f.terminating = f.terminating || r.Agent == "" // the agent was leaving
+			}
 		case recFramework:
 			var info mesos.FrameworkInfo
 			if info.Unmarshal(r.Body) == nil && info.GetID().GetValue() == r.Framework && r.Framework != "" {
@@ -203,7 +206,7 @@ func (c *core) recover(boot string, processes map[string]record) {
 		}
 		p, container, dir := processes[e.container], e.container, e.dir
 		c.say(func() { c.cfg.Launcher.Adopt(container, p.PID, p.Start, dir) })
-		if !e.framework.info.GetCheckpoint() {
+		if !e.framework.info.GetCheckpoint() || e.framework.terminating {
 			e.framework.terminating = true
 			c.kill(e)
 			continue

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"padis.io/padis/mesos/local/words"
 )
 
 // executorPath is the PATH of executors, as Mesos sets it when the agent has none.
@@ -148,10 +149,10 @@ func (l *processes) spawn(launch Launch, p *process) (*exec.Cmd, error) {
 	killed := p.killed
 	l.mu.Unlock()
 	if killed {
-		return nil, errors.New("Container destroyed during launch")
+		return nil, words.Errorf("Container destroyed during launch")
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("Failed to start: %w", err)
+		return nil, words.Errorf("Failed to start: %w", err)
 	}
 	l.mu.Lock()
 	p.pid = cmd.Process.Pid

@@ -11,6 +11,8 @@ import (
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/resources"
+
+	"padis.io/padis/mesos/local/words"
 )
 
 // List is a list of resources. The functions here do not change their arguments.
@@ -120,37 +122,37 @@ func Check(l List) error {
 	for i := range l {
 		r := &l[i]
 		if r.Name == "" {
-			return fmt.Errorf("Resource '%s' is invalid: Empty resource name", Text(l[i:i+1]))
+			return words.Errorf("Resource '%s' is invalid: Empty resource name", Text(l[i:i+1]))
 		}
 		switch {
 		case r.Type == nil:
-			return fmt.Errorf("Resource '%s' is invalid: Invalid resource type", r.Name)
+			return words.Errorf("Resource '%s' is invalid: Invalid resource type", r.Name)
 		case r.GetType() == mesos.SCALAR:
 			if r.Scalar == nil || r.Ranges != nil || r.Set != nil {
-				return fmt.Errorf("Resource '%s' is invalid: Invalid scalar resource", r.Name)
+				return words.Errorf("Resource '%s' is invalid: Invalid scalar resource", r.Name)
 			}
 			v := r.Scalar.Value
 			if v < 0 || math.IsNaN(v) || math.IsInf(v, 0) || v > 1e12 || (v != 0 && math.Abs(v) < 0.0005) {
-				return fmt.Errorf("Resource '%s:%s' is invalid: Invalid scalar resource: value <= 0", r.Name, number(v))
+				return words.Errorf("Resource '%s:%s' is invalid: Invalid scalar resource: value <= 0", r.Name, number(v))
 			}
 		case r.GetType() == mesos.RANGES:
 			if r.Ranges == nil || r.Scalar != nil || r.Set != nil {
-				return fmt.Errorf("Resource '%s' is invalid: Invalid ranges resource", r.Name)
+				return words.Errorf("Resource '%s' is invalid: Invalid ranges resource", r.Name)
 			}
 			for _, x := range r.Ranges.Range {
 				if x.Begin > x.End {
-					return fmt.Errorf("Resource '%s' is invalid: Invalid ranges resource: begin > end", r.Name)
+					return words.Errorf("Resource '%s' is invalid: Invalid ranges resource: begin > end", r.Name)
 				}
 			}
 		case r.GetType() == mesos.SET:
 			if r.Set == nil || r.Scalar != nil || r.Ranges != nil {
-				return fmt.Errorf("Resource '%s' is invalid: Invalid set resource", r.Name)
+				return words.Errorf("Resource '%s' is invalid: Invalid set resource", r.Name)
 			}
 		default:
-			return fmt.Errorf("Resource '%s' is invalid: Unsupported resource type", r.Name)
+			return words.Errorf("Resource '%s' is invalid: Unsupported resource type", r.Name)
 		}
 		if err := mesos.Resources(l[i : i+1])[0].Validate(); err != nil {
-			return fmt.Errorf("Resource '%s' is invalid: %v", Text(l[i:i+1]), err)
+			return words.Errorf("Resource '%s' is invalid: %v", Text(l[i:i+1]), err)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"padis.io/padis/mesos/local/amount"
 	"padis.io/padis/mesos/local/wire"
+	"padis.io/padis/mesos/local/words"
 )
 
 // accept launches tasks with offers. One bad offer spoils the whole call: its tasks are lost, its good offers return.
@@ -58,7 +59,7 @@ func (c *core) redeem(f *framework, ids []mesos.OfferID) ([]*offer, error) {
 	}
 	for _, id := range ids {
 		if seen[id.Value] {
-			err = fmt.Errorf("Duplicate offer %s in offer list", id.Value)
+			err = words.Errorf("Duplicate offer %s in offer list", id.Value)
 			continue
 		}
 		seen[id.Value] = true

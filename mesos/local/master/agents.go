@@ -13,6 +13,7 @@ import (
 
 	"padis.io/padis/mesos/local/amount"
 	"padis.io/padis/mesos/local/wire"
+	"padis.io/padis/mesos/local/words"
 )
 
 // register admits an agent or takes it back. The registry is durable before the agent hears of its id.
@@ -299,7 +300,7 @@ func (c *core) ping(a *agent) {
 		return
 	}
 	a.nextPing = c.now.Add(c.cfg.AgentPingTimeout)
-	if a.heard && a.out != nil {
+	if a.heard {
 		a.missed = 0
 	} else {
 		a.missed++
@@ -361,7 +362,7 @@ func (c *core) markGone(id string) error {
 		return nil
 	}
 	if a == nil && !unreachable && !recovered {
-		return fmt.Errorf("Agent '%s' not found", id)
+		return words.Errorf("Agent '%s' not found", id)
 	}
 	c.gone[id] = admitted{ID: id, State: stateGone, Since: c.now}
 	delete(c.unreachable, id)

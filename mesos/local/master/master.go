@@ -91,7 +91,7 @@ func (m *Master) Run(ctx context.Context) error {
 		case <-due:
 			c.tick(time.Now())
 		case event := <-m.events:
-			c.now = time.Now()
+			c.tick(time.Now()) // ticks that passed while there was nothing to do do not count for this event
 			event(c)
 			for more := true; more; { // what is queued already belongs to this turn
 				select {

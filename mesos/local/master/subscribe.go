@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"padis.io/padis/mesos/local/wire"
+	"padis.io/padis/mesos/local/words"
 )
 
 // maxCompletedFrameworks is how many removed frameworks are remembered, as in Mesos.
@@ -63,6 +64,7 @@ func (c *core) subscribe(call *scheduler.Call_Subscribe, out stream, streamID st
 	if !wasActive {
 		c.allocate(c.agentsByAge())
 	}
+	c.alloc.dirty = true // roles may have ceased to be suppressed
 }
 
 func (c *core) addFramework(info mesos.FrameworkInfo) *framework {
@@ -194,12 +196,12 @@ func (c *core) refuseFramework(info mesos.FrameworkInfo, suppressed []string) er
 	}
 	for _, role := range suppressed {
 		if !slices.Contains(roles, role) {
-			return fmt.Errorf("Suppressed role '%s' is not contained in the list of roles", role)
+			return words.Errorf("Suppressed role '%s' is not contained in the list of roles", role)
 		}
 	}
 	if id := info.GetID().GetValue(); id != "" {
 		if c.findCompleted(id) != nil {
-			return fmt.Errorf("Framework has been removed")
+			return words.Errorf("Framework has been removed")
 		}
 		if err := refuseID(id); err != nil {
 			return err
@@ -232,7 +234,7 @@ func refuseInfo(info mesos.FrameworkInfo) error {
 		}
 	}
 	if t := info.GetFailoverTimeout(); t > math.MaxInt64/1e9 || t < math.MinInt64/1e9 || math.IsNaN(t) {
-		return fmt.Errorf("The framework failover_timeout (%g) is invalid", t)
+		return words.Errorf("The framework failover_timeout (%g) is invalid", t)
 	}
 	return nil
 }
@@ -242,22 +244,22 @@ func refuseRole(role string) error {
 	case role == "*":
 		return nil
 	case role == "":
-		return fmt.Errorf("Empty role name is invalid")
+		return words.Errorf("Empty role name is invalid")
 	case strings.HasPrefix(role, "/"):
-		return fmt.Errorf("Role '%s' cannot start with a slash", role)
+		return words.Errorf("Role '%s' cannot start with a slash", role)
 	case strings.HasSuffix(role, "/"):
-		return fmt.Errorf("Role '%s' cannot end with a slash", role)
+		return words.Errorf("Role '%s' cannot end with a slash", role)
 	case strings.Contains(role, "//"):
-		return fmt.Errorf("Role '%s' cannot contain two adjacent slashes", role)
+		return words.Errorf("Role '%s' cannot contain two adjacent slashes", role)
 	}
 	for _, part := range strings.Split(role, "/") {
 		switch {
 		case part == "." || part == ".." || part == "*":
-			return fmt.Errorf("Role '%s' cannot include '%s' as a component", role, part)
+			return words.Errorf("Role '%s' cannot include '%s' as a component", role, part)
 		case strings.HasPrefix(part, "-"):
-			return fmt.Errorf("Role component '%s' is invalid because it starts with a dash", part)
+			return words.Errorf("Role component '%s' is invalid because it starts with a dash", part)
 		case strings.ContainsAny(part, "\t\n\v\f\r \b"):
-			return fmt.Errorf("Role component '%s' is invalid because it contains backspace or whitespace", part)
+			return words.Errorf("Role component '%s' is invalid because it contains backspace or whitespace", part)
 		}
 	}
 	return nil

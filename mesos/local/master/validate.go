@@ -13,6 +13,7 @@ import (
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	"padis.io/padis/mesos/local/amount"
+	"padis.io/padis/mesos/local/words"
 )
 
 // refuseCall finds what is wrong with a call before anything is known of the framework.
@@ -21,7 +22,7 @@ func refuseCall(call *scheduler.Call) error {
 		if ok {
 			return nil
 		}
-		return fmt.Errorf("Expecting '%s' to be present", name)
+		return words.Errorf("Expecting '%s' to be present", name)
 	}
 	if call.Type == scheduler.Call_UNKNOWN {
 		return present(false, "type")
@@ -53,7 +54,7 @@ func refuseCall(call *scheduler.Call) error {
 		return present(call.Shutdown != nil, "shutdown")
 	case scheduler.Call_ACKNOWLEDGE:
 		if call.Acknowledge != nil && len(call.Acknowledge.UUID) != 16 {
-			return fmt.Errorf("Not a valid UUID")
+			return words.Errorf("Not a valid UUID")
 		}
 		return present(call.Acknowledge != nil, "acknowledge")
 	case scheduler.Call_ACKNOWLEDGE_OPERATION_STATUS:
@@ -94,28 +95,28 @@ func (c *core) validate(f *framework, a *agent, t *mesos.TaskInfo, free amount.L
 		return nil, false, err
 	}
 	if f.tasks[t.TaskID.Value] != nil {
-		return nil, false, fmt.Errorf("Task has duplicate ID: %s", t.TaskID.Value)
+		return nil, false, words.Errorf("Task has duplicate ID: %s", t.TaskID.Value)
 	}
 	if t.AgentID.Value != a.id {
-		return nil, false, fmt.Errorf("Task uses invalid agent %s while agent %s is expected", t.AgentID.Value, a.id)
+		return nil, false, words.Errorf("Task uses invalid agent %s while agent %s is expected", t.AgentID.Value, a.id)
 	}
 	if t.GetKillPolicy().GetGracePeriod().GetNanoseconds() < 0 {
-		return nil, false, fmt.Errorf("Task's 'kill_policy.grace_period' must be non-negative")
+		return nil, false, words.Errorf("Task's 'kill_policy.grace_period' must be non-negative")
 	}
 	if t.GetMaxCompletionTime().GetNanoseconds() < 0 {
-		return nil, false, fmt.Errorf("Task's 'max_completion_time' must be non-negative")
+		return nil, false, words.Errorf("Task's 'max_completion_time' must be non-negative")
 	}
 	if len(t.Resources) == 0 {
-		return nil, false, fmt.Errorf("Task uses no resources")
+		return nil, false, words.Errorf("Task uses no resources")
 	}
 	if err := amount.Check(t.Resources); err != nil {
 		return nil, false, err
 	}
 	if (t.Executor == nil) == (t.Command == nil) {
-		return nil, false, fmt.Errorf("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
+		return nil, false, words.Errorf("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
 	}
 	if t.Executor == nil {
-		return nil, false, fmt.Errorf("Tasks without an executor of their own are not supported by this master")
+		return nil, false, words.Errorf("Tasks without an executor of their own are not supported by this master")
 	}
 	if err := refuseExecutor(f, t.Executor); err != nil {
 		return nil, false, err
@@ -123,7 +124,7 @@ func (c *core) validate(f *framework, a *agent, t *mesos.TaskInfo, free amount.L
 	known := a.executors[f.id][t.Executor.ExecutorID.Value]
 	if known != nil && !sameExecutor(known.info, *t.Executor) {
 		line := strings.Repeat("-", 60)
-		return nil, false, fmt.Errorf("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n%s\nExisting ExecutorInfo:\n%s%s\nTask's ExecutorInfo:\n%s%s\n",
+		return nil, false, words.Errorf("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n%s\nExisting ExecutorInfo:\n%s%s\nTask's ExecutorInfo:\n%s%s\n",
 			line, text(&known.info), line, text(t.Executor), line)
 	}
 	need = amount.Sum(t.Resources)
@@ -131,7 +132,7 @@ func (c *core) validate(f *framework, a *agent, t *mesos.TaskInfo, free amount.L
 		need = amount.Sum(t.Resources, t.Executor.Resources)
 	}
 	if !amount.Contains(free, need) {
-		return nil, false, fmt.Errorf("Total resources %s required by task and its executor is more than available %s", amount.Text(need), amount.Text(free))
+		return nil, false, words.Errorf("Total resources %s required by task and its executor is more than available %s", amount.Text(need), amount.Text(free))
 	}
 	return need, known == nil, nil
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"padis.io/padis/mesos/local/words"
 )
 
 // DecodeJSON reads a message the way Mesos does: unknown fields and unknown enum values are dropped, numbers may be
@@ -19,18 +21,18 @@ import (
 func DecodeJSON(body []byte, message any, what string) error {
 	tree, err := parse(body)
 	if err != nil {
-		return fmt.Errorf("Failed to parse body into JSON: %w", err)
+		return words.Errorf("Failed to parse body into JSON: %w", err)
 	}
 	object, ok := tree.(map[string]any)
 	if !ok {
-		return fmt.Errorf("Failed to convert JSON into %s protobuf: Expecting a JSON object", what)
+		return words.Errorf("Failed to convert JSON into %s protobuf: Expecting a JSON object", what)
 	}
 	v := reflect.ValueOf(message).Elem()
 	if err := decodeMessage(object, v); err != nil {
-		return fmt.Errorf("Failed to convert JSON into %s protobuf: %w", what, err)
+		return words.Errorf("Failed to convert JSON into %s protobuf: %w", what, err)
 	}
 	if absent := missing(object, v.Type(), ""); len(absent) > 0 {
-		return fmt.Errorf("Failed to convert JSON into %s protobuf: Missing required fields: %s", what, strings.Join(absent, ", "))
+		return words.Errorf("Failed to convert JSON into %s protobuf: Missing required fields: %s", what, strings.Join(absent, ", "))
 	}
 	return nil
 }
@@ -120,7 +122,7 @@ func decodeField(in any, v reflect.Value, f *field) error {
 
 func decodeMap(object map[string]any, v reflect.Value, f *field) error {
 	if v.Type().Key().Kind() != reflect.String {
-		return fmt.Errorf("Not expecting a JSON object for field '%s'", f.name)
+		return words.Errorf("Not expecting a JSON object for field '%s'", f.name)
 	}
 	out := reflect.MakeMapWithSize(v.Type(), len(object))
 	for key, in := range object {
@@ -171,7 +173,7 @@ func decodeValue(in any, v reflect.Value, f *field) (set bool, err error) {
 		}
 		b, err := decodeBase64(s)
 		if err != nil {
-			return false, fmt.Errorf("Failed to base64 decode bytes field '%s': %w", f.name, err)
+			return false, words.Errorf("Failed to base64 decode bytes field '%s': %w", f.name, err)
 		}
 		v.SetBytes(b)
 	case reflect.Bool:
@@ -219,17 +221,17 @@ func decodeNumber(in any, v reflect.Value, f *field) error {
 	case string:
 		tree, err := parse([]byte(x))
 		if err != nil {
-			return fmt.Errorf("Failed to parse '%s' as a JSON number for field '%s': %w", x, f.name, err)
+			return words.Errorf("Failed to parse '%s' as a JSON number for field '%s': %w", x, f.name, err)
 		}
 		n, ok := tree.(json.Number)
 		if !ok {
-			return fmt.Errorf("Failed to parse '%s' as a JSON number for field '%s': not a number", x, f.name)
+			return words.Errorf("Failed to parse '%s' as a JSON number for field '%s': not a number", x, f.name)
 		}
 		text = n.String()
 	default:
 		return unexpected(in, f)
 	}
-	bad := fmt.Errorf("Failed to parse '%s' as a JSON number for field '%s': out of range", text, f.name)
+	bad := words.Errorf("Failed to parse '%s' as a JSON number for field '%s': out of range", text, f.name)
 	switch v.Kind() {
 	case reflect.Float64, reflect.Float32:
 		x, err := strconv.ParseFloat(text, 64)
@@ -275,7 +277,7 @@ func unexpected(in any, f *field) error {
 	case []any:
 		kind = "array"
 	}
-	return fmt.Errorf("Not expecting a JSON %s for field '%s'", kind, f.name)
+	return words.Errorf("Not expecting a JSON %s for field '%s'", kind, f.name)
 }
 
 func decodeBase64(s string) ([]byte, error) {
@@ -283,13 +285,13 @@ func decodeBase64(s string) ([]byte, error) {
 		switch {
 		case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '+', r == '/', r == '=', r == '\n', r == '\r':
 		default:
-			return nil, fmt.Errorf("Invalid character '%c'", r)
+			return nil, words.Errorf("Invalid character '%c'", r)
 		}
 	}
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		if b, err = base64.RawStdEncoding.DecodeString(s); err != nil {
-			return nil, errors.New("Invalid length or padding")
+			return nil, words.Errorf("Invalid length or padding")
 		}
 	}
 	if b == nil {

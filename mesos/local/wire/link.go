@@ -198,16 +198,25 @@ func newLink(conn net.Conn, reader *bufio.Reader) *Link {
 // Send queues a frame.
 func (l *Link) Send(f Frame) {
 	l.mu.Lock()
-	l.queue = append(l.queue, f)
+	if !l.closed {
+		l.queue = append(l.queue, f)
+	}
 	l.mu.Unlock()
 	l.signal()
 }
 
-// Close ends the link after what is queued.
+// closeWithin is how long a closed link may take to send what is queued.
+const closeWithin = time.Second
+
+// Close ends the link after what is queued, or after a moment if the peer does not read.
 func (l *Link) Close() {
 	l.mu.Lock()
+	first := !l.closed
 	l.closed = true
 	l.mu.Unlock()
+	if first {
+		time.AfterFunc(closeWithin, func() { _ = l.conn.Close() })
+	}
 	l.signal()
 }
 
