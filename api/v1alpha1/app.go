@@ -20,8 +20,8 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Available")].message`
 //
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 57",messageExpression="'name ' + self.metadata.name + ' has ' + string(self.metadata.name.size()) + ' characters; instances are called NAME-SLOT, which must fit the 63 characters of a host name: choose a name of at most 57'",reason=FieldValueInvalid
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",messageExpression="'name ' + self.metadata.name + ' becomes part of host names: use only a-z, 0-9 and -, beginning and ending with a letter or digit'",reason=FieldValueInvalid
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 57",message="the name is too long: instances are called NAME-SLOT, which must fit the 63 characters of a host name, so choose a name of at most 57 characters",reason=FieldValueInvalid
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="the name becomes part of host names: use only a-z, 0-9 and -, beginning and ending with a letter or digit",reason=FieldValueInvalid
 type App struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

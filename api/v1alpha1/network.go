@@ -41,14 +41,14 @@ type NetworkSpec struct {
 	// Name of the bridge on each host.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",messageExpression="'interface name ' + self + ' has ' + string(self.size()) + ' characters, the kernel allows 15: choose a shorter one'"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",message="is too long for a network interface, which has at most 15 characters: choose a shorter name"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z][a-zA-Z0-9_.-]*$')",message="must begin with a letter and hold only letters, digits, '_', '.' and '-', for example padis0"
 	Bridge string `json:"bridge"`
 	// Interface of each host that is the bridge's uplink. It must not carry an address of its own. Without it only
 	// instances of the same host reach each other.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",messageExpression="'interface name ' + self + ' has ' + string(self.size()) + ' characters, the kernel allows 15: choose a shorter one'"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 15",message="is too long for a network interface, which has at most 15 characters: choose a shorter name"
 	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('^[a-zA-Z0-9][a-zA-Z0-9_.@-]*$')",message="must begin with a letter or digit and hold only letters, digits, '_', '.', '@' and '-', for example eth1"
 	Parent string `json:"parent,omitempty"`
 	// 802.1Q tag of the segment, for people and for the drivers that use it.
@@ -109,8 +109,6 @@ type IPPoolList struct {
 // IPPoolSpec describes a range of addresses.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.gateway) || !isIP(self.gateway) || !isCIDR(self.cidr) || cidr(self.cidr).containsIP(self.gateway)",messageExpression="self.gateway + ' is not within ' + self.cidr + ': the next hop must be an address of the subnet'",fieldPath=".gateway"
-// +kubebuilder:validation:XValidation:rule="!has(self.ranges) || !isCIDR(self.cidr) || !self.ranges.exists(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to)))",messageExpression="self.ranges.filter(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to))).map(r, has(r.to) ? r.from + '-' + r.to : r.from).join(', ') + ' is not within ' + self.cidr + ': use addresses of the subnet, or another pool'",fieldPath=".ranges"
-// +kubebuilder:validation:XValidation:rule="!has(self.reserved) || !isCIDR(self.cidr) || !self.reserved.exists(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to)))",messageExpression="self.reserved.filter(r, (isIP(r.from) && !cidr(self.cidr).containsIP(r.from)) || (has(r.to) && isIP(r.to) && !cidr(self.cidr).containsIP(r.to))).map(r, has(r.to) ? r.from + '-' + r.to : r.from).join(', ') + ' is not within ' + self.cidr + ': use addresses of the subnet, or another pool'",fieldPath=".reserved"
 type IPPoolSpec struct {
 	// Name of the Network that the addresses belong to.
 	// +kubebuilder:validation:MinLength=1
@@ -121,7 +119,7 @@ type IPPoolSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).ip().family() == 4",message="must be an IPv4 subnet, for example 10.44.0.0/16"
 	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().family() != 4 || (cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 30)",message="must have a prefix length from /8 to /30"
-	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",messageExpression="'has bits set behind the prefix: write ' + string(cidr(self).masked())"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="has bits set behind the prefix: write the first address of the subnet, for example 10.44.0.0/16"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + oldSelf + ', addresses of the pool are in use under it: create a new IPPool and move the Apps over'",reason=FieldValueForbidden
 	CIDR string `json:"cidr"`
 	// Next hop of the default route; none if empty.

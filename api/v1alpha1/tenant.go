@@ -12,7 +12,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.notColocatedWith) || !self.spec.notColocatedWith.exists(t, t == self.metadata.name)",messageExpression="'tenant ' + self.metadata.name + ' cannot be kept apart from itself: remove it from spec.notColocatedWith; to keep instances of one App apart use the constraint Unique on hostname'"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.notColocatedWith) || !self.spec.notColocatedWith.exists(t, t == self.metadata.name)",message="a tenant cannot be kept apart from itself: remove its name from spec.notColocatedWith; to keep instances of one App apart use the constraint Unique on hostname"
 type Tenant struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

@@ -117,7 +117,9 @@ func (s logStorage) Connect(ctx context.Context, name string, _ kruntime.Object,
 			responder.Error(err)
 			return
 		}
-		stream, err := s.reader.Log(r.Context(), namespace, name, options)
+		ctx, cancel := untilShutdown(r.Context())
+		defer cancel()
+		stream, err := s.reader.Log(ctx, namespace, name, options)
 		if err != nil {
 			responder.Error(err)
 			return
@@ -131,6 +133,23 @@ func (s logStorage) Connect(ctx context.Context, name string, _ kruntime.Object,
 		w.WriteHeader(http.StatusOK)
 		copyFlushing(w, from)
 	}), nil
+}
+
+// untilShutdown ends the context also when the server wants to stop: a follower would hold it up.
+func untilShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signal := request.ServerShutdownSignalFrom(ctx)
+	if signal == nil {
+		return ctx, cancel
+	}
+	go func() {
+		select {
+		case <-signal.ShuttingDown():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // copyFlushing hands each piece on at once, for people who follow. Errors mean that the client went away or that the

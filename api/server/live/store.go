@@ -39,7 +39,7 @@ type Store[T Object] struct {
 	// a restarted process are higher than all earlier ones, and rise by one for each event.
 	start, rv uint64
 	events    []event[T] // ring, see slot
-	wake   map[chan struct{}]struct{}
+	wake      map[chan struct{}]struct{}
 }
 
 // event is one change. object is the state after it, or, when it was deleted, the last one.

@@ -16,18 +16,16 @@ import (
 	"go/token"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 )
 
-// roots are the types that are served, as TYPE or PACKAGE.TYPE with the import name of the generated file.
-var roots = []string{
-	"corev1.Namespace", "corev1.NamespaceList", "corev1.Event", "corev1.EventList",
-	"corev1.Secret", "corev1.SecretList", "corev1.ConfigMap", "corev1.ConfigMapList",
-	"coordinationv1.Lease", "coordinationv1.LeaseList",
-	"authorizationv1.SelfSubjectAccessReview", "authorizationv1.SelfSubjectRulesReview",
-	"v1.SelfSubjectReview",
-	"runtime.Instance", "runtime.InstanceList", "runtime.Agent", "runtime.AgentList", "runtime.Address", "runtime.AddressList",
+// roots are the types that are served, by package.
+var roots = map[string][]string{
+	"k8s.io/api/core/v1":           {"Namespace", "NamespaceList", "Event", "EventList", "Secret", "SecretList", "ConfigMap", "ConfigMapList"},
+	"k8s.io/api/coordination/v1":   {"Lease", "LeaseList"},
+	"k8s.io/api/authorization/v1":  {"SelfSubjectAccessReview", "SelfSubjectRulesReview"},
+	"k8s.io/api/authentication/v1": {"SelfSubjectReview"},
+	"padis.io/padis/api/runtime":   {"Instance", "InstanceList", "Agent", "AgentList", "Address", "AddressList"},
 }
 
 var mention = regexp.MustCompile(`(\w+\.\w+)\{\}\.OpenAPIModelName\(\)`)
@@ -71,14 +69,26 @@ func run(in, out string) error {
 		}
 		return true
 	})
+	brought := map[string]bool{} // by apiextensions-apiserver
+	var todo []string
+	for _, i := range file.Imports {
+		path := strings.Trim(i.Path.Value, `"`)
+		if i.Name == nil {
+			continue
+		}
+		brought[i.Name.Name] = strings.HasPrefix(path, "k8s.io/apimachinery/")
+		for _, r := range roots[path] {
+			todo = append(todo, i.Name.Name+"."+r)
+		}
+	}
 	keep := map[string]bool{}
-	for todo := append([]string(nil), roots...); len(todo) > 0; todo = todo[1:] {
+	for ; len(todo) > 0; todo = todo[1:] {
+		if brought[strings.Split(todo[0], ".")[0]] {
+			continue
+		}
 		e := entries[todo[0]]
 		if e == nil {
-			if slices.Contains(roots, todo[0]) {
-				return fmt.Errorf("%s is not in %s", todo[0], in)
-			}
-			continue // lives in apimachinery, whose definitions apiextensions-apiserver brings
+			return fmt.Errorf("%s is not in %s", todo[0], in)
 		}
 		if keep[todo[0]] {
 			continue

@@ -1,0 +1,217 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/client-go/rest"
+
+	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
+)
+
+type addressObject = *runtime.Address
+
+// maxNamed is the number of objects that a refusal names.
+const maxNamed = 3
+
+// declared reads what is declared, newest state, from the server itself.
+type declared struct{ client rest.Interface }
+
+func newDeclared(loopback *rest.Config) (*declared, error) {
+	scheme := kruntime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	cfg := rest.CopyConfig(loopback)
+	cfg.APIPath = "/apis"
+	cfg.GroupVersion = &v1alpha1.GroupVersion
+	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	client, err := rest.RESTClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("admission: %w", err)
+	}
+	return &declared{client}, nil
+}
+
+func (d *declared) list(ctx context.Context, resource string, into kruntime.Object) error {
+	if err := d.client.Get().Resource(resource).Do(ctx).Into(into); err != nil {
+		return fmt.Errorf("list %s: %w", resource, err)
+	}
+	return nil
+}
+
+func (d *declared) apps(ctx context.Context) ([]v1alpha1.App, error) {
+	var l v1alpha1.AppList
+	err := d.list(ctx, "apps", &l)
+	return l.Items, err
+}
+
+// checkWrite judges an object that is created or changed. A change that leaves the spec alone is never refused, nor is
+// one of an object that is being deleted.
+func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupResource, a admission.Attributes) error {
+	var errs field.ErrorList
+	var err error
+	switch resource.Resource {
+	case "apps":
+		errs, err = judge(a, &v1alpha1.App{}, &v1alpha1.App{}, func(o *v1alpha1.App) any { return o.Spec }, func(o *v1alpha1.App) (field.ErrorList, error) { return c.judgeApp(ctx, o) })
+	case "ippools":
+		errs, err = judge(a, &v1alpha1.IPPool{}, &v1alpha1.IPPool{}, func(o *v1alpha1.IPPool) any { return o.Spec }, func(o *v1alpha1.IPPool) (field.ErrorList, error) { return c.judgePool(ctx, o) })
+	case "tenants":
+		errs, err = judge(a, &v1alpha1.Tenant{}, &v1alpha1.Tenant{}, func(o *v1alpha1.Tenant) any { return o.Spec }, func(o *v1alpha1.Tenant) (field.ErrorList, error) { return c.judgeTenant(ctx, o) })
+	}
+	if err != nil {
+		return err
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(a.GetKind().GroupKind(), a.GetName(), errs)
+	}
+	return nil
+}
+
+func judge[T metav1.Object](a admission.Attributes, obj, old T, spec func(T) any, check func(T) (field.ErrorList, error)) (field.ErrorList, error) {
+	if err := decode(a.GetObject(), obj); err != nil {
+		return nil, err
+	}
+	if obj.GetDeletionTimestamp() != nil {
+		return nil, nil
+	}
+	if a.GetOperation() == admission.Update {
+		if err := decode(a.GetOldObject(), old); err != nil {
+			return nil, err
+		}
+		if equality.Semantic.DeepEqual(spec(obj), spec(old)) {
+			return nil, nil
+		}
+	}
+	return check(obj)
+}
+
+func decode(in kruntime.Object, out any) error {
+	u, ok := in.(*unstructured.Unstructured)
+	if !ok {
+		return apierrors.NewInternalError(fmt.Errorf("%T is not a custom resource", in))
+	}
+	if err := kruntime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s %s: %v", u.GetKind(), u.GetName(), err))
+	}
+	return nil
+}
+
+func (c *admissionChain) judgeApp(ctx context.Context, app *v1alpha1.App) (field.ErrorList, error) {
+	errs := v1alpha1.ValidateApp(app)
+	if len(errs) > 0 || len(app.Spec.Networks) == 0 {
+		return errs, nil
+	}
+	var pools v1alpha1.IPPoolList
+	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
+		return nil, err
+	}
+	for _, p := range v1alpha1.ValidateAddresses(app, pools.Items) {
+		errs = append(errs, p.Err())
+	}
+	if len(errs) > 0 || len(v1alpha1.FixedAddresses(app)) == 0 {
+		return errs, nil
+	}
+	apps, err := c.declared.apps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p := v1alpha1.AddressClash(app, apps); p != nil {
+		errs = append(errs, p.Err())
+	}
+	return errs, nil
+}
+
+func (c *admissionChain) judgePool(ctx context.Context, pool *v1alpha1.IPPool) (field.ErrorList, error) {
+	errs := v1alpha1.ValidatePool(pool)
+	if len(errs) > 0 {
+		return errs, nil
+	}
+	var pools v1alpha1.IPPoolList
+	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
+		return nil, err
+	}
+	for i := range pools.Items {
+		if p := v1alpha1.PoolClash(pool, &pools.Items[i]); p != nil {
+			errs = append(errs, p.Err())
+		}
+	}
+	return errs, nil
+}
+
+func (c *admissionChain) judgeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (field.ErrorList, error) {
+	var tenants v1alpha1.TenantList
+	if err := c.declared.list(ctx, "tenants", &tenants); err != nil {
+		return nil, err
+	}
+	var errs field.ErrorList
+	for i := range tenants.Items {
+		if p := v1alpha1.TenantClash(tenant, &tenants.Items[i]); p != nil {
+			errs = append(errs, p.Err())
+		}
+	}
+	return errs, nil
+}
+
+// poolUsers says who needs a pool; empty if nobody does.
+func (c *admissionChain) poolUsers(ctx context.Context, pool string) (string, error) {
+	apps, err := c.declared.apps(ctx)
+	if err != nil {
+		return "", err
+	}
+	var users []string
+	for i := range apps {
+		if slices.ContainsFunc(apps[i].Spec.Networks, func(n v1alpha1.NetworkAttachment) bool { return n.Pool == pool }) {
+			users = append(users, apps[i].Namespace+"/"+apps[i].Name)
+		}
+	}
+	if len(users) > 0 {
+		return fmt.Sprintf("the pool is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
+	}
+	for _, a := range c.addresses.List("") {
+		if a.Status.Pool == pool {
+			users = append(users, a.Status.Address+" by "+a.Status.Namespace+"/"+a.Status.Instance)
+		}
+	}
+	if len(users) > 0 {
+		return fmt.Sprintf("addresses of the pool are still held (%s): wait until these instances have ended", someOf(users)), nil
+	}
+	return "", nil
+}
+
+// networkUsers says which pools need a network; empty if none does.
+func (c *admissionChain) networkUsers(ctx context.Context, network string) (string, error) {
+	var pools v1alpha1.IPPoolList
+	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
+		return "", err
+	}
+	var users []string
+	for i := range pools.Items {
+		if pools.Items[i].Spec.Network == network {
+			users = append(users, pools.Items[i].Name)
+		}
+	}
+	if len(users) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("the network is used by ippools %s: delete them first", someOf(users)), nil
+}
+
+func someOf(names []string) string {
+	if len(names) <= maxNamed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+}

@@ -1,0 +1,197 @@
+// Package server is the API of Padis: the Kubernetes API machinery, without Kubernetes, in one process over embedded
+// or external etcd. Edge: talks to etcd and to API clients over HTTPS.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	apiextserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"padis.io/padis/api/server/live"
+)
+
+// DefaultListenAddress is where the API is served unless told otherwise.
+const DefaultListenAddress = "127.0.0.1:6443"
+
+// hooksTime bounds the wait for the start to be over before the server may stop.
+const hooksTime = 10 * time.Second
+
+// Config is what a Server needs. Only DataDir is required.
+type Config struct {
+	// DataDir holds pki/, etcd/, tokens.csv and kubeconfig. It is created if need be.
+	DataDir string
+	// Listener serves the API; without one, ListenAddress is opened. The server's own clients do not go through it, so
+	// that it may have been opened in another network namespace.
+	Listener net.Listener
+	// ListenAddress is HOST:PORT; default is DefaultListenAddress.
+	ListenAddress string
+	// Hosts are further names and addresses of the serving certificate.
+	Hosts []string
+	// EtcdServers are the endpoints of an external etcd; without any, one is run in this process.
+	EtcdServers []string
+	// Live are the projections that are served from memory; nil serves none.
+	Live *live.Stores
+	// Logs reads the output of instances; nil answers that there is none.
+	Logs live.LogReader
+	// Version is Padis' own, shown by `kubectl version` behind that of the API machinery.
+	Version string
+	// Logger is also given what the API machinery and etcd have to say.
+	Logger *zap.Logger
+}
+
+func (c *Config) validate() error {
+	if c.DataDir == "" {
+		return errors.New("the API server needs a data directory: set Config.DataDir")
+	}
+	if c.Listener != nil {
+		if _, ok := c.Listener.Addr().(*net.TCPAddr); !ok {
+			return fmt.Errorf("the API is served over TCP, not over %s: give it a TCP listener", c.Listener.Addr().Network())
+		}
+	}
+	return nil
+}
+
+// Server is an API server. It is made by New and serves while Run runs.
+type Server struct {
+	cfg      Config
+	log      *zap.Logger
+	etcd     *embeddedEtcd // nil with an external one
+	backends []string
+	listener *joinedListener
+	loopback *rest.Config
+	crd      *apiextserver.CustomResourceDefinitions
+	admit    *admissionChain
+	ready    chan struct{}
+}
+
+// New opens the listener, etcd and the certificates, and builds the server. Close what it opened by running it, or
+// with Close if it is never run.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	if cfg.Live == nil {
+		cfg.Live = live.NewStores(time.Now)
+	}
+	klog.SetLogger(zapr.NewLogger(cfg.Logger.Named("api").WithOptions(zap.IncreaseLevel(zap.WarnLevel))))
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("api"), ready: make(chan struct{})}
+	if err := s.open(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open() error {
+	var err error
+	if s.listener, err = listen(s.cfg.Listener, s.cfg.ListenAddress); err != nil {
+		return err
+	}
+	keys, err := openPKI(filepath.Join(s.cfg.DataDir, "pki"), s.listener.names(s.cfg.Hosts), time.Now())
+	if err != nil {
+		return err
+	}
+	if s.backends = s.cfg.EtcdServers; len(s.backends) == 0 {
+		if s.etcd, err = startEtcd(s.cfg.DataDir, s.cfg.Logger); err != nil {
+			return err
+		}
+		s.backends = s.etcd.endpoints()
+	}
+	if s.loopback, err = s.listener.clientConfig(keys.caCert); err != nil {
+		return err
+	}
+	s.admit = newAdmission(s.cfg.Live)
+	if s.crd, err = s.build(keys); err != nil {
+		return err
+	}
+	return writeKubeconfig(filepath.Join(s.cfg.DataDir, "kubeconfig"), s.listener.url(), keys)
+}
+
+// EtcdEndpoints are the endpoints of the etcd in use. The API keeps its objects below /registry; all other keys are
+// free for others.
+func (s *Server) EtcdEndpoints() []string { return s.backends }
+
+// LoopbackConfig is for clients in this process; they are allowed everything and not limited.
+func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }
+
+// Ready is closed when all kinds are served.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// URL is where clients reach the API.
+func (s *Server) URL() string { return s.listener.url() }
+
+// Kubeconfig is the path of the file that makes a client an administrator.
+func (s *Server) Kubeconfig() string { return filepath.Join(s.cfg.DataDir, "kubeconfig") }
+
+// Run serves until ctx ends, then closes everything. It is to be called once.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	err := s.crd.GenericAPIServer.AddPostStartHook("padis-bootstrap", func(hook genericapiserver.PostStartHookContext) error {
+		// An error returned from here would end the whole process.
+		if err := s.bootstrap(hook.Context); err != nil && hook.Err() == nil {
+			fail(fmt.Errorf("API server: start: %w", err))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("API server: %w", err)
+	}
+	prepared := s.crd.GenericAPIServer.PrepareRun()
+	go func() {
+		<-ctx.Done()
+		s.awaitHooks()
+		stop()
+	}()
+	if err := prepared.RunWithContext(serving); err != nil {
+		return fmt.Errorf("API server: %w", err)
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return nil
+}
+
+// awaitHooks waits until the machinery has started: its hooks take being stopped before that for a failure and end
+// the whole process.
+func (s *Server) awaitHooks() {
+	late := time.NewTimer(hooksTime)
+	defer late.Stop()
+	for _, done := range s.crd.GenericAPIServer.MuxAndDiscoveryCompleteSignals() {
+		select {
+		case <-done:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// Close frees what New opened. Run does it by itself.
+func (s *Server) Close() {
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	if s.etcd != nil {
+		s.etcd.close()
+	}
+}
