@@ -17,6 +17,7 @@ const (
 
 var verbs = map[string]func(args []string) error{
 	"agent":  agentVerb,
+	"host":   runHost,
 	"master": masterVerb,
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -162,7 +163,7 @@ func newMasterClient(c schedulerConfig, log *zap.Logger) (*master.Client, error)
 		return nil, err
 	}
 	return master.New(master.Config{
-		Masters: c.Master, Logger: log.Named("mesos"),
+		Masters: c.Master, Logger: log.Named("mesos"), Rand: rand.Float64,
 		Framework: master.Framework{
 			Name: c.Framework, User: c.User, Hostname: host, Roles: []string{c.Role}, Principal: c.Principal, Secret: secret, FailoverTimeout: c.FailoverTimeout,
 		},
