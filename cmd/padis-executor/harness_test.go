@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,8 +112,6 @@ type machine struct {
 	t testing.TB
 	*local.Cluster
 	client *master.Client
-	events chan mesos.Event
-	log    string
 
 	mu       sync.Mutex
 	statuses map[string][]status
@@ -164,6 +163,8 @@ func (m *machine) handle(e mesos.Event) {
 	switch e := e.(type) {
 	case mesos.Offers:
 		m.offers = append(m.offers, e.Offers...)
+	case mesos.Rescind:
+		m.offers = slices.DeleteFunc(m.offers, func(o mesos.Offer) bool { return o.ID == e.OfferID })
 	case mesos.Update:
 		s := status{e.Status, &padisv1.InstanceReport{}}
 		if err := padisv1.Decode(e.Status.Data, s.report); err != nil {

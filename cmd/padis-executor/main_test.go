@@ -130,6 +130,12 @@ func TestInstancesOutliveTheAgent(t *testing.T) {
 	m.launch(map[string]*padisv1.Launch{"shop.web-0": web(0)})
 	pid := m.ready("shop.web-0").report.GetPid()
 	m.KillAgent(0)
+	// Offers of before would spoil the launch below.
+	m.until("offers are rescinded", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.offers) == 0
+	})
 	if _, err := get(0); err != nil {
 		t.Error(err)
 	}

@@ -17,10 +17,9 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // probe: milliseconds since the start, result, and what is then true.
 func play(c Check, results string) string {
 	s := New(start, []Check{c})
-	now := start
 	var out strings.Builder
 	for _, r := range results {
-		now = s.Next()
+		now := s.Next()
 		var due []int
 		if s, due = s.Begin(now); len(due) != 1 {
 			return fmt.Sprintf("%d probes are due at %s", len(due), now)

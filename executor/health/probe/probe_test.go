@@ -46,8 +46,10 @@ func TestProbes(t *testing.T) {
 	handler.HandleFunc("/ok", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "shop is open for %s at %s", r.Header.Get("X-Who"), r.Host)
 	})
-	handler.HandleFunc("/bad", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no database", 503) })
-	handler.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/bad", 302) })
+	handler.HandleFunc("/bad", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+	})
+	handler.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/bad", http.StatusFound) })
 	handler.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(strings.Repeat("x", bodyLimit)))
 		w.Write([]byte("needle"))
