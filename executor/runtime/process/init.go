@@ -118,9 +118,6 @@ func arrangeMounts(dir string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w; in a container, run the executor with an unmasked /proc", err)
 	}
-	if err := unix.Mount("shm", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil && err != unix.ENOENT {
-		return fmt.Errorf("mount /dev/shm: %w", err)
-	}
 	for _, name := range []string{"hosts", "resolv.conf"} {
 		target := "/etc/" + name
 		if _, err := os.Stat(target); errors.Is(err, os.ErrNotExist) {
@@ -131,12 +128,16 @@ func arrangeMounts(dir string) error {
 			return fmt.Errorf("mount %s: %w", target, err)
 		}
 	}
-	// A sandbox below /tmp must stay reachable.
-	if strings.HasPrefix(dir, "/tmp/") {
-		return nil
+	// A sandbox below one of these must stay reachable: then it is shared with the host.
+	if !strings.HasPrefix(dir, "/dev/shm/") {
+		if err := unix.Mount("shm", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("mount /dev/shm: %w", err)
+		}
 	}
-	if err := unix.Mount(filepath.Join(dir, "tmp"), "/tmp", "", unix.MS_BIND, ""); err != nil && err != unix.ENOENT {
-		return fmt.Errorf("mount /tmp: %w", err)
+	if !strings.HasPrefix(dir, "/tmp/") {
+		if err := unix.Mount(filepath.Join(dir, "tmp"), "/tmp", "", unix.MS_BIND, ""); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("mount /tmp: %w", err)
+		}
 	}
 	return nil
 }

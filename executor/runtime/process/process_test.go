@@ -209,6 +209,50 @@ func TestNothingOfTheExecutorIsInherited(t *testing.T) {
 	}
 }
 
+func TestTemporaryFilesAreTheInstancesOwn(t *testing.T) {
+	// Not below /tmp, which would then be shared.
+	dir, err := os.MkdirTemp("/var/tmp", "padis-process")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, d := range []string{"work", "tmp", "etc"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"hosts", "resolv.conf"} {
+		if err := os.WriteFile(filepath.Join(dir, "etc", f), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Base(dir)
+	i, err := New("/proc/self/exe", 1).Create(runtime.Spec{
+		ID: "x", Dir: dir, Hostname: "x", Env: []string{"PATH=/usr/bin:/bin"}, Stdout: 2, Stderr: 2,
+		Command: []string{"sh", "-c", "echo mine >/tmp/" + name + " && echo mine >/dev/shm/" + name},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if e := i.Wait(); e != (runtime.Exit{}) {
+		t.Error(e)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "tmp", name)); err != nil || string(b) != "mine\n" {
+		t.Errorf("its /tmp: %q, %v", b, err)
+	}
+	for _, shared := range []string{"/tmp/", "/dev/shm/"} {
+		if _, err := os.Stat(shared + name); err == nil {
+			t.Errorf("it wrote to the host's %s", shared)
+		}
+	}
+}
+
 func FuzzProc(f *testing.F) {
 	stat, _ := os.ReadFile("/proc/self/stat")
 	status, _ := os.ReadFile("/proc/self/status")
