@@ -80,7 +80,7 @@ type NetworkStatus struct {
 // IPPool is a range of addresses of one Network. An address belongs to an instance until the instance is scaled in.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=padis
+// +kubebuilder:resource:scope=Cluster,shortName=pool;pools,categories=padis
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=`.spec.cidr`
 // +kubebuilder:printcolumn:name="Network",type=string,JSONPath=`.spec.network`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"net"
@@ -31,6 +32,10 @@ func agentVerb(args []string) error {
 	registration := flags.Duration("executor-registration-timeout", time.Minute, "time in which a new executor must subscribe")
 	reregistration := flags.Duration("executor-reregistration-timeout", 2*time.Second, "time in which an executor must return after the agent's restart")
 	grace := flags.Duration("executor-shutdown-grace-period", 5*time.Second, "time between SHUTDOWN and SIGKILL")
+	environment := map[string]string{}
+	flags.Func("executor-environment-variables", `JSON object of variables that every executor gets, for example {"PATH": "/opt/bin:/bin"}`, func(text string) error {
+		return json.Unmarshal([]byte(text), &environment)
+	})
 	debug := flags.Bool("debug", false, "log more")
 	if err := parse(flags, args); err != nil {
 		return err
@@ -49,7 +54,7 @@ func agentVerb(args []string) error {
 	a, err := agent.New(agent.Config{
 		Listener: listener, Master: *url, WorkDir: *work, Hostname: *hostname, IP: *ip, Attributes: *attributes,
 		Resources: *resources, BootID: *boot, ExecutorRegistrationTimeout: *registration,
-		ExecutorReregistrationTimeout: *reregistration, ExecutorShutdownGrace: *grace, Subreaper: true, Log: log,
+		ExecutorReregistrationTimeout: *reregistration, ExecutorShutdownGrace: *grace, ExecutorEnvironment: environment, Subreaper: true, Log: log,
 	})
 	if err != nil {
 		return err

@@ -59,11 +59,12 @@ func parseHostFlags(args []string) (hostFlags, error) {
 	return f, nil
 }
 
-// agentArguments are those of the agent that runs on the host.
-func (f hostFlags) agentArguments(bootID string) []string {
+// agentArguments are those of the agent that runs on the host. Executors find the programs that we find.
+func (f hostFlags) agentArguments(bootID, path string) []string {
 	return []string{
 		"agent", "--master", f.master, "--work-dir", f.workDir, "--hostname", f.name, "--ip", f.ip, "--port", strconv.Itoa(f.port),
 		"--attributes", f.attributes, "--resources", f.resources, "--boot-id", bootID,
+		"--executor-environment-variables", fmt.Sprintf(`{"PATH": %q}`, path),
 	}
 }
 
@@ -98,7 +99,7 @@ func runHost(args []string) error {
 		Wired: wired,
 		Keep:  f.keep,
 		Agent: func() (supervise.Command, error) {
-			return supervise.Command{Path: program, Args: f.agentArguments(bootID), Env: os.Environ(), Output: os.Stdout}, nil
+			return supervise.Command{Path: program, Args: f.agentArguments(bootID, os.Getenv("PATH")), Env: os.Environ(), Output: os.Stdout}, nil
 		},
 	}, log)
 }

@@ -19,8 +19,8 @@ func TestHostFlags(t *testing.T) {
 	if !slices.Equal(f.keep, []string{"/a", "/b"}) {
 		t.Errorf("keep %v", f.keep)
 	}
-	want := "agent --master http://172.31.0.1:5050 --work-dir /d/hosts/host-1/mesos --hostname host-1 --ip 172.31.0.11 --port 5051 --attributes  --resources cpus:4 --boot-id B"
-	if got := strings.Join(f.agentArguments("B"), " "); got != want {
+	want := "agent --master http://172.31.0.1:5050 --work-dir /d/hosts/host-1/mesos --hostname host-1 --ip 172.31.0.11 --port 5051 --attributes  --resources cpus:4 --boot-id B --executor-environment-variables {\"PATH\": \"/p\"}"
+	if got := strings.Join(f.agentArguments("B", "/p"), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for _, bad := range [][]string{

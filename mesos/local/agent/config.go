@@ -50,6 +50,8 @@ type Config struct {
 	BootID string
 	// ExecutorRegistrationTimeout (1 min), ExecutorReregistrationTimeout (2 s) and ExecutorShutdownGrace (5 s) as in Mesos.
 	ExecutorRegistrationTimeout, ExecutorReregistrationTimeout, ExecutorShutdownGrace time.Duration
+	// ExecutorEnvironment is added to the environment of every executor, as by --executor_environment_variables of Mesos.
+	ExecutorEnvironment map[string]string
 	// Subreaper makes this process the parent of what executors leave behind, so that nothing escapes the kill of an
 	// executor. It is a property of the whole process; only an agent that has a process for itself may set it.
 	Subreaper bool

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -91,7 +93,8 @@ func (c *core) startExecutor(f *framework, info mesos.ExecutorInfo) *executor {
 	return e
 }
 
-// environment is what an executor of Mesos finds in its environment: MESOS_*, PATH, and what the command asks for.
+// environment is what an executor of Mesos finds in its environment: MESOS_*, PATH, what the agent was told to add, and
+// what the command asks for.
 func (c *core) environment(e *executor) []string {
 	endpoint := c.cfg.endpoint(c.info)
 	checkpoint := "0"
@@ -110,7 +113,12 @@ func (c *core) environment(e *executor) []string {
 		"MESOS_SANDBOX=" + e.dir,
 		"MESOS_SLAVE_ID=" + c.id,
 		"MESOS_SLAVE_PID=slave(1)@" + endpoint,
-		"PATH=" + executorPath,
+	}
+	if _, told := c.cfg.ExecutorEnvironment["PATH"]; !told {
+		env = append(env, "PATH="+executorPath)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.ExecutorEnvironment)) {
+		env = append(env, name+"="+c.cfg.ExecutorEnvironment[name])
 	}
 	if checkpoint == "1" {
 		env = append(env, "MESOS_RECOVERY_TIMEOUT="+durationText(defaultRecoveryTimeout),
