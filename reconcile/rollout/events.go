@@ -29,21 +29,14 @@ func (e Event) String() string {
 
 // Done tells what a plan changed when it was put in force in place of current (nil: nothing was).
 func Done(current *padisv1.WantedApp, p Plan) []Event {
+	if p.Wanted == nil {
+		return nil
+	}
 	var events []Event
-	before, after := len(current.GetSlots()), len(p.Wanted.GetSlots())
+	before, after := len(current.GetSlots()), len(p.Wanted.Slots)
 	n := map[Verb]int{}
-	var from, to string
 	for _, s := range p.Steps {
 		n[s.Verb]++
-		if s.Verb == Replace || s.Verb == Release {
-			from = s.From
-		}
-		if s.Verb == Replace {
-			to = s.To
-		}
-	}
-	if p.Wanted == nil {
-		return events
 	}
 	// A slot that comes back after its addresses were released was not scaled.
 	redeclared := current.GetGeneration() != p.Wanted.Generation
@@ -55,7 +48,7 @@ func Done(current *padisv1.WantedApp, p Plan) []Event {
 	case n[Remove] > 0:
 		events = append(events, Event{Reason: padisv1.ReasonScaledIn, Message: fmt.Sprintf("from %d to %s", before, instances(int32(after)))})
 	}
-	if n[Replace] > 0 && !knows(current, to) {
+	if from, to := outgoing(current, p), p.Status.Revision; from != "" && !knows(current, to) {
 		events = append(events, Event{Reason: padisv1.ReasonUpdating, Message: fmt.Sprintf("from revision %s to %s", from, to)})
 	}
 	if n[Release] > 0 {
@@ -66,6 +59,20 @@ func Done(current *padisv1.WantedApp, p Plan) []Event {
 			"%s: placed under the former constraints, left where they are; to place them anew, change a label of spec.template", instances(int32(n[Relocate])))})
 	}
 	return events
+}
+
+// outgoing is the revision of the first slot that an update has replaced or has yet to replace; empty if there is none.
+func outgoing(current *padisv1.WantedApp, p Plan) string {
+	stays := map[int32]bool{}
+	for _, s := range p.Wanted.Slots {
+		stays[s.Index] = true
+	}
+	for _, s := range current.GetSlots() {
+		if stays[s.Index] && s.Revision != p.Status.Revision {
+			return s.Revision
+		}
+	}
+	return ""
 }
 
 func knows(w *padisv1.WantedApp, hash string) bool {
