@@ -89,7 +89,7 @@ type testScheduler struct {
 	mu        sync.Mutex
 	changed   chan struct{}
 	events    []*scheduler.Event
-	consumed  int
+	taken     map[int]bool // events that a test has waited for
 	connected bool
 }
 
@@ -101,7 +101,7 @@ func frameworkInfo() mesos.FrameworkInfo {
 }
 
 func newScheduler(t *testing.T, url, media string) *testScheduler {
-	s := &testScheduler{t: t, url: url + "/api/v1/scheduler", media: media, client: &http.Client{}, info: frameworkInfo(), changed: make(chan struct{})}
+	s := &testScheduler{t: t, url: url + "/api/v1/scheduler", media: media, client: &http.Client{}, info: frameworkInfo(), changed: make(chan struct{}), taken: map[int]bool{}}
 	t.Cleanup(s.disconnect)
 	return s
 }
@@ -204,10 +204,9 @@ func (s *testScheduler) wait(what string, match func(*scheduler.Event) bool) *sc
 	timeout := time.After(patience)
 	for {
 		s.mu.Lock()
-		for i := s.consumed; i < len(s.events); i++ {
-			if match(s.events[i]) {
-				e := s.events[i]
-				s.consumed = i + 1
+		for i, e := range s.events {
+			if !s.taken[i] && match(e) {
+				s.taken[i] = true
 				s.mu.Unlock()
 				return e
 			}

@@ -54,9 +54,6 @@ func TestLaunchAndKill(t *testing.T) {
 			}
 			s.launch(next, more...)
 			for i := range 14 {
-				s.mu.Lock()
-				s.consumed = 0
-				s.mu.Unlock()
 				s.status(fmt.Sprint("more", i), mesos.TASK_RUNNING)
 			}
 			t.Logf("14 tasks on a running executor: %v", time.Since(begin))

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //
 //	stray     starts a process that leaves the session, and empties its environment
 //	protobuf  speaks protobuf
+//	env       prints its environment
 //	silent    never subscribes
 //	mute      sends no update
 //	stay      does not reconnect when the agent is gone
@@ -77,6 +78,11 @@ func runExecutor() {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := cmd.Start(); err != nil {
 			fmt.Println(err)
+		}
+	}
+	if options["env"] {
+		for _, v := range os.Environ() {
+			fmt.Println("env", v)
 		}
 	}
 	if options["silent"] {
@@ -179,6 +185,3 @@ func (e *scriptedExecutor) send(call *executorpb.Call) {
 		fmt.Println("call failed:", call.Type, status, text, err)
 	}
 }
-
-// runServer is replaced by a master or an agent in a process of its own.
-func runServer() { os.Exit(2) }

@@ -113,7 +113,6 @@ func (c *core) greet(a *agent) {
 			c.sendKill(a, id, taskID, a.kills[id][taskID])
 		}
 	}
-	a.kills = map[string]map[string]*mesos.KillPolicy{}
 }
 
 // takeOver makes the master's view of an agent equal to what the agent said. It returns the tasks of connected

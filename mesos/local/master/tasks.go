@@ -107,6 +107,7 @@ func (c *core) removeTask(f *framework, t *task, unreachable bool) {
 	delete(f.tasks, id)
 	if a != nil {
 		delete(a.tasks[f.id], id)
+		delete(a.kills[f.id], id)
 	}
 	if unreachable {
 		f.unreachable[id] = t
@@ -148,14 +149,14 @@ func (c *core) kill(f *framework, call *scheduler.Call_Kill) {
 		c.log.Info("KILL ignored: task is on another agent", zap.String("task", id))
 		return
 	}
-	if a.out == nil {
-		if a.kills[f.id] == nil {
-			a.kills[f.id] = map[string]*mesos.KillPolicy{}
-		}
-		a.kills[f.id][id] = call.KillPolicy
-		return
+	// It is remembered even when the agent seems to be there: the loss of its link may not be noticed yet.
+	if a.kills[f.id] == nil {
+		a.kills[f.id] = map[string]*mesos.KillPolicy{}
 	}
-	c.sendKill(a, f.id, id, call.KillPolicy)
+	a.kills[f.id][id] = call.KillPolicy
+	if a.out != nil {
+		c.sendKill(a, f.id, id, call.KillPolicy)
+	}
 }
 
 func (c *core) sendKill(a *agent, frameworkID, id string, policy *mesos.KillPolicy) {
