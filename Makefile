@@ -7,7 +7,7 @@ BIN          := bin
 VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # kubectl and the API server tell their version from component-base.
 KUBE_VERSION := v$(shell sed -n 's/^\tk8s.io\/component-base v0/1/p' go.mod)
-LDFLAGS      := -s -w -X padis.io/padis/cmd/padis/version.Version=$(VERSION) \
+LDFLAGS      := -s -w -X padis.io/padis/cmd/padis/version.Version=$(VERSION) -X main.version=$(VERSION) \
                 -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION) -X k8s.io/component-base/version.gitMajor=1 \
                 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBE_VERSION)))
 SEEDS        ?= 2000

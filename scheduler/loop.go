@@ -88,7 +88,7 @@ const (
 	retryPause = 200 * time.Millisecond
 )
 
-// New makes a loop. It neither reads nor sends anything yet.
+// New makes a loop and shows what the core knows. It neither reads nor sends anything yet.
 func New(cfg Config) *Loop {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -99,10 +99,12 @@ func New(cfg Config) *Loop {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	return &Loop{
+	l := &Loop{
 		cfg: cfg, core: cfg.Core, shown: newShown(), memory: newMemory(cfg.Core),
 		inbox: make(chan core.Event, batch), asked: make(chan request, 64), done: make(chan struct{}),
 	}
+	l.show(core.Changed{})
+	return l
 }
 
 // Turn takes in events, lets time pass until now and carries out what the core decides: persist, send, acknowledge. An

@@ -39,9 +39,12 @@ func listen(tcp net.Listener, address string) (*joinedListener, error) {
 		}
 	}
 	l := &joinedListener{tcp: tcp, accepted: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
-	go l.acceptTCP()
 	return l, nil
 }
+
+// open lets clients in. Until then their connections wait in the kernel, which is better for them than an answer that is
+// not true yet: that a kind is unknown, or that there are no instances.
+func (l *joinedListener) open() { go l.acceptTCP() }
 
 func (l *joinedListener) acceptTCP() {
 	for {

@@ -44,6 +44,9 @@ type Config struct {
 	Live *live.Stores
 	// Logs reads the output of instances; nil answers that there is none.
 	Logs live.LogReader
+	// Open, when it is closed, lets clients in, but not before all kinds are served; nil waits for nothing else. Whoever
+	// fills Live closes it when what was known before the start is there again.
+	Open <-chan struct{}
 	// Version is Padis' own, shown by `kubectl version` behind that of the API machinery.
 	Version string
 	// Logger is also given what the API machinery and etcd have to say.
@@ -184,6 +187,21 @@ func (s *Server) awaitHooks() {
 			return
 		}
 	}
+}
+
+// letIn opens the door to clients when there is something true to tell them.
+func (s *Server) letIn(ctx context.Context) {
+	for _, c := range []<-chan struct{}{s.ready, s.cfg.Open} {
+		if c == nil {
+			continue
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return
+		}
+	}
+	s.listener.open()
 }
 
 // Close frees what New opened. Run does it by itself.

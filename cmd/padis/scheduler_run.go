@@ -45,13 +45,18 @@ func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error
 	}
 	views := live.NewStores(time.Now)
 	logs := &logReader{files: files.New(files.Config{})}
-	api, err := newServer(c, views, logs, log)
+	// Clients are let in when the views show what the ledger knows. A stand-by shows none and lets them in at once.
+	known := make(chan struct{})
+	if c.shared() {
+		close(known)
+	}
+	api, err := newServer(c, views, known, logs, log)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return api.Run(ctx) })
-	group.Go(func() error { return runFramework(ctx, c, api, views, logs, log) })
+	group.Go(func() error { return runFramework(ctx, c, api, views, known, logs, log) })
 	err = group.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -59,10 +64,13 @@ func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error
 	return err
 }
 
-func newServer(c schedulerConfig, views *live.Stores, logs live.LogReader, log *zap.Logger) (*server.Server, error) {
+// shared tells whether there may be other schedulers.
+func (c schedulerConfig) shared() bool { return len(c.EtcdServers) > 0 }
+
+func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, logs live.LogReader, log *zap.Logger) (*server.Server, error) {
 	cfg := server.Config{
 		DataDir: c.DataDir, ListenAddress: c.Listen, Hosts: c.Hosts, EtcdServers: c.EtcdServers,
-		Live: views, Logs: logs, Version: version.Version, Logger: log,
+		Live: views, Logs: logs, Open: known, Version: version.Version, Logger: log,
 	}
 	if c.ListenFD > 0 {
 		syscall.CloseOnExec(c.ListenFD)
@@ -78,7 +86,7 @@ func newServer(c schedulerConfig, views *live.Stores, logs live.LogReader, log *
 }
 
 // runFramework takes the ledger over and runs everything that writes to it.
-func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, views *live.Stores, logs *logReader, log *zap.Logger) error {
+func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, views *live.Stores, known chan<- struct{}, logs *logReader, log *zap.Logger) error {
 	records, err := openLedger(ctx, c, api.EtcdEndpoints(), log)
 	if err != nil {
 		return err
@@ -113,6 +121,9 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		Log: log.Named("scheduler"), Permanent: func(err error) bool { return errors.Is(err, ledger.ErrFenced) },
 	})
 	logs.find.Store(loop)
+	if !c.shared() {
+		close(known)
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveArtifacts(ctx, c.ArtifactListen, executor) })
@@ -133,11 +144,10 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 
 // openLedger connects to the ledger. With an external etcd there may be others: it waits for its turn.
 func openLedger(ctx context.Context, c schedulerConfig, endpoints []string, log *zap.Logger) (*ledger.Ledger, error) {
-	shared := len(c.EtcdServers) > 0
 	l, err := ledger.Open(ctx, ledger.Config{
-		Endpoints: endpoints, CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey, StandBy: shared, Logger: log.Named("ledger"),
+		Endpoints: endpoints, CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey, StandBy: c.shared(), Logger: log.Named("ledger"),
 	})
-	if err != nil || !shared {
+	if err != nil || !c.shared() {
 		return l, err
 	}
 	log.Info("waiting to lead")

@@ -110,7 +110,7 @@ func (d *demo) apply() error {
 }
 
 func (d *demo) show() error {
-	for _, what := range []string{"apps", "instances", "agents", "pools"} {
+	for _, what := range []string{"apps", "instances", "agents", "ippools"} {
 		out, err := d.c.Kubectl(d.ctx, "get", what, "-A")
 		if err != nil {
 			return err
