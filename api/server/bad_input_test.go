@@ -1,0 +1,197 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// app is a valid App; each case breaks one thing of it.
+const appYAML = `apiVersion: padis.io/v1alpha1
+kind: App
+metadata:
+  name: web
+  namespace: default
+spec:
+  replicas: 2
+  template:
+    command: [/bin/sleep, "60"]
+    ports:
+    - {name: http, port: 8080}
+    healthChecks:
+    - tcp: {port: 8080}
+      interval: 5s
+      timeout: 1s
+  networks:
+  - pool: absent
+  placement:
+    constraints:
+    - {attribute: hostname, operator: Unique}
+`
+
+const poolYAML = `apiVersion: padis.io/v1alpha1
+kind: IPPool
+metadata:
+  name: bad-pool
+spec:
+  network: net-bad
+  cidr: 10.90.0.0/24
+  gateway: 10.90.0.1
+  ranges:
+  - {from: 10.90.0.10, to: 10.90.0.20}
+`
+
+const networkYAML = `apiVersion: padis.io/v1alpha1
+kind: Network
+metadata:
+  name: bad-net
+spec:
+  bridge: padis0
+  parent: eth1
+`
+
+const tenantYAML = `apiVersion: padis.io/v1alpha1
+kind: Tenant
+metadata:
+  name: bad-tenant
+spec:
+  namespaces: [bad-a]
+`
+
+func TestBadInputIsRefusedWithFieldValueAndRemedy(t *testing.T) {
+	kc(t, "", "create", "namespace", "inputs")
+	kc(t, `apiVersion: padis.io/v1alpha1
+kind: IPPool
+metadata: {name: inputs}
+spec:
+  network: inputs
+  cidr: 10.91.0.0/24
+  gateway: 10.91.0.1
+  ranges: [{from: 10.91.0.10, to: 10.91.0.99}]
+  reserved: [{from: 10.91.0.50}]
+  namespaces: [inputs]
+`, "apply", "-f", "-")
+	kc(t, strings.NewReplacer("default", "inputs", "name: web", "name: holder", "- pool: absent", "- {pool: inputs, addresses: [10.91.0.11]}").Replace(appYAML), "apply", "-f", "-")
+	kc(t, strings.NewReplacer("bad-tenant", "inputs", "bad-a", "inputs").Replace(tenantYAML), "apply", "-f", "-")
+
+	pooled := strings.NewReplacer("default", "inputs", "- pool: absent", "- {pool: inputs, addresses: []}").Replace(appYAML)
+	long := strings.Repeat("a", 58)
+	for _, c := range []struct {
+		name, base, old, new string
+		wants                []string
+	}{
+		{"unknown field", appYAML, "replicas: 2", "replica: 2", []string{`unknown field "spec.replica"`}},
+		{"wrong type", appYAML, "replicas: 2", "replicas: two", []string{"spec.replicas", "integer"}},
+		{"negative replicas", appYAML, "replicas: 2", "replicas: -1", []string{"spec.replicas", "-1", "greater than or equal to 0"}},
+		{"port above 65535", appYAML, "port: 8080}\n    health", "port: 65536}\n    health", []string{"spec.template.ports[0].port", "65536", "65535"}},
+		{"health port 0", appYAML, "tcp: {port: 8080}", "tcp: {port: 0}", []string{"healthChecks[0].tcp.port", "greater than or equal to 1"}},
+		{"no program", appYAML, `command: [/bin/sleep, "60"]`, `labels: {a: b}`, []string{"spec.template", "exactly one of command", "image"}},
+		{"command and image", appYAML, `command: [/bin/sleep, "60"]`, `command: [a]
+    image: b`, []string{"spec.template", "exactly one of command"}},
+		{"empty program", appYAML, `command: [/bin/sleep, "60"]`, `command: [""]`, []string{"spec.template.command", "must not be empty"}},
+		{"two probes", appYAML, "- tcp: {port: 8080}", "- tcp: {port: 8080}\n      http: {port: 8080}", []string{"healthChecks[0]", "exactly one of tcp, http and command"}},
+		{"no probe", appYAML, "- tcp: {port: 8080}", "- failureThreshold: 2", []string{"healthChecks[0]", "exactly one of tcp, http and command"}},
+		{"not a time", appYAML, "interval: 5s", "interval: soon", []string{"healthChecks[0].interval", "soon", "like 500ms, 10s or 1m30s"}},
+		{"no time at all", appYAML, "interval: 5s", "interval: 0s", []string{"healthChecks[0].interval", "longer than zero"}},
+		{"negative time", appYAML, "interval: 5s", "interval: -5s", []string{"healthChecks[0].interval", "longer than zero"}},
+		{"timeout above interval", appYAML, "timeout: 1s", "timeout: 6s", []string{"healthChecks[0].timeout", "6s", "5s", "raise the interval or lower the timeout"}},
+		{"memory below 4Mi", appYAML, "    ports:", "    resources: {memory: 1Mi}\n    ports:", []string{"spec.template.resources.memory", "at least 4Mi"}},
+		{"negative cpu", appYAML, "    ports:", "    resources: {cpu: \"-1\"}\n    ports:", []string{"spec.template.resources.cpu", "at least 1m"}},
+		{"negative disk", appYAML, "    ports:", "    resources: {disk: -1Gi}\n    ports:", []string{"spec.template.resources.disk", "not negative"}},
+		{"artifact outside", appYAML, "    ports:", "    artifacts: [{uri: 'http://a/b', path: ../b, sha256: '" + strings.Repeat("0", 64) + "'}]\n    ports:", []string{"artifacts[0].path", "../b", "relative path without .."}},
+		{"artifact absolute", appYAML, "    ports:", "    artifacts: [{uri: 'http://a/b', path: /etc/b, sha256: '" + strings.Repeat("0", 64) + "'}]\n    ports:", []string{"artifacts[0].path", "relative path without .."}},
+		{"artifact without sum", appYAML, "    ports:", "    artifacts: [{uri: 'http://a/b'}]\n    ports:", []string{"artifacts[0].sha256", "Required"}},
+		{"name too long", appYAML, "name: web", "name: " + long, []string{long, "at most 57 characters"}},
+		{"name with a dot", appYAML, "name: web", "name: we.b", []string{"we.b", "host names"}},
+		{"address is no address", appYAML, "- pool: absent", "- {pool: absent, addresses: [10.91.0.300]}", []string{"spec.networks[0].addresses[0]", "10.91.0.300", "IPv4 address, for example"}},
+		{"address is IPv6", appYAML, "- pool: absent", "- {pool: absent, addresses: ['fd00::1']}", []string{"spec.networks[0].addresses[0]", "fd00::1", "IPv4"}},
+		{"address twice", appYAML, "- pool: absent", "- {pool: absent, addresses: [10.91.0.12, 10.91.0.12]}", []string{"spec.networks[0].addresses[1]", "10.91.0.12", "addresses[0]"}},
+		{"address outside the pool", pooled, "[]", "[10.92.0.1]", []string{"spec.networks[0].addresses[0]", "10.92.0.1", "10.91.0.0/24", "another pool"}},
+		{"address outside the ranges", pooled, "[]", "[10.91.0.100]", []string{"10.91.0.100", "in no range", "extend spec.ranges"}},
+		{"address reserved", pooled, "[]", "[10.91.0.50]", []string{"10.91.0.50", "is reserved in pool inputs", "spec.reserved"}},
+		{"address is the gateway", pooled, "[]", "[10.91.0.1]", []string{"10.91.0.1", "gateway of pool inputs"}},
+		{"address of another app", pooled, "[]", "[10.91.0.12, 10.91.0.11]", []string{"spec.networks[0].addresses[1]", "10.91.0.11", "app holder in namespace inputs", "instance holder-0", "choose another"}},
+		{"pool of other namespaces", appYAML, "- pool: absent", "- pool: inputs", []string{"spec.networks[0].pool", "may not be used by namespace default", "spec.namespaces of the pool"}},
+		{"namespace missing", appYAML, "namespace: default", "namespace: nowhere", []string{`namespace "nowhere" does not exist`, "padis create namespace nowhere"}},
+		{"unknown operator", appYAML, "operator: Unique", "operator: Near", []string{"constraints[0].operator", "Near", "Unique"}},
+		{"MaxPer without value", appYAML, "operator: Unique", "operator: MaxPer", []string{"constraints[0].value", "MaxPer needs a whole number"}},
+		{"MaxPer with a word", appYAML, "operator: Unique", "operator: MaxPer, value: many", []string{"constraints[0].value", "MaxPer needs a whole number"}},
+		{"GroupBy with a word", appYAML, "operator: Unique", "operator: GroupBy, value: some", []string{"constraints[0].value", "GroupBy takes no value"}},
+		{"Like without value", appYAML, "operator: Unique", "operator: Like", []string{"constraints[0].value", "regular expression"}},
+		{"Like with a bad expression", appYAML, "operator: Unique", "operator: Like, value: 'a('", []string{"constraints[0].value", "a(", "is not a regular expression"}},
+		{"Unique with value", appYAML, "operator: Unique", "operator: Unique, value: x", []string{"constraints[0].value", "Unique takes no value"}},
+		{"no signal", appYAML, "    ports:", "    stop: {signal: SIGNOPE}\n    ports:", []string{"spec.template.stop.signal", "SIGNOPE", "SIGTERM"}},
+
+		{"cidr is none", poolYAML, "10.90.0.0/24", "10.90.0.0", []string{"spec.cidr", "10.90.0.0", "for example 10.44.0.0/16"}},
+		{"cidr is IPv6", poolYAML, "10.90.0.0/24", "fd00::/64", []string{"spec.cidr", "fd00::/64", "IPv4 subnet"}},
+		{"cidr too wide", poolYAML, "10.90.0.0/24", "0.0.0.0/4", []string{"spec.cidr", "/8 to /30"}},
+		{"cidr too narrow", poolYAML, "10.90.0.0/24", "10.90.0.0/31", []string{"spec.cidr", "/8 to /30"}},
+		{"cidr with host bits", poolYAML, "10.90.0.0/24", "10.90.0.5/24", []string{"spec.cidr", "10.90.0.5/24", "first address of the subnet"}},
+		{"gateway outside", poolYAML, "gateway: 10.90.0.1", "gateway: 10.99.0.1", []string{"spec.gateway", "10.99.0.1", "10.90.0.0/24"}},
+		{"gateway is the broadcast address", poolYAML, "gateway: 10.90.0.1", "gateway: 10.90.0.255", []string{"spec.gateway", "10.90.0.255", "broadcast"}},
+		{"range outside", poolYAML, "to: 10.90.0.20", "to: 10.99.0.20", []string{"spec.ranges[0]", "10.90.0.10-10.99.0.20", "not within 10.90.0.0/24"}},
+		{"range backwards", poolYAML, "to: 10.90.0.20", "to: 10.90.0.2", []string{"spec.ranges[0].to", "10.90.0.2", "below from", "swap"}},
+		{"ranges overlap", poolYAML, "  - {from: 10.90.0.10", "  - {from: 10.90.0.15, to: 10.90.0.30}\n  - {from: 10.90.0.10", []string{"spec.ranges", "overlaps", "join"}},
+		{"reserved outside", poolYAML, "  ranges:", "  reserved: [{from: 10.1.0.1}]\n  ranges:", []string{"spec.reserved[0]", "10.1.0.1", "not within"}},
+		{"nothing left", poolYAML, "  ranges:", "  reserved: [{from: 10.90.0.2, to: 10.90.0.99}]\n  ranges:", []string{"spec.reserved", "leaves no address"}},
+		{"pools overlap between networks", poolYAML, "10.90.0.0/24\n  gateway: 10.90.0.1\n  ranges:\n  - {from: 10.90.0.10, to: 10.90.0.20}", "10.88.0.0/13", []string{"spec.cidr", "10.88.0.0/13", "overlaps 10.91.0.0/24 of pool inputs", "choose another subnet"}},
+		{"pools overlap within a network", poolYAML, "net-bad\n  cidr: 10.90.0.0/24\n  gateway: 10.90.0.1\n  ranges:\n  - {from: 10.90.0.10, to: 10.90.0.20}", "inputs\n  cidr: 10.91.0.0/24\n  ranges: [{from: 10.91.0.90, to: 10.91.0.120}]", []string{"spec.ranges", "10.91.0.90-10.91.0.120", "10.91.0.10-10.91.0.99 of pool inputs", "divide it with spec.ranges"}},
+		{"dns server", poolYAML, "  ranges:", "  dnsServers: [ns1]\n  ranges:", []string{"spec.dnsServers[0]", "ns1", "IP address"}},
+
+		{"bridge name too long", networkYAML, "padis0", "padis-production0", []string{"spec.bridge", "padis-production0", "at most 15 characters", "shorter"}},
+		{"bridge name with a slash", networkYAML, "padis0", "pad/is", []string{"spec.bridge", "pad/is", "letters, digits"}},
+		{"parent name too long", networkYAML, "eth1", "enp0s31f6np1.4094", []string{"spec.parent", "at most 15 characters"}},
+		{"parent is the bridge", networkYAML, "eth1", "padis0", []string{"spec.parent", "cannot be the bridge itself"}},
+		{"vlan", networkYAML, "  parent: eth1", "  vlan: 4095", []string{"spec.vlan", "4095", "4094"}},
+		{"mtu", networkYAML, "  parent: eth1", "  mtu: 100", []string{"spec.mtu", "100", "576"}},
+		{"driver", networkYAML, "  parent: eth1", "  driver: magic", []string{"spec.driver", "magic", "bridge"}},
+
+		{"tenant apart from itself", tenantYAML, "  namespaces: [bad-a]", "  notColocatedWith: [bad-tenant]", []string{"cannot be kept apart from itself", "notColocatedWith"}},
+		{"namespace of two tenants", tenantYAML, "bad-a", "inputs", []string{"spec.namespaces[0]", "inputs", "belongs to tenant inputs", "remove it there first"}},
+		{"namespace twice", tenantYAML, "[bad-a]", "[bad-a, bad-a]", []string{"spec.namespaces[1]", "Duplicate", "bad-a"}},
+
+		{"namespace name", "apiVersion: v1\nkind: Namespace\nmetadata: {name: Bad_Name}\n", "", "", []string{"metadata.name", "Bad_Name"}},
+		{"config map key", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: {'a/b': c}\n", "", "", []string{"data[a/b]"}},
+		{"kind unknown", strings.Replace(appYAML, "kind: App", "kind: Appp", 1), "", "", []string{`no matches for kind "Appp"`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.old != "" && !strings.Contains(c.base, c.old) {
+				t.Fatalf("the case changes nothing: %q is not in the manifest", c.old)
+			}
+			refused(t, strings.Replace(c.base, c.old, c.new, 1), c.wants, "apply", "-f", "-")
+		})
+	}
+}
+
+func TestImmutableFieldsAndInUse(t *testing.T) {
+	kc(t, "", "create", "namespace", "in-use")
+	kc(t, strings.NewReplacer("bad-net", "in-use", "padis0", "inuse0").Replace(networkYAML), "apply", "-f", "-")
+	pool := strings.NewReplacer("bad-pool", "in-use", "net-bad", "in-use", "10.90.", "10.93.").Replace(poolYAML)
+	kc(t, pool, "apply", "-f", "-")
+	app := strings.NewReplacer("default", "in-use", "absent", "in-use").Replace(appYAML)
+	kc(t, app, "apply", "-f", "-")
+
+	refused(t, strings.ReplaceAll(pool, "10.93.0", "10.94.0"), []string{"spec.cidr", "cannot be changed from 10.93.0.0/24", "create a new IPPool"}, "apply", "-f", "-")
+	refused(t, strings.ReplaceAll(pool, "network: in-use", "network: other"), []string{"spec.network", "cannot be changed from in-use"}, "apply", "-f", "-")
+	refused(t, "", []string{"used by apps in-use/web", "spec.networks"}, "delete", "ippool", "in-use")
+	refused(t, "", []string{"used by ippools in-use", "delete them first"}, "delete", "network", "in-use")
+	refused(t, "", []string{"used by apps in-use/web"}, "delete", "ippools", "--all")
+
+	kc(t, "", "delete", "app", "web", "-n", "in-use")
+	kc(t, "", "delete", "ippool", "in-use")
+	kc(t, "", "delete", "network", "in-use")
+}
+
+func TestASpecThatIsLeftAloneIsNotJudgedAgain(t *testing.T) {
+	kc(t, "", "create", "namespace", "ratchet")
+	app := func(name string) string {
+		return strings.NewReplacer("default", "ratchet", "name: web", "name: "+name, "- pool: absent", "- {pool: ratchet, addresses: [10.95.0.5]}").Replace(appYAML)
+	}
+	kc(t, app("one"), "apply", "-f", "-")
+	refused(t, app("two"), []string{"10.95.0.5", "app one"}, "apply", "-f", "-")
+	// The pool comes later and cannot give the address; labels of the App can still be changed.
+	kc(t, strings.NewReplacer("bad-pool", "ratchet", "10.90.", "10.95.").Replace(poolYAML), "apply", "-f", "-")
+	kc(t, "", "label", "app", "one", "-n", "ratchet", "a=b")
+	refused(t, fmt.Sprintf("%s\n", strings.Replace(app("one"), "replicas: 2", "replicas: 3", 1)), []string{"10.95.0.5", "in no range"}, "apply", "-f", "-")
+}
