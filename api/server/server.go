@@ -161,6 +161,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("API server: %w", err)
 	}
 	prepared := s.crd.GenericAPIServer.PrepareRun()
+	go s.letIn(ctx)
 	go func() {
 		<-ctx.Done()
 		s.awaitHooks()
