@@ -124,7 +124,7 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 		}
 	}
 	look := r.views.Current
-	if current == nil || current.Generation != a.Generation {
+	if current == nil {
 		look = r.views.Fresh
 	}
 	view, err := look(ctx)
@@ -132,6 +132,13 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 		return reconcile.Result{}, err
 	}
 	plan := r.decide(a, view, current)
+	if plan.Refused && current != nil && current.Generation != a.Generation {
+		// What it needs may have been declared a moment before it.
+		if view, err = r.views.Fresh(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+		plan = r.decide(a, view, current)
+	}
 	if plan.Wanted == nil || proto.Equal(plan.Wanted, current) {
 		return r.show(ctx, a, plan)
 	}

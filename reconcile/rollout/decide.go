@@ -235,7 +235,7 @@ func (d *decision) because() string {
 
 // refuse leaves what is wanted as it is.
 func (d *decision) refuse() Plan {
-	p := Plan{Wanted: d.Current}
+	p := Plan{Wanted: d.Current, Refused: true}
 	for _, w := range d.Current.GetSlots() {
 		d.slots = append(d.slots, slot{index: w.Index, revision: w.Revision, before: w.Revision, had: true, instance: d.instances[w.Index]})
 	}

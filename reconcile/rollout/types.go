@@ -124,6 +124,8 @@ type Step struct {
 type Plan struct {
 	// Wanted is nil when nothing has ever been accepted, and when the App is leaving.
 	Wanted *padisv1.WantedApp
+	// Refused is set when the declaration is not in force.
+	Refused bool
 	// Steps are the changes from Snapshot.Current to Wanted, by slot.
 	Steps []Step
 	// Waiting are the slots that are outdated and not replaced yet, and Because says why; empty if there are none.
