@@ -180,7 +180,10 @@ func (c *Core) polled(now time.Time, seen []mesos.Agent) {
 	for _, info := range seen {
 		there[info.ID] = true
 		a := c.agent(info.ID)
-		a.hostname, a.url, a.attributes = info.Hostname, info.URL, info.Attributes
+		a.hostname, a.attributes = info.Hostname, info.Attributes
+		if info.URL != "" {
+			a.url = info.URL
+		}
 		if leaving := info.Drain != ""; leaving != a.leaving && len(a.offers) == 0 {
 			a.leaving = leaving
 		}

@@ -43,6 +43,10 @@ type Config struct {
 	LaunchTimeout time.Duration
 	// LaunchGiveUp is how long it may stay STAGING by the master's word before it is killed and started anew. Default 5 min.
 	LaunchGiveUp time.Duration
+	// StartBound is how long after its launch an instance that was never seen to run may still configure its addresses.
+	// Only what is configured answers a probe, so until then an instance that cannot be reached is not replaced.
+	// Default 2 min.
+	StartBound time.Duration
 	// GhostPatience is how long the master must not know a task on an agent that is away, until its end counts as
 	// certain. It is longer than Mesos gives its agents to come back after a failover (10 min). Default 15 min.
 	GhostPatience time.Duration
@@ -64,7 +68,7 @@ func (c Config) withDefaults() Config {
 		{&c.OfferHold, time.Second}, {&c.RefuseShort, 5 * time.Second}, {&c.RefuseLong, time.Hour},
 		{&c.ReconcileInterval, 10 * time.Minute}, {&c.AskMax, time.Minute}, {&c.UnknownReplaceAfter, 30 * time.Second},
 		{&c.KillRetry, 5 * time.Second}, {&c.LaunchTimeout, 30 * time.Second}, {&c.LaunchGiveUp, 5 * time.Minute},
-		{&c.GhostPatience, 15 * time.Minute},
+		{&c.StartBound, 2 * time.Minute}, {&c.GhostPatience, 15 * time.Minute},
 	} {
 		if *d.at <= 0 {
 			*d.at = d.is

@@ -2,8 +2,6 @@ package core
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"padis.io/padis/mesos"
@@ -48,10 +46,12 @@ func (c *Core) subscribed(now time.Time, e mesos.Subscribed) {
 		c.turn.puts[record.KeyFramework] = &padisv1.FrameworkRecord{FrameworkId: e.FrameworkID}
 	}
 	c.link.round = now
-	for _, s := range c.slots {
+	for _, key := range c.Slots() {
+		s := c.slots[key]
 		if s.rec.GetPhase() == padisv1.Phase_STOPPING {
 			s.kill.start(now)
 		}
+		c.schedule(s)
 	}
 	c.turn.place = true
 	c.market.fresh = len(c.pending) > 0
@@ -66,7 +66,7 @@ func (c *Core) disconnected() {
 		a.present, a.shutdownAt = false, time.Time{}
 		clear(a.offers)
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
+	for _, key := range c.Slots() {
 		s := c.slots[key]
 		for _, g := range s.ghosts {
 			g.unknownSince = time.Time{}
@@ -81,7 +81,7 @@ func (c *Core) disconnected() {
 func (c *Core) round(now time.Time) {
 	c.link.round = now.Add(c.cfg.ReconcileInterval)
 	c.call(mesos.Reconcile{})
-	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
+	for _, key := range c.Slots() {
 		s := c.slots[key]
 		if instance.HasTask(s.rec.GetPhase()) {
 			s.ask.start(now)
@@ -173,10 +173,10 @@ func (c *Core) current(now time.Time, s *slot, st mesos.Status) {
 		}
 	case st.State == mesos.TaskUnreachable:
 		n, err := instance.Lose(s.rec, padisv1.ReasonAgentUnreachable,
-			fmt.Sprintf("agent %s does not answer; the instance may still run there", s.rec.GetHostname()), now.Add(c.cfg.UnreachableReplaceAfter))
+			fmt.Sprintf("agent %s does not answer; the instance may still run there", s.rec.GetHostname()), c.replaceAt(now.Add(c.cfg.UnreachableReplaceAfter), s.rec))
 		c.put(s, n, err)
 	case st.State == mesos.TaskUnknown:
-		c.unknown(now, s, st)
+		c.unknown(now, s)
 	case st.State.Terminal():
 		e := instance.Verdict(st)
 		if e.Cause == instance.Collapsed && s.rec.GetRunningMs() == 0 {
@@ -204,9 +204,6 @@ func (c *Core) running(now time.Time, s *slot, st mesos.Status) {
 	if err == nil && rep == nil && before.GetPhase() == padisv1.Phase_RUNNING && n.GetReady() == before.GetReady() {
 		return // Reconciliation found it as it was; what its executor said of it stays.
 	}
-	if err == nil && before.GetPhase() != padisv1.Phase_RUNNING {
-		n = c.exorcise(n)
-	}
 	if sameNews(before, n) {
 		return
 	}
@@ -215,37 +212,43 @@ func (c *Core) running(now time.Time, s *slot, st mesos.Status) {
 	}
 }
 
-// exorcise releases the ghosts that a run disproves: the executor that runs the instance has swept its own host, and a
-// probe that nobody answered speaks for all agents that are there. An agent that is away may be on the other side of
-// a divided network; what is there stays.
-func (c *Core) exorcise(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
-	var gone []string
-	for i, id := range r.GetHauntedAgents() {
-		if a := c.agents[id]; id == r.GetAgentId() || a != nil && a.present {
-			gone = append(gone, r.GetHauntedTasks()[i])
-		}
-	}
-	return instance.Release(r, gone...)
-}
-
 // sameNews tells whether a transition changed nothing that is worth a write.
 func sameNews(a, b *padisv1.InstanceRecord) bool {
 	return a.GetPhase() == b.GetPhase() && a.GetReason() == b.GetReason() && a.GetMessage() == b.GetMessage() && a.GetReady() == b.GetReady() &&
 		a.GetRunningMs() == b.GetRunningMs() && a.GetReadyMs() == b.GetReadyMs() && len(a.GetHauntedTasks()) == len(b.GetHauntedTasks())
 }
 
-// unknown takes in that the master does not know the slot's task.
-func (c *Core) unknown(now time.Time, s *slot, st mesos.Status) {
-	e := instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: "the Mesos master does not know the task"}
-	switch p := s.rec.GetPhase(); {
-	case p == padisv1.Phase_STAGING, p == padisv1.Phase_STOPPING, p == padisv1.Phase_UNREACHABLE && !s.wanted():
-		c.end(now, s, e)
-	case p == padisv1.Phase_UNREACHABLE:
-		// It is replaced in its time.
-	default:
-		// A master that has just lost its memory says this of tasks that run.
-		n, err := instance.Lose(s.rec, padisv1.ReasonTaskLost, e.Message+"; it is replaced if it does not come back", now.Add(c.cfg.UnknownReplaceAfter))
-		c.put(s, n, err)
+// replaceAt is when a task that cannot be reached may be replaced, at the earliest.
+func (c *Core) replaceAt(at time.Time, r *padisv1.InstanceRecord) time.Time {
+	if bound := time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound); mayConfigure(r) && bound.After(at) {
+		return bound
+	}
+	return at
+}
+
+// mayConfigure tells whether the task may still configure addresses that it has not configured yet. One that said that
+// its address is answered probes before it does.
+func mayConfigure(r *padisv1.InstanceRecord) bool {
+	return len(r.GetAddresses()) > 0 && r.GetRunningMs() == 0 && r.GetReason() != padisv1.ReasonAddressAnswered
+}
+
+// unknown takes in that the master does not know the slot's task. It says so of tasks on agents that have not come back
+// to it yet, when it has lost its memory, and in answer to every KILL; of a task that a registered agent does not have
+// it says GONE when it is asked.
+func (c *Core) unknown(now time.Time, s *slot) {
+	r := s.rec
+	away := r.GetPhase() == padisv1.Phase_UNREACHABLE
+	settled := !mayConfigure(r) || !now.Before(time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound))
+	const message = "the Mesos master does not know the task"
+	switch {
+	case settled && (r.GetPhase() == padisv1.Phase_STAGING || r.GetPhase() == padisv1.Phase_STOPPING || away && !s.wanted()):
+		c.end(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
+	case !away:
+		at := c.replaceAt(now.Add(c.cfg.UnknownReplaceAfter), r)
+		n, err := instance.Lose(r, padisv1.ReasonTaskLost, message+"; it is replaced if it does not come back", at)
+		if c.put(s, n, err) && err == nil {
+			c.turn.asks = append(c.turn.asks, mesos.TaskRef{TaskID: n.GetTaskId(), AgentID: n.GetAgentId()})
+		}
 	}
 }
 
@@ -298,27 +301,19 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
 	g := s.ghosts[st.TaskID]
 	certain := st.State.Terminal() && instance.Verdict(st).Certain
+	// It was asked for a pause after its end, so this may be the answer.
 	if !certain && g.ask.step > 0 {
-		// It was asked for a pause after its end, so this is the answer. An agent that is there has told the master
-		// all that it runs; one that is away may come back with it.
 		if g.unknownSince.IsZero() {
 			g.unknownSince = now
 		}
-		a := c.agents[agentOf(s.rec, st.TaskID)]
-		certain = a != nil && a.present || now.Sub(g.unknownSince) >= c.cfg.GhostPatience
+		// GONE: its agent is registered and does not have it. UNKNOWN, of an agent that is not: it may come back with it.
+		certain = st.State == mesos.TaskGone && st.Reason == "REASON_RECONCILIATION" || now.Sub(g.unknownSince) >= c.cfg.GhostPatience
 	}
 	if certain {
 		c.put(s, instance.Release(s.rec, st.TaskID), nil)
 	} else {
 		c.schedule(s)
 	}
-}
-
-func agentOf(r *padisv1.InstanceRecord, ghostTask string) string {
-	if i := slices.Index(r.GetHauntedTasks(), ghostTask); i >= 0 {
-		return r.GetHauntedAgents()[i]
-	}
-	return ""
 }
 
 // report decodes what the executor says; nil if it says nothing that can be read.

@@ -79,7 +79,7 @@ func Start(r *padisv1.InstanceRecord, rep *padisv1.InstanceReport) (*padisv1.Ins
 	if err != nil {
 		return r, err
 	}
-	n.NotBeforeMs, n.Ready = 0, false
+	n.NotBeforeMs, n.Ready, n.StopWanted = 0, false, false
 	n.Reason, n.Message = or(rep.GetReason(), padisv1.ReasonStarting), or(rep.GetMessage(), "prepares its network and files")
 	return n, nil
 }
@@ -94,7 +94,7 @@ func Run(r *padisv1.InstanceRecord, rep *padisv1.InstanceReport, ready *bool, no
 	if ready != nil {
 		is = *ready
 	}
-	n.NotBeforeMs = 0
+	n.NotBeforeMs, n.StopWanted = 0, false
 	if n.RunningMs == 0 {
 		n.RunningMs = now.UnixMilli()
 	}

@@ -1,0 +1,28 @@
+// Package sim runs the production scheduler (loop, core, placement, leases) against a simulated world: a Mesos master,
+// agents, executors, a network whose configured addresses are the truth, a ledger, users and a clock, all in one goroutine
+// and all from one seed, so that every history can be had again. Edge: talks to nothing; a harness of the tests.
+//
+// # What is allowed to go wrong
+//
+// Messages are lost, delayed and come twice; calls fail with and without having been sent; the scheduler dies before a
+// commit, within it, after it, between any two sends and acknowledgements; commits fail, also after they have worked.
+// Agents crash, are cut off from the master, from the other hosts, or both; hosts lose power and return with the same or
+// a new agent; executors die; programs exit; masters fail over with and without memory; offers are rescinded and
+// spoiled; users scale, change, delete and declare meanwhile.
+//
+// # What must hold, always
+//
+//   - No address is configured on a host while another host that can be reached from it has it configured. Two halves of a
+//     divided network cannot know of each other; after it heals, one of the two is stopped.
+//   - Nothing is launched or killed that is not in the ledger as launched or stopped, with its leases and its executor, and
+//     nothing is acknowledged before its consequence is.
+//   - No task id is used twice. An address is leased once. No slot is launched while the master still reports its former
+//     task alive.
+//   - At every launch, for the tasks that truly exist: tenant isolation, dedication, Unique, MaxPer, Cluster, Like, Unlike.
+//   - The ExecutorInfo of an agent's running executor is repeated exactly.
+//
+// # What must hold once the faults have ended, within bounded time
+//
+// Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; no task runs that
+// is not wanted; the ledger holds no lease and no record that is not needed; another turn changes nothing.
+package sim

@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+)
+
+// Run lives through one history: a random world, faults, then peace, until all is as it is wanted. All keeps the whole
+// trace.
+func Run(seed uint64, all bool) Result {
+	opt := Options{Seed: seed, Chaos: time.Minute}
+	if all {
+		opt.Keep = -1
+	}
+	w := newWorld(opt)
+	w.random()
+	w.begin()
+	w.advance(w.between(15*time.Second, 60*time.Second))
+	if !w.over {
+		w.peace()
+		w.settle()
+	}
+	return w.finish()
+}
+
+// random makes hosts, pools, tenants and the first apps.
+func (w *World) random() {
+	for i := range 2 + w.rng.IntN(4) {
+		w.addHost(map[string]string{"rack": "r" + strconv.Itoa(i%3+1)}, mesos.Amounts{
+			CPUMilli: 2000 + 500*int64(w.rng.IntN(5)), MemoryMilli: 1000 * (1024 + 256*int64(w.rng.IntN(5))), DiskMilli: 10000 * 1000,
+		})
+	}
+	c := w.user.cluster
+	for i := range 1 + w.rng.IntN(2) {
+		n := strconv.Itoa(i + 1)
+		c.Networks = append(c.Networks, &padisv1.Network{Name: "net" + n, Driver: "bridge", Bridge: "padis" + n})
+		c.Pools = append(c.Pools, &padisv1.Pool{Name: "pool" + n, Network: "net" + n, Cidr: "10.0." + n + ".0/24", Gateway: "10.0." + n + ".1"})
+	}
+	for i := range w.rng.IntN(4) {
+		t := &padisv1.Tenant{Name: "t" + strconv.Itoa(i+1)}
+		if i > 0 && w.rng.IntN(2) == 0 {
+			t.NotColocatedWith = []string{"t1"}
+		}
+		if w.rng.IntN(6) == 0 {
+			t.Dedicated = []*padisv1.AgentSelector{{Attribute: "hostname", Value: "host" + strconv.Itoa(1+w.rng.IntN(len(w.hosts)))}}
+		}
+		c.Tenants = append(c.Tenants, t)
+	}
+	for range 1 + w.rng.IntN(3) {
+		w.user.create()
+	}
+}
+
+// begin starts everything.
+func (w *World) begin() {
+	w.mesos.run()
+	w.mesos.poll()
+	w.sched.start()
+	w.user.resync()
+	if w.chaos {
+		w.mischief()
+		w.user.act()
+	}
+}
+
+// calm is how long everything must be as it is wanted.
+const calm = 4 * time.Second
+
+// settle waits until all is as it is wanted, and checks that it stays so.
+func (w *World) settle() {
+	end := w.now.Add(w.opt.Settle)
+	why := ""
+	for w.now.Before(end) {
+		w.advance(500 * time.Millisecond)
+		if w.over {
+			return
+		}
+		if why = w.user.unmet(); why != "" {
+			w.settled = time.Time{}
+			continue
+		}
+		if w.settled.IsZero() {
+			w.settled = w.now
+		}
+		if w.now.Sub(w.settled) >= calm {
+			return
+		}
+	}
+	w.violate("%s after the faults ended: %s", w.opt.Settle, why)
+}
+
+func agentID(h *host, n int) string { return fmt.Sprintf("A%d-%d", h.index+1, n) }

@@ -1,0 +1,311 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"padis.io/padis/mesos"
+	"padis.io/padis/scheduler"
+	"padis.io/padis/scheduler/core"
+)
+
+const role = "padis"
+
+// crash is what a dying scheduler panics with.
+type crash struct{ where string }
+
+// sched is the process of the scheduler: the production loop and its connection.
+type sched struct {
+	w    *World
+	loop *scheduler.Loop
+	// life counts processes; what belongs to an earlier one is ignored.
+	life  int
+	alive bool
+	inbox []core.Event
+	// turning: a turn is in the queue for this life.
+	turning bool
+	// wake is the timer that is set.
+	wake time.Time
+	conn *connection
+	// die makes the process die at the nth boundary from now; 0 for never. For scripts.
+	die int
+	// where is the boundary at which a scripted death happens; empty for any.
+	where string
+}
+
+// connection is one subscription.
+type connection struct {
+	life      int
+	open      bool
+	up, down  pipe
+	confirmed bool
+}
+
+var errUnsent = errors.New("connection broken")
+
+func newSched(w *World) *sched { return &sched{w: w} }
+
+// config is the scheduler's configuration, with shorter times than in production, so that histories are short.
+func config() core.Config {
+	return core.Config{
+		Role: role, FrameworkName: "padis", Artifact: core.Artifact{URI: "http://padis/executor", SHA256: strings.Repeat("ab", 32)},
+		ReconcileInterval: 90 * time.Second, AskMax: 15 * time.Second, UnknownReplaceAfter: 10 * time.Second, KillRetry: 3 * time.Second,
+		LaunchTimeout: 10 * time.Second, LaunchGiveUp: 40 * time.Second, GhostPatience: 150 * time.Second, StartBound: 20 * time.Second,
+	}
+}
+
+// start brings up a process from the ledger.
+func (s *sched) start() {
+	s.life++
+	c, err := core.New(config(), s.w.store.snapshot())
+	if err != nil {
+		s.w.violate("the scheduler does not start from its own ledger: %v", err)
+		return
+	}
+	s.loop = scheduler.New(scheduler.Config{Core: c, Ledger: s.w.store, Master: s})
+	s.alive, s.inbox, s.turning, s.wake, s.conn = true, nil, false, time.Time{}, nil
+	s.w.note("scheduler starts, life %d", s.life)
+	s.take(core.Tick{})
+	s.connect()
+	s.w.user.returned()
+}
+
+// boundary is a point at which the process may die.
+func (s *sched) boundary(where string) {
+	if s.die > 0 && (s.where == "" || s.where == where) {
+		s.die--
+		if s.die == 0 {
+			panic(crash{where})
+		}
+	}
+	if s.w.chance(0.0006) {
+		panic(crash{where})
+	}
+}
+
+// stop is the end of the process, however it comes.
+func (s *sched) stop(why string) {
+	s.w.fault("scheduler dies %s", why)
+	s.alive = false
+	if s.conn != nil {
+		s.hangUp(s.conn)
+	}
+	s.w.after(s.w.between(50*time.Millisecond, 3*time.Second), func() {
+		if !s.alive {
+			s.start()
+		}
+	})
+}
+
+// take hands an event to the process.
+func (s *sched) take(ev core.Event) {
+	if !s.alive {
+		return
+	}
+	s.inbox = append(s.inbox, ev)
+	s.turnAfter(s.w.between(0, time.Millisecond))
+}
+
+func (s *sched) turnAfter(d time.Duration) {
+	if s.turning {
+		return
+	}
+	s.turning = true
+	life := s.life
+	s.w.after(d, func() {
+		if s.alive && s.life == life {
+			s.turning = false
+			s.turn()
+		}
+	})
+}
+
+// turn takes one turn of the loop, with all events that are there.
+func (s *sched) turn() {
+	defer func() {
+		if r := recover(); r != nil {
+			c, ok := r.(crash)
+			if !ok {
+				panic(fmt.Sprintf("seed %d at %s: %v", s.w.opt.Seed, s.w.now.Sub(epoch), r))
+			}
+			s.stop(c.where)
+		}
+	}()
+	events := s.inbox
+	s.inbox = nil
+	if err := s.loop.Turn(context.Background(), s.w.now, events); err != nil {
+		s.turnAfter(200 * time.Millisecond)
+		return
+	}
+	s.arm()
+}
+
+// arm sets the timer for the loop's next turn.
+func (s *sched) arm() {
+	next := s.loop.Next()
+	if next.IsZero() {
+		return
+	}
+	if next.Before(s.w.now) {
+		next = s.w.now
+	}
+	if !s.wake.IsZero() && !s.wake.Before(s.w.now) && !s.wake.After(next) {
+		return
+	}
+	s.wake = next
+	life := s.life
+	s.w.after(next.Sub(s.w.now), func() {
+		if s.alive && s.life == life && s.wake.Equal(next) {
+			s.wake = time.Time{}
+			s.take(core.Tick{})
+		}
+	})
+}
+
+// connect subscribes, again and again until a master answers.
+func (s *sched) connect() {
+	conn := &connection{life: s.life, open: true}
+	s.conn = conn
+	conn.up.send(s.w, func() {
+		if !conn.open {
+			return
+		}
+		if !s.w.mesos.subscribe(conn) {
+			conn.open = false
+			s.w.after(s.w.between(200*time.Millisecond, time.Second), func() {
+				if s.alive && s.conn == conn {
+					s.connect()
+				}
+			})
+		}
+	})
+}
+
+// hangUp ends a connection from either side.
+func (s *sched) hangUp(conn *connection) {
+	if !conn.open {
+		return
+	}
+	conn.open = false
+	s.w.mesos.lost(conn)
+	if !s.alive || conn.life != s.life {
+		return
+	}
+	s.take(core.FromMesos{Event: mesos.Disconnected{Err: errUnsent}})
+	s.w.after(s.w.between(50*time.Millisecond, 2*time.Second), func() {
+		if s.alive && s.conn == conn {
+			s.connect()
+		}
+	})
+}
+
+// Send implements the loop's master.
+func (s *sched) Send(_ context.Context, call mesos.Call) error {
+	w := s.w
+	s.boundary("before a send")
+	conn := s.conn
+	if conn == nil || !conn.open || !conn.confirmed {
+		return errUnsent
+	}
+	w.note("  sched -> %s", describeCall(call))
+	w.truth.sent(call)
+	if w.over {
+		return nil
+	}
+	fails := w.chance(0.004)
+	if fails {
+		w.fault("send fails")
+		if w.rng.IntN(2) == 0 {
+			w.truth.vanished(call)
+			return errUnsent
+		}
+	}
+	if w.chance(0.004) && !isDecline(call) {
+		w.fault("call lost")
+		w.truth.vanished(call)
+	} else {
+		conn.up.send(w, func() {
+			if conn.open {
+				w.mesos.call(conn, call)
+			} else {
+				w.truth.vanished(call)
+			}
+		})
+	}
+	s.boundary("after a send")
+	if fails {
+		return errUnsent
+	}
+	return nil
+}
+
+func isDecline(call mesos.Call) bool {
+	_, ok := call.(mesos.Decline)
+	return ok
+}
+
+// event brings an event of the master to the process.
+func (s *sched) event(conn *connection, ev mesos.Event) {
+	conn.down.send(s.w, func() {
+		if conn.open && s.alive && conn.life == s.life {
+			s.w.note("sched <- %s", describeEvent(ev))
+			if _, ok := ev.(mesos.Subscribed); ok {
+				conn.confirmed = true
+			}
+			s.take(core.FromMesos{Event: ev})
+		}
+	})
+}
+
+func describeCall(call mesos.Call) string {
+	switch c := call.(type) {
+	case mesos.Accept:
+		var ids []string
+		for _, t := range c.Tasks {
+			ids = append(ids, t.ID)
+		}
+		return fmt.Sprintf("ACCEPT %v launch %v refuse %s", c.OfferIDs, ids, c.Refuse)
+	case mesos.Decline:
+		return fmt.Sprintf("DECLINE %v refuse %s", c.OfferIDs, c.Refuse)
+	case mesos.Kill:
+		return "KILL " + c.TaskID
+	case mesos.Acknowledge:
+		return fmt.Sprintf("ACKNOWLEDGE %s %s", c.TaskID, c.UUID)
+	case mesos.Reconcile:
+		return fmt.Sprintf("RECONCILE %v", c.Tasks)
+	case mesos.Revive:
+		return "REVIVE"
+	case mesos.Suppress:
+		return "SUPPRESS"
+	}
+	return fmt.Sprintf("%T", call)
+}
+
+func describeEvent(ev mesos.Event) string {
+	switch e := ev.(type) {
+	case mesos.Update:
+		uuid := ""
+		if len(e.Status.UUID) > 0 {
+			uuid = " uuid " + string(e.Status.UUID)
+		}
+		return fmt.Sprintf("UPDATE %s %s %s %s%s", e.Status.TaskID, e.Status.State, e.Status.Source, e.Status.Reason, uuid)
+	case mesos.Offers:
+		var ids []string
+		for _, o := range e.Offers {
+			ids = append(ids, o.ID+"@"+o.Hostname)
+		}
+		return fmt.Sprintf("OFFERS %v", ids)
+	case mesos.Rescind:
+		return "RESCIND " + e.OfferID
+	case mesos.Failure:
+		return fmt.Sprintf("FAILURE agent %s executor %q", e.AgentID, e.ExecutorID)
+	case mesos.Subscribed:
+		return "SUBSCRIBED " + e.FrameworkID
+	case mesos.AgentsSeen:
+		return fmt.Sprintf("agents seen: %d", len(e.Agents))
+	}
+	return fmt.Sprintf("%T", ev)
+}

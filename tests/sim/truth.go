@@ -1,0 +1,310 @@
+package sim
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/record"
+)
+
+// truth knows what no part of the world knows, and checks the invariants against it.
+type truth struct {
+	w     *World
+	tasks map[string]*fate
+	// statuses are the updates that need an acknowledgement, by uuid.
+	statuses map[string]mesos.Status
+}
+
+// fate is what truly became of a task.
+type fate struct {
+	id     string
+	slot   record.Slot
+	launch *padisv1.Launch
+	rules  []*padisv1.Constraint
+	agent  string
+	host   *host
+	// reached the agent, running, ended.
+	reached, running, ended bool
+	// doubt: somebody said something of it other than that it lives.
+	doubt bool
+}
+
+func newTruth(w *World) *truth {
+	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}}
+}
+
+// sorted returns the tasks that have not ended.
+func (t *truth) alive() []*fate {
+	var fs []*fate
+	for _, id := range slices.Sorted(maps.Keys(t.tasks)) {
+		if f := t.tasks[id]; !f.ended {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// sent checks a call before it leaves the scheduler.
+func (t *truth) sent(call mesos.Call) {
+	switch c := call.(type) {
+	case mesos.Accept:
+		for _, task := range c.Tasks {
+			t.launched(task)
+		}
+	case mesos.Kill:
+		t.killed(c)
+	case mesos.Acknowledge:
+		t.acknowledged(c)
+	}
+}
+
+func (t *truth) launched(task mesos.Task) {
+	w := t.w
+	if t.tasks[task.ID] != nil {
+		w.violate("task id %s is used twice", task.ID)
+		return
+	}
+	l := &padisv1.Launch{}
+	if err := padisv1.Decode(task.Data, l); err != nil {
+		w.violate("launch of %s: %v", task.ID, err)
+		return
+	}
+	slot := record.Slot{AppUID: l.GetAppUid(), Index: l.GetSlot()}
+	rec := w.store.instance(slot)
+	if rec.GetTaskId() != task.ID || rec.GetPhase() != padisv1.Phase_STAGING || rec.GetAgentId() != task.AgentID {
+		w.violate("task %s is launched and the ledger does not say so: %v", task.ID, rec)
+		return
+	}
+	for _, at := range l.GetAttachments() {
+		lease, _ := w.store.data[record.LeaseKey(at.GetNetwork().GetName(), at.GetAddress())].(*padisv1.LeaseRecord)
+		if lease.GetAppUid() != slot.AppUID || lease.GetSlot() != slot.Index {
+			w.violate("task %s is launched with %s, which is leased to %v", task.ID, at.GetAddress(), lease)
+			return
+		}
+	}
+	exec, _ := w.store.data[record.ExecutorKey(task.AgentID)].(*padisv1.ExecutorRecord)
+	if exec.GetExecutorId() != task.Executor.ID || w.store.data[record.AgentKey(task.AgentID)] == nil {
+		w.violate("task %s is launched on executor %s, which the ledger does not know", task.ID, task.Executor.ID)
+		return
+	}
+	app, _ := w.store.data[record.AppKey(slot.AppUID)].(*padisv1.WantedApp)
+	var rev *padisv1.Revision
+	for _, r := range app.GetRevisions() {
+		if r.GetHash() == l.GetRevision() {
+			rev = r
+		}
+	}
+	if rev == nil {
+		w.violate("task %s is launched with revision %s, which the ledger does not know", task.ID, l.GetRevision())
+		return
+	}
+	f := &fate{id: task.ID, slot: slot, launch: l, rules: rev.GetConstraints(), agent: task.AgentID}
+	for _, h := range w.hosts {
+		if strings.HasPrefix(task.AgentID, "A"+strconv.Itoa(h.index+1)+"-") {
+			f.host = h
+		}
+	}
+	for _, o := range t.alive() {
+		if o.slot == slot && !o.doubt {
+			w.violate("%s is launched while %s, of the same slot, was never said to have ended", f.id, o.id)
+			return
+		}
+	}
+	if why := t.forbidden(f.slot, l.GetTenant(), f.rules, f.host); why != "" {
+		w.violate("%s is launched on %s, but %s", f.id, f.host.name, why)
+		return
+	}
+	t.tasks[task.ID] = f
+	w.result.Launches++
+}
+
+// forbidden says why an instance must not run on a host, given all that truly exists; empty if it may.
+func (t *truth) forbidden(slot record.Slot, tenant string, rules []*padisv1.Constraint, h *host) string {
+	cluster := t.w.user.accepted
+	here, owned, own := false, false, false
+	for _, tn := range cluster.GetTenants() {
+		for _, sel := range tn.GetDedicated() {
+			own = own || tn.GetName() == tenant
+			if h.value(sel.GetAttribute()) == sel.GetValue() {
+				owned = true
+				here = here || tn.GetName() == tenant
+			}
+		}
+	}
+	if owned && !here || own && !here {
+		return "the host, or the tenant, is dedicated"
+	}
+	alive := t.alive()
+	for _, o := range alive {
+		if o.host == h && o.slot != slot && foes(cluster, tenant, o.launch.GetTenant()) {
+			return "tenants " + tenant + " and " + o.launch.GetTenant() + " must not meet, and " + o.id + " is there"
+		}
+	}
+	for _, c := range rules {
+		v := h.value(c.GetAttribute())
+		others, values := map[record.Slot]bool{}, map[string]bool{}
+		for _, o := range alive {
+			if o.slot.AppUID == slot.AppUID && o.slot != slot {
+				values[o.host.value(c.GetAttribute())] = true
+				if o.host.value(c.GetAttribute()) == v {
+					others[o.slot] = true
+				}
+			}
+		}
+		most, _ := strconv.Atoi(c.GetValue())
+		switch c.GetOperator() {
+		case padisv1.Constraint_UNIQUE:
+			if len(others) > 0 {
+				return "it must be the only one with " + c.GetAttribute() + " " + v
+			}
+		case padisv1.Constraint_MAX_PER:
+			if len(others) >= most {
+				return "there are enough with " + c.GetAttribute() + " " + v
+			}
+		case padisv1.Constraint_CLUSTER:
+			if c.GetValue() != "" && c.GetValue() != v {
+				return "it must be where " + c.GetAttribute() + " is " + c.GetValue()
+			}
+		case padisv1.Constraint_LIKE, padisv1.Constraint_UNLIKE:
+			ok, err := regexp.MatchString(`\A(?:`+c.GetValue()+`)\z`, v)
+			if err != nil || ok != (c.GetOperator() == padisv1.Constraint_LIKE) {
+				return c.GetAttribute() + " does not match"
+			}
+		}
+	}
+	return ""
+}
+
+func (h *host) value(attribute string) string {
+	if attribute == "hostname" {
+		return h.name
+	}
+	return h.attributes[attribute]
+}
+
+func foes(c *padisv1.Cluster, a, b string) bool {
+	for _, t := range c.GetTenants() {
+		if t.GetName() == a && slices.Contains(t.GetNotColocatedWith(), b) || t.GetName() == b && slices.Contains(t.GetNotColocatedWith(), a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *truth) killed(c mesos.Kill) {
+	f := t.tasks[c.TaskID]
+	if f == nil {
+		return
+	}
+	rec := t.w.store.instance(f.slot)
+	if rec.GetTaskId() == c.TaskID && instance.HasTask(rec.GetPhase()) && rec.GetPhase() != padisv1.Phase_STOPPING && !rec.GetStopWanted() {
+		t.w.violate("task %s is killed and the ledger says %s", c.TaskID, instance.Name(rec.GetPhase()))
+	}
+}
+
+func (t *truth) acknowledged(c mesos.Acknowledge) {
+	if len(c.UUID) == 0 {
+		t.w.violate("an update of %s that needs no acknowledgement is acknowledged", c.TaskID)
+		return
+	}
+	st, ok := t.statuses[string(c.UUID)]
+	f := t.tasks[c.TaskID]
+	if !ok || f == nil {
+		return
+	}
+	rec := t.w.store.instance(f.slot)
+	if rec.GetTaskId() != c.TaskID || !instance.HasTask(rec.GetPhase()) {
+		return
+	}
+	p := rec.GetPhase()
+	if st.State.Terminal() || st.State == mesos.TaskRunning && (p == padisv1.Phase_STAGING || p == padisv1.Phase_STARTING) ||
+		st.State == mesos.TaskStarting && p == padisv1.Phase_STAGING {
+		t.w.violate("%s of %s is acknowledged while the ledger says %s", st.State, c.TaskID, instance.Name(p))
+	}
+}
+
+// vanished is a call that will never arrive.
+func (t *truth) vanished(call mesos.Call) {
+	if c, ok := call.(mesos.Accept); ok {
+		for _, task := range c.Tasks {
+			t.end(task.ID, "the ACCEPT never arrived")
+		}
+	}
+}
+
+func (t *truth) arrived(id string) {
+	if f := t.tasks[id]; f != nil {
+		f.reached = true
+	}
+}
+
+func (t *truth) runs(id string) {
+	if f := t.tasks[id]; f != nil {
+		f.running = true
+	}
+}
+
+// end is the true end of a task: nothing of it runs, and nothing of it will.
+func (t *truth) end(id, why string) {
+	if f := t.tasks[id]; f != nil && !f.ended {
+		f.ended, f.running = true, false
+		t.w.note("truth: %s is over: %s", id, why)
+	}
+}
+
+// doubted notes what is said of a task.
+func (t *truth) doubted(id string, state mesos.TaskState) {
+	switch state {
+	case mesos.TaskStaging, mesos.TaskStarting, mesos.TaskRunning, mesos.TaskKilling:
+		return
+	}
+	if f := t.tasks[id]; f != nil {
+		f.doubt = true
+	}
+}
+
+// answers tells whether a probe from the host would be answered: somebody who can hear it has the address.
+func (t *truth) answers(h *host, address string) bool {
+	for _, o := range t.w.hosts {
+		if _, has := o.addresses[address]; has && o.reaches(h) {
+			return true
+		}
+	}
+	return false
+}
+
+// configured checks the first promise: no address on two hosts.
+func (t *truth) configured(h *host, address, id string) {
+	t.w.note("net: %s is on %s for %s", address, h.name, id)
+	for _, o := range t.w.hosts {
+		if by, has := o.addresses[address]; has && o.reaches(h) {
+			t.w.violate("%s is configured on %s for %s while %s has it for %s", address, h.name, id, o.name, by)
+			return
+		}
+	}
+}
+
+func (t *truth) deconfigured(h *host, address string) {
+	t.w.note("net: %s is off %s", address, h.name)
+}
+
+// written checks each write of the ledger.
+func (t *truth) written(wr record.Write, before proto.Message) {
+	switch v := wr.Value.(type) {
+	case *padisv1.Cluster:
+		t.w.user.accepted = proto.Clone(v).(*padisv1.Cluster)
+	case *padisv1.InstanceRecord:
+		b, ok := before.(*padisv1.InstanceRecord)
+		if ok && v.GetAttempt() < b.GetAttempt() {
+			t.w.violate("attempts of %s go back from %d to %d", wr.Key, b.GetAttempt(), v.GetAttempt())
+		}
+	}
+}
