@@ -46,7 +46,12 @@ func (a reader) get(ctx context.Context, path string, out any, query ...string) 
 	for i := 0; i+1 < len(query); i += 2 {
 		request = request.Param(query[i], query[i+1])
 	}
-	b, err := request.Do(ctx).Raw()
+	result := request.Do(ctx)
+	// Raw would hide what the server says of the error.
+	if err := result.Error(); err != nil {
+		return err
+	}
+	b, err := result.Raw()
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,9 @@ const playVariable = "PADIS_TEST_PLAY"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(playVariable) == "" {
-		os.Exit(m.Run())
+		status := m.Run()
+		endSharedAPI()
+		os.Exit(status)
 	}
 	name, verb := filepath.Base(os.Args[0]), ""
 	if len(os.Args) > 1 {

@@ -48,7 +48,6 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	addVerbosity(root)
 
 	config := genericclioptions.NewConfigFlags(true).WithDiscoveryBurst(300).WithDiscoveryQPS(50)
@@ -75,6 +74,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	}
 	groups.Add(root)
 	templates.ActsAsRootCommand(root, []string{"options"}, groups...)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newCompletionCommand(streams), newVersionCommand(f, streams), options.NewCmdOptions(streams.Out))
 	utilcomp.SetFactoryForCompletion(f)
 	sayPadis(root)

@@ -288,9 +288,12 @@ func TestUpKilledLeavesNothing(t *testing.T) {
 			before := footprint(t)
 			u := startUp(t, uid)
 			u.entry("host-2", 0)
-			if len(u.marked()) < 6 {
-				t.Fatalf("only %v run", u.marked())
-			}
+			eventually(t, "agents on the hosts", func() error {
+				if all := u.marked(); len(all) < 7 {
+					return fmt.Errorf("only %v run", all)
+				}
+				return nil
+			})
 			kill(t, u.cmd.Process.Pid)
 			_ = u.cmd.Wait()
 			u.waitGone()
