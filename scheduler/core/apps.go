@@ -63,6 +63,7 @@ func (c *Core) want(now time.Time, rec *padisv1.WantedApp) {
 		}
 		a.set(n)
 	}
+	c.book.SetApp(n)
 	c.turn.puts[record.AppKey(n.GetUid())] = n
 	c.turn.place = true
 	c.follow(now, a)
@@ -77,6 +78,7 @@ func (c *Core) forget(now time.Time, uid string) {
 	n := proto.Clone(a.rec).(*padisv1.WantedApp)
 	n.Forgotten = true
 	a.set(n)
+	c.book.ForgetApp(uid)
 	c.turn.puts[record.AppKey(uid)] = n
 	c.follow(now, a)
 	c.settle(a)

@@ -157,6 +157,7 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 	}
 	leases := c.loadLeases(snap)
 	c.book = ipam.New(c.cluster, leases)
+	c.book.SetApps(slices.DeleteFunc(slices.Clone(snap.Apps), (*padisv1.WantedApp).GetForgotten))
 	for _, r := range snap.Instances {
 		if err := c.loadInstance(r); err != nil {
 			return nil, err

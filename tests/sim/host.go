@@ -296,7 +296,7 @@ func (ex *executor) attach(r *run) {
 	h := ex.agent.host
 	w := h.w
 	for _, at := range r.launch.GetAttachments() {
-		if at.GetProbe() && w.truth.answers(h, at.GetAddress()) {
+		if at.GetProbe() && !w.opt.Rude && w.truth.answers(h, at.GetAddress()) {
 			if !r.answered {
 				r.answered = true
 				ex.agent.update(r.id, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonAddressAnswered, Message: at.GetAddress() + " is in use"})

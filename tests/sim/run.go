@@ -9,17 +9,15 @@ import (
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
-// Run lives through one history: a random world, faults, then peace, until all is as it is wanted. All keeps the whole
-// trace.
-func Run(seed uint64, all bool) Result {
-	opt := Options{Seed: seed, Chaos: time.Minute}
-	if all {
-		opt.Keep = -1
+// Run lives through one history: a random world, faults for a while, then peace, until all is as it is wanted.
+func Run(opt Options) Result {
+	if opt.Chaos == 0 {
+		opt.Chaos = time.Minute
 	}
 	w := newWorld(opt)
 	w.random()
 	w.begin()
-	w.advance(w.between(15*time.Second, 60*time.Second))
+	w.advance(w.between(opt.Chaos/4, opt.Chaos))
 	if !w.over {
 		w.peace()
 		w.settle()

@@ -14,10 +14,12 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // Options say what happens in a history.
 type Options struct {
 	Seed uint64
-	// Chaos is how long faults happen; zero for a world without any.
+	// Chaos is how long faults happen at most; Run takes a minute for zero, a script none.
 	Chaos time.Duration
 	// Settle is how long the world may take to converge after that; default 12 min.
 	Settle time.Duration
+	// Rude executors do not probe, which the invariants must notice.
+	Rude bool
 	// Keep is the number of trace lines that are kept; default 400, negative for all.
 	Keep int
 }

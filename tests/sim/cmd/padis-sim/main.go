@@ -1,7 +1,7 @@
 // Padis-sim lives through many random histories of the scheduler and checks the promises of package sim in each.
 //
 //	padis-sim -seeds 2000          histories 1 to 2000
-//	padis-sim -from 4711 -seeds 1 -trace   one of them, with all that happened
+//	padis-sim -from 4711 -seeds 1 -trace -all   one of them, with all that happened
 //
 // Exit status: 0 all promises hold, 1 one does not (its seed and the end of its history are printed), 2 wrong usage.
 package main
@@ -20,7 +20,7 @@ func main() {
 	seeds := flag.Int("seeds", 200, "number of histories")
 	from := flag.Uint64("from", 1, "seed of the first one")
 	all := flag.Bool("all", false, "keep the whole history, not only its end")
-	trace := flag.Bool("trace", false, "print what happened in the last history")
+	trace := flag.Bool("trace", false, "print the end of the last history")
 	flag.Parse()
 	if *seeds < 1 || flag.NArg() > 0 {
 		flag.Usage()
@@ -35,7 +35,11 @@ func run(from uint64, seeds int, trace, all bool) int {
 	var virtual time.Duration
 	var last sim.Result
 	for i := range seeds {
-		last = sim.Run(from+uint64(i), all)
+		opt := sim.Options{Seed: from + uint64(i)}
+		if all {
+			opt.Keep = -1
+		}
+		last = sim.Run(opt)
 		faults, launches, events, virtual = faults+last.Faults, launches+last.Launches, events+last.Events, virtual+last.Virtual
 		if len(last.Violations) > 0 {
 			violations++
