@@ -147,9 +147,7 @@ func (s *testScheduler) reconciled(task string, agentID mesos.AgentID, state mes
 		_, _, _ = s.tryCall(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{
 			Tasks: []scheduler.Call_Reconcile_Task{{TaskID: mesos.TaskID{Value: task}, AgentID: &agentID}},
 		}})
-		select {
-		case <-time.After(20 * time.Millisecond):
-		}
+		<-time.After(20 * time.Millisecond)
 		s.mu.Lock()
 		for i, e := range s.events {
 			u := e.GetUpdate()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,14 +71,13 @@ func (c *core) snapshot(processes map[string]record) []record {
 	saved := c.journal
 	c.journal = nil
 	c.noteAgent()
+	for _, id := range slices.Sorted(maps.Keys(c.frameworks)) { // also those that only updates are left of
+		c.noteFramework(c.frameworks[id])
+	}
 	for _, e := range c.executors() {
-		c.noteFramework(e.framework)
 		c.noteExecutor(e)
 		if p, ok := processes[e.container]; ok {
 			c.note(p)
-		}
-		if e.state == terminated {
-			c.note(record{Kind: recExited, Framework: e.framework.id, Executor: e.id, Container: e.container})
 		}
 		if !e.framework.info.GetCheckpoint() {
 			continue
@@ -97,6 +97,11 @@ func (c *core) snapshot(processes map[string]record) []record {
 			}
 		}
 	}
+	for _, e := range c.executors() { // last: an executor that has ended and has no tasks is forgotten
+		if e.state == terminated {
+			c.note(record{Kind: recExited, Framework: e.framework.id, Executor: e.id, Container: e.container})
+		}
+	}
 	out := c.journal
 	c.journal = saved
 	return out
@@ -108,6 +113,9 @@ func (c *core) noteLastAcknowledged(e *executor, t *task) {
 	for _, s := range slices.Backward(t.statuses) {
 		if pending != nil && slices.ContainsFunc(pending.pending, func(p mesos.TaskStatus) bool { return bytes.Equal(p.UUID, s.UUID) }) {
 			continue
+		}
+		if terminal(s.GetState()) {
+			return // more follows it, or the task would be forgotten; it must not be forgotten by the replay
 		}
 		if body, err := s.Marshal(); err == nil {
 			c.note(record{Kind: recUpdate, Framework: e.framework.id, Executor: e.id, Task: t.info.TaskID.Value, Body: body})
@@ -186,8 +194,10 @@ func (c *core) replayUpdate(f *framework, e *executor, r record) {
 	}
 	stream.pending = append(stream.pending, s)
 	stream.seen = append(stream.seen, s.UUID)
-	if e != nil && e.tasks[r.Task] != nil {
-		t := e.tasks[r.Task]
+	if e == nil {
+		return
+	}
+	if t := e.tasks[r.Task]; t != nil && !terminal(t.state) {
 		t.state = *s.State
 		t.statuses = append(t.statuses, s)
 	}
