@@ -167,8 +167,7 @@ metadata: {name: web, namespace: {{.Space.Name}}}
 spec:
   replicas: {{.App.Replicas}}
   template:
-    command: [shop]
-    env: [{name: GREETING, value: "{{.App.Greeting}}"}]
+    command: [shop, -name, "{{.App.Name}}"]
     resources: {cpu: 20m, memory: 16Mi}
     ports: [{name: http, port: 8080}]
     healthChecks:
@@ -181,7 +180,8 @@ spec:
 
 type webApp struct {
 	Replicas int
-	Greeting string
+	// Name of the shop, which it answers with.
+	Name string
 }
 
 func must(t *testing.T, err error) {

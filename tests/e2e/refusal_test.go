@@ -4,7 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
 )
 
 // What is wrong on its face is refused at apply, with the same words for padis and kubectl.
@@ -60,36 +63,30 @@ func TestShownAsCondition(t *testing.T) {
 			c := ctx(t)
 			_, err := apply(c, "apiVersion: padis.io/v1alpha1\nkind: App\nmetadata: {name: "+name+", namespace: "+s.name+"}\nspec: "+k.spec+"\n")
 			must(t, err)
-			is, err := cluster.WaitInstances(c, s.name, name, func(is []runtime.Instance) bool {
-				return len(is) == 1 && (is[0].Status.Reason == k.reason || ended(is[0]) == k.reason)
-			})
-			must(t, err)
-			said := is[0].Status.Message
-			if end := is[0].Status.LastTermination; end != nil {
-				said += " " + end.Message
-			}
-			if !strings.Contains(said, k.says) {
-				t.Errorf("it does not mention %q: %q", k.says, said)
-			}
+			// The status has it, and so has what the person is told to ask.
 			for {
+				app, err := cluster.App(c, s.name, name)
+				must(t, err)
 				out, err := cluster.Padis(c, "why", "app/"+name, "-n", s.name)
 				must(t, err)
-				if strings.Contains(out, k.reason) {
+				if strings.Contains(out, k.reason) && strings.Contains(out, k.says) && notAvailable(app, k.reason) {
 					break
 				}
 				if c.Err() != nil {
-					t.Fatalf("why does not mention %s:\n%s", k.reason, out)
+					t.Fatalf("neither %s nor %q:\n%+v\n%s", k.reason, k.says, app.Status.Conditions, out)
 				}
 			}
 		})
 	}
 }
 
-func ended(i runtime.Instance) string {
-	if i.Status.LastTermination == nil {
-		return ""
+// notAvailable tells whether the App is not Available and its conditions mention the reason.
+func notAvailable(app *v1alpha1.App, reason string) bool {
+	mentioned := false
+	for _, c := range app.Status.Conditions {
+		mentioned = mentioned || strings.Contains(c.Reason+c.Message, reason)
 	}
-	return i.Status.LastTermination.Reason
+	return mentioned && !meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.ConditionAvailable)
 }
 
 // A pool with too few addresses serves as many instances as it can and says what the others wait for.
