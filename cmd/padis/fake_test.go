@@ -153,7 +153,8 @@ func (p fakePool) object(version int) map[string]any {
 	}
 }
 
-// fakeControlPlane serves Apps (none) and IPPools, which it keeps in a file.
+// fakeControlPlane serves Apps (none) and IPPools, which it keeps in a file. It remembers no past: who watches from an
+// earlier version is sent back to list again.
 type fakeControlPlane struct {
 	file    string
 	mu      sync.Mutex
@@ -224,6 +225,10 @@ func (s *fakeControlPlane) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Query().Get("resourceVersion") != strconv.Itoa(version) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": map[string]any{"kind": "Status", "apiVersion": "v1", "code": http.StatusGone}})
+		return
+	}
 	for {
 		_ = http.NewResponseController(w).Flush()
 		select {
