@@ -85,6 +85,10 @@ func source(n uint32) (mac [6]byte) {
 	return mac
 }
 
+// asker is the address that asks, of TEST-NET-1. It is not 0.0.0.0: that would be a probe, and whoever is about to take
+// the address, and probes for it, would have to take us for a rival (RFC 5227, 2.1.1).
+var asker = []byte{192, 0, 2, 1}
+
 func request(round uint32, target netip.Addr) []byte {
 	src, ip := source(round), target.As4()
 	p := make([]byte, 42)
@@ -92,6 +96,7 @@ func request(round uint32, target netip.Addr) []byte {
 	copy(p[6:], src[:])
 	copy(p[12:], []byte{0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1})
 	copy(p[22:], src[:])
+	copy(p[28:], asker)
 	copy(p[38:], ip[:])
 	return p
 }
