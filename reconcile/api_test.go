@@ -100,6 +100,7 @@ func logger() *zap.Logger {
 // start runs the reconcilers until the test or the returned function ends them.
 func start(t *testing.T, sched *fake.Scheduler) (stop func()) {
 	t.Helper()
+	t.Cleanup(func() { wipe(t) })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- reconcile.Start(ctx, cfg, sched, logger()) }()
@@ -116,6 +117,38 @@ func start(t *testing.T, sched *fake.Scheduler) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// wipe removes all that the test declared, finalizers or not.
+func wipe(t *testing.T) {
+	ctx := context.Background()
+	empty := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+	for _, list := range []client.ObjectList{&v1alpha1.AppList{}, &v1alpha1.IPPoolList{}, &v1alpha1.NetworkList{}, &v1alpha1.TenantList{}, &corev1.NamespaceList{}} {
+		until(t, func() string {
+			if err := api.List(ctx, list); err != nil {
+				return err.Error()
+			}
+			left := 0
+			if err := meta.EachListItem(list, func(item apiruntime.Object) error {
+				o := item.(client.Object)
+				if _, ok := o.(*corev1.Namespace); ok && (o.GetName() == metav1.NamespaceDefault || strings.HasPrefix(o.GetName(), "kube-")) {
+					return nil
+				} else if !ok {
+					if err := client.IgnoreNotFound(api.Patch(ctx, o, empty)); err != nil {
+						return err
+					}
+				}
+				left++
+				return client.IgnoreNotFound(api.Delete(ctx, o))
+			}); err != nil {
+				return err.Error()
+			}
+			if left > 0 {
+				return fmt.Sprintf("%d left in %T", left, list)
+			}
+			return ""
+		})
+	}
 }
 
 // until waits for what f finds missing; f gives "" when nothing is.
@@ -148,7 +181,8 @@ func apply(t *testing.T, manifests string) {
 		if len(o.Object) == 0 {
 			continue
 		}
-		if err := api.Create(t.Context(), &o); err != nil && !apierrors.IsAlreadyExists(err) {
+		strict := &client.CreateOptions{Raw: &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}}
+		if err := api.Create(t.Context(), &o, strict); err != nil && !apierrors.IsAlreadyExists(err) {
 			t.Fatalf("%s %s: %v", o.GetKind(), o.GetName(), err)
 		}
 	}
@@ -224,6 +258,8 @@ func TestExamplesFromApplyToTheEnd(t *testing.T) {
 	start(t, sched)
 	apply(t, example(t, "web-shop.yaml"))
 	apply(t, example(t, "insurers.yaml"))
+	apply(t, example(t, "hello.yaml"))
+	lives(t, sched, "default", "hello")
 	web := lives(t, sched, "shop", "web")
 	if web.Status.Summary != "8/8" || web.Status.Replicas != 8 || web.Status.UpdatedReplicas != 8 {
 		t.Errorf("status is %+v", web.Status)
@@ -269,12 +305,11 @@ func TestExamplesFromApplyToTheEnd(t *testing.T) {
 		return ""
 	})
 
-	// A namespace that is deleted takes its App along, when the instances have ended. Pool and network wait in turn.
+	// A namespace that is deleted takes its App along, when the instances have ended. Pools and network can go then.
 	for _, o := range []client.Object{
-		&v1alpha1.Network{ObjectMeta: metav1.ObjectMeta{Name: "data"}}, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "shop"}},
-		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "life"}}, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "property"}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "life"}},
 		&v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: "property", Name: "policy"}},
+		&v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "hello"}},
 	} {
 		if err := api.Delete(t.Context(), o); err != nil {
 			t.Fatal(err)
@@ -282,20 +317,6 @@ func TestExamplesFromApplyToTheEnd(t *testing.T) {
 	}
 	shows(t, "shop", "web", v1alpha1.ConditionProgressing, metav1.ConditionTrue, padisv1.ReasonStopping)
 	until(t, func() string {
-		var p v1alpha1.IPPool
-		if err := api.Get(t.Context(), client.ObjectKey{Name: "shop"}, &p); err != nil {
-			return err.Error()
-		}
-		if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != padisv1.ReasonPoolInUse || !strings.Contains(c.Message, "(shop/web-0)") {
-			return fmt.Sprintf("pool shop does not say who holds it: %+v", p.Status)
-		}
-		return ""
-	})
-	for _, w := range sched.WantedApps() {
-		sched.Live(w.Uid)
-	}
-	until(t, func() string {
-		// The App that was forgotten last may have been wanted still when the others were ended.
 		for _, w := range sched.WantedApps() {
 			sched.Live(w.Uid)
 		}
@@ -308,8 +329,61 @@ func TestExamplesFromApplyToTheEnd(t *testing.T) {
 	gone(t, &corev1.Namespace{}, "", "shop")
 	gone(t, &corev1.Namespace{}, "", "life")
 	gone(t, &v1alpha1.App{}, "property", "policy")
+	gone(t, &v1alpha1.App{}, "default", "hello")
+	for _, o := range []client.Object{
+		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "life"}},
+		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "property"}}, &v1alpha1.Network{ObjectMeta: metav1.ObjectMeta{Name: "data"}},
+	} {
+		until(t, func() string {
+			// The API refuses it as long as it knows of a user.
+			if err := client.IgnoreNotFound(api.Delete(t.Context(), o)); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+	}
 	gone(t, &v1alpha1.IPPool{}, "", "shop")
 	gone(t, &v1alpha1.Network{}, "", "data")
+}
+
+// A pool that no App asks for any more, but whose addresses are still held, stays until they are given back, and says by
+// whom they are held.
+func TestAPoolStaysWhileItsAddressesAreHeld(t *testing.T) {
+	sched := &fake.Scheduler{}
+	start(t, sched)
+	apply(t, `
+{apiVersion: v1, kind: Namespace, metadata: {name: moves}}
+---
+{apiVersion: padis.io/v1alpha1, kind: Network, metadata: {name: moves}, spec: {bridge: padis8}}
+---
+{apiVersion: padis.io/v1alpha1, kind: IPPool, metadata: {name: moves-old}, spec: {network: moves, cidr: 10.97.0.0/24}}
+---
+{apiVersion: padis.io/v1alpha1, kind: IPPool, metadata: {name: moves-new}, spec: {network: moves, cidr: 10.98.0.0/24}}
+---
+{apiVersion: padis.io/v1alpha1, kind: App, metadata: {name: a, namespace: moves}, spec: {template: {command: [x]}, networks: [{pool: moves-old}]}}
+`)
+	a := lives(t, sched, "moves", "a")
+	if err := api.Patch(t.Context(), a, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"networks":[{"pool":"moves-new"}]}}`))); err != nil {
+		t.Fatal(err)
+	}
+	pool := &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "moves-old"}}
+	until(t, func() string {
+		if err := api.Delete(t.Context(), pool); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	until(t, func() string {
+		if err := api.Get(t.Context(), client.ObjectKey{Name: "moves-old"}, pool); err != nil {
+			return err.Error()
+		}
+		if c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != padisv1.ReasonPoolInUse || !strings.Contains(c.Message, "(moves/a-0)") {
+			return fmt.Sprintf("the pool does not say who holds it: %+v", pool.Status)
+		}
+		return ""
+	})
+	lives(t, sched, "moves", "a")
+	gone(t, &v1alpha1.IPPool{}, "", "moves-old")
 }
 
 // An App is never handed over before the Tenant that was declared before it.
@@ -394,10 +468,10 @@ func TestARestartEndsOrphansOnly(t *testing.T) {
 		return ""
 	})
 	lives(t, sched, "night", "stays")
-	goes := lives(t, sched, "night", "goes")
+	lives(t, sched, "night", "goes")
 	stop()
 
-	goes = get(t, "night", "goes")
+	goes := get(t, "night", "goes")
 	goes.Finalizers = nil
 	if err := api.Update(t.Context(), goes); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,144 @@
+// Package examples_test holds the manifests of this folder against the kinds that they declare and against each other.
+package examples_test
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/declared"
+	"padis.io/padis/reconcile/wanted"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+)
+
+// manifest is what one file declares.
+type manifest struct {
+	namespaces map[string]bool
+	cluster    declared.Input
+	apps       []v1alpha1.App
+}
+
+func read(t *testing.T, file string) manifest {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manifest{namespaces: map[string]bool{metav1.NamespaceDefault: true}}
+	docs := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(b)))
+	defer docs.Close()
+	buffer := make([]byte, len(b))
+	for {
+		n, err := docs.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return m
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		doc := buffer[:n]
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal(doc, &kind); err != nil {
+			t.Fatal(err)
+		}
+		strict := func(into any) {
+			t.Helper()
+			if err := yaml.UnmarshalStrict(doc, into); err != nil {
+				t.Fatalf("%s: %v", kind.Kind, err)
+			}
+		}
+		switch kind.APIVersion + " " + kind.Kind {
+		case "v1 Namespace":
+			var o corev1.Namespace
+			strict(&o)
+			m.namespaces[o.Name] = true
+		case "padis.io/v1alpha1 Tenant":
+			var o v1alpha1.Tenant
+			strict(&o)
+			m.cluster.Tenants = append(m.cluster.Tenants, o)
+		case "padis.io/v1alpha1 Network":
+			var o v1alpha1.Network
+			strict(&o)
+			m.cluster.Networks = append(m.cluster.Networks, o)
+		case "padis.io/v1alpha1 IPPool":
+			var o v1alpha1.IPPool
+			strict(&o)
+			m.cluster.Pools = append(m.cluster.Pools, o)
+		case "padis.io/v1alpha1 App":
+			var o v1alpha1.App
+			strict(&o)
+			if !m.namespaces[o.Namespace] {
+				t.Errorf("app %s is in namespace %q, which is not declared before it", o.Name, o.Namespace)
+			}
+			m.apps = append(m.apps, o)
+		default:
+			t.Errorf("what is %s %s?", kind.APIVersion, kind.Kind)
+		}
+	}
+}
+
+// Each file by itself, and all of them together, can be put in force.
+func TestExamplesFitTogether(t *testing.T) {
+	files, err := filepath.Glob("*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	var all manifest
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			m := read(t, file)
+			check(t, m)
+			all.apps = append(all.apps, m.apps...)
+			all.cluster.Tenants = append(all.cluster.Tenants, m.cluster.Tenants...)
+			all.cluster.Pools = append(all.cluster.Pools, m.cluster.Pools...)
+			for _, n := range m.cluster.Networks {
+				if same := find(all.cluster.Networks, n.Name); same == nil {
+					all.cluster.Networks = append(all.cluster.Networks, n)
+				} else if same.Spec != n.Spec {
+					t.Errorf("network %s is declared differently elsewhere", n.Name)
+				}
+			}
+		})
+	}
+	t.Run("all", func(t *testing.T) { check(t, all) })
+}
+
+func find(networks []v1alpha1.Network, name string) *v1alpha1.Network {
+	for i := range networks {
+		if networks[i].Name == name {
+			return &networks[i]
+		}
+	}
+	return nil
+}
+
+func check(t *testing.T, m manifest) {
+	t.Helper()
+	view := declared.Build(m.cluster)
+	for kind, verdicts := range map[string]map[string]declared.Verdict{"network": view.Networks, "pool": view.Pools, "tenant": view.Tenants} {
+		for name, v := range verdicts {
+			if !v.Accepted {
+				t.Errorf("%s %s: %s", kind, name, v.Message)
+			}
+		}
+	}
+	for i := range m.apps {
+		a := &m.apps[i]
+		if _, _, refusal := wanted.App(a, view, nil); refusal != nil {
+			t.Errorf("app %s/%s: %s", a.Namespace, a.Name, refusal.Message)
+		}
+		for _, n := range a.Spec.Networks {
+			if owner := cmp.Or(view.TenantOf(a.Namespace), a.Namespace); owner != a.Namespace {
+				t.Errorf("app %s/%s on pool %s belongs to tenant %s", a.Namespace, a.Name, n.Pool, owner)
+			}
+		}
+	}
+}
