@@ -77,7 +77,7 @@ func decodeEvent(media string, frame []byte, event proto.Message) error {
 
 // testScheduler is a scheduler that acknowledges what it gets and lets a test wait for events.
 type testScheduler struct {
-	t         *testing.T
+	t         testing.TB
 	url       string
 	media     string
 	client    *http.Client
@@ -100,7 +100,7 @@ func frameworkInfo() mesos.FrameworkInfo {
 	}
 }
 
-func newScheduler(t *testing.T, url, media string) *testScheduler {
+func newScheduler(t testing.TB, url, media string) *testScheduler {
 	s := &testScheduler{t: t, url: url + "/api/v1/scheduler", media: media, client: &http.Client{}, info: frameworkInfo(), changed: make(chan struct{}), taken: map[int]bool{}}
 	t.Cleanup(s.disconnect)
 	return s

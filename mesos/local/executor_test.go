@@ -102,7 +102,7 @@ func runExecutor() {
 		if time.Since(lost) > 15*time.Second {
 			os.Exit(1)
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

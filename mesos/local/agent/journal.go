@@ -227,6 +227,9 @@ func (c *core) recover(boot string, processes map[string]record) {
 	for _, f := range c.frameworks {
 		c.cleanUp(f)
 	}
+	if c.id == "" {
+		return // a new work directory
+	}
 	c.log.Info("recovered", zap.String("agent", c.id), zap.Bool("rebooted", rebooted), zap.Int("executors", len(c.executors())))
 }
 
