@@ -33,7 +33,7 @@ func (c *Core) fromMesos(now time.Time, ev mesos.Event) {
 	case mesos.Failed:
 		c.fail(fmt.Errorf("the Mesos master refused the framework: %s", e.Message))
 	default:
-		c.fail(fmt.Errorf("Mesos event %T is not known to this version", ev))
+		c.fail(fmt.Errorf("event %T of Mesos is not known to this version", ev))
 	}
 }
 

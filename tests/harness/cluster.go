@@ -5,7 +5,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -135,9 +134,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 func (c *Cluster) waitAPI(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	var last error = errors.New("nothing tried yet")
 	for {
-		if last = c.connect(ctx); last == nil {
+		last := c.connect(ctx)
+		if last == nil {
 			return nil
 		}
 		select {

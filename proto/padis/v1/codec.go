@@ -5,7 +5,8 @@ package padisv1
 import (
 	"fmt"
 
-	"github.com/golang/protobuf/proto" //nolint:staticcheck // the project's frame names this package
+	//lint:ignore SA1019 the project's frame names this package; it is the same code behind another name
+	"github.com/golang/protobuf/proto"
 )
 
 // MaxSize bounds every record, payload and report: Mesos passes messages of up to 8 MB, etcd values of 1.5 MB.
