@@ -240,6 +240,35 @@ func (s *testScheduler) offers() []mesos.Offer {
 	return s.wait("OFFERS", func(e *scheduler.Event) bool { return e.Type == scheduler.Event_OFFERS }).Offers.Offers
 }
 
+// usableOffer waits for an offer that has been neither rescinded nor taken by a test before.
+func (s *testScheduler) usableOffer() mesos.Offer {
+	s.t.Helper()
+	timeout := time.After(patience)
+	for {
+		s.mu.Lock()
+		void := map[string]bool{}
+		for _, e := range s.events {
+			void[e.GetRescind().GetOfferID().Value] = true
+		}
+		for i, e := range s.events {
+			for _, o := range e.GetOffers().GetOffers() {
+				if !s.taken[i] && !void[o.ID.Value] {
+					s.taken[i] = true
+					s.mu.Unlock()
+					return o
+				}
+			}
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timeout:
+			s.t.Fatal("no usable offer")
+		}
+	}
+}
+
 // tryCall sends a call and ignores what becomes of it.
 func (s *testScheduler) tryCall(call *scheduler.Call) (int, string, error) {
 	s.mu.Lock()

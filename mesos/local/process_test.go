@@ -308,8 +308,6 @@ func TestRebootedHost(t *testing.T) {
 	s.reconciled("one", offer.AgentID, mesos.TASK_GONE)
 	// The host takes tasks again.
 	s.call(&scheduler.Call{Type: scheduler.Call_REVIVE})
-	for _, o := range s.offers() {
-		s.launch(o, newTask("again", executorInfo("e")))
-	}
+	s.launch(s.usableOffer(), newTask("again", executorInfo("e")))
 	s.status("again", mesos.TASK_RUNNING)
 }
