@@ -203,7 +203,11 @@ func group(g []runtime.Instance) Node {
 func readyInstances(ready []runtime.Instance) Node {
 	node := Node{Text: plural(len(ready), "instance is", "instances are") + " ready", Tone: Good}
 	for _, i := range ready[:min(len(ready), maxShown)] {
-		node.add(Plain, fmt.Sprintf("%s on %s, %s", i.Name, orNone(i.Status.Host), orNone(strings.Join(i.Status.Addresses, " "))))
+		text := i.Name + " on " + orNone(i.Status.Host)
+		if len(i.Status.Addresses) > 0 {
+			text += ", " + strings.Join(i.Status.Addresses, " ")
+		}
+		node.add(Plain, text)
 	}
 	if len(ready) > maxShown {
 		node.add(Plain, fmt.Sprintf("and %d more", len(ready)-maxShown))

@@ -20,7 +20,7 @@ import (
 // hostFlags is what an embedded host is told.
 type hostFlags struct {
 	name, ip, master, workDir, attributes, resources string
-	port, wired                                      int
+	port, link                                       int
 	keep                                             []string
 }
 
@@ -34,7 +34,7 @@ func parseHostFlags(args []string) (hostFlags, error) {
 	set.StringVar(&f.workDir, "work-dir", "", "directory of the agent")
 	set.StringVar(&f.attributes, "attributes", "", "attributes of the agent, NAME:VALUE separated by semicolons")
 	set.StringVar(&f.resources, "resources", "", "resources of the agent, NAME:AMOUNT separated by semicolons")
-	set.IntVar(&f.wired, "wired-fd", 3, "file descriptor that yields a byte when the network is there")
+	set.IntVar(&f.link, "link-fd", 3, "file descriptor of the link to the fabric")
 	set.Func("keep", "directory that stays visible when it is below /run; may be repeated", func(dir string) error {
 		f.keep = append(f.keep, dir)
 		return nil
@@ -53,8 +53,8 @@ func parseHostFlags(args []string) (hostFlags, error) {
 	if _, err := netip.ParseAddr(f.ip); err != nil {
 		return f, fmt.Errorf("host: --ip: %w", err)
 	}
-	if f.wired < 3 {
-		return f, fmt.Errorf("host: --wired-fd %d: it is 3 or more", f.wired)
+	if f.link < 3 {
+		return f, fmt.Errorf("host: --link-fd %d: it is 3 or more", f.link)
 	}
 	return f, nil
 }
@@ -89,15 +89,15 @@ func runHost(args []string) error {
 	if err != nil {
 		return err
 	}
-	wired := os.NewFile(uintptr(f.wired), "wired")
-	if wired == nil {
-		return errors.New("host: --wired-fd is not open")
+	link := os.NewFile(uintptr(f.link), "link")
+	if link == nil {
+		return errors.New("host: --link-fd is not open")
 	}
-	syscall.CloseOnExec(f.wired)
+	syscall.CloseOnExec(f.link)
 	return hosts.Run(ctx, hosts.HostConfig{
-		Name:  f.name,
-		Wired: wired,
-		Keep:  f.keep,
+		Name: f.name,
+		Link: link,
+		Keep: f.keep,
 		Agent: func() (supervise.Command, error) {
 			return supervise.Command{Path: program, Args: f.agentArguments(bootID, os.Getenv("PATH")), Env: os.Environ(), Output: os.Stdout}, nil
 		},

@@ -28,7 +28,7 @@ func TestHostFlags(t *testing.T) {
 		good[2:],
 		append(slices.Clone(good), "more"),
 		append(slices.Clone(good), "--ip", "here"),
-		append(slices.Clone(good), "--wired-fd", "2"),
+		append(slices.Clone(good), "--link-fd", "2"),
 		append(slices.Clone(good), "--nonsense"),
 	} {
 		if _, err := parseHostFlags(bad); err == nil {

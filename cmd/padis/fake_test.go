@@ -132,9 +132,9 @@ func playHost(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return hosts.Run(ctx, hosts.HostConfig{
-		Name:  flagValue(args, "--name"),
-		Wired: os.NewFile(3, "wired"),
-		Keep:  []string{flagValue(args, "--keep")},
+		Name: flagValue(args, "--name"),
+		Link: os.NewFile(3, "link"),
+		Keep: []string{flagValue(args, "--keep")},
 		Agent: func() (supervise.Command, error) {
 			return supervise.Command{Path: args[0], Args: []string{"agent", "--port", "5051"}, Env: os.Environ(), Output: os.Stdout}, nil
 		},

@@ -3,7 +3,7 @@ package main
 import (
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 )
 
 // target is an App or an instance on the command line.
@@ -29,7 +29,7 @@ func parseTarget(text string, bare bool) (target, error) {
 	if name == "" {
 		return target{}, usagef("%q: the name is missing", text)
 	}
-	if bad := path.IsValidPathSegmentName(name); len(bad) > 0 {
+	if bad := content.IsPathSegmentName(name); len(bad) > 0 {
 		return target{}, usagef("name %q: %s", name, strings.Join(bad, ", "))
 	}
 	return t, nil

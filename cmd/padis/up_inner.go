@@ -182,7 +182,7 @@ func (n *inner) add(name string, stage int, program string, files []*os.File, ar
 	})
 }
 
-// addHost keeps an embedded host running. The host waits on a pipe until its network is there.
+// addHost keeps an embedded host running. The host waits at the other end of a link until its network is there.
 func (n *inner) addHost(mesos string, index int) error {
 	spec, err := hosts.Host(index)
 	if err != nil {
@@ -195,10 +195,10 @@ func (n *inner) addHost(mesos string, index int) error {
 	arguments := []string{
 		"host", "--name", spec.Name, "--ip", spec.Address().Addr().String(), "--master", "http://" + masterAddress,
 		"--work-dir", filepath.Join(n.config.DataDir, "hosts", spec.Name, "mesos"), "--resources", n.config.AgentResources,
-		"--attributes", attributes, "--keep", n.config.DataDir, "--keep", n.bin, "--wired-fd", "3",
+		"--attributes", attributes, "--keep", n.config.DataDir, "--keep", n.bin, "--link-fd", "3",
 	}
 	n.services = append(n.services, spec.Name)
-	var log, wiredRead, wiredWrite *os.File
+	var log, ours, theirs *os.File
 	n.supervisor.Add(supervise.Service{
 		Name:  spec.Name,
 		Stage: stageHosts,
@@ -206,24 +206,20 @@ func (n *inner) addHost(mesos string, index int) error {
 			if log, err = supervise.OpenLog(n.config.logDir(), spec.Name); err != nil {
 				return c, err
 			}
-			if wiredRead, wiredWrite, err = os.Pipe(); err != nil {
+			if ours, theirs, err = hosts.NewLink(); err != nil {
 				return c, errors.Join(err, log.Close())
 			}
 			return supervise.Command{
 				Path: mesos, Args: arguments, Env: append(n.environment(), "PADIS_HOST_NAME="+spec.Name),
-				Output: log, Files: []*os.File{wiredRead}, Attr: hosts.HostAttributes(),
+				Output: log, Files: []*os.File{theirs}, Attr: hosts.HostAttributes(),
 			}, nil
 		},
 		Started: func(pid int, err error) error {
-			defer wiredWrite.Close()
-			if err := errors.Join(err, log.Close(), wiredRead.Close()); err != nil {
+			defer ours.Close()
+			if err := errors.Join(err, log.Close(), theirs.Close()); err != nil {
 				return err
 			}
-			if err := n.fabric.Attach(spec, pid); err != nil {
-				return err
-			}
-			_, err = wiredWrite.Write([]byte{1})
-			return err
+			return n.fabric.Attach(spec, pid, ours)
 		},
 		Backoff: supervise.Constant(n.config.HostRestartDelay),
 		Grace:   10 * time.Second,

@@ -115,14 +115,21 @@ func (f *Fabric) buildClient() error {
 
 // Attach plugs the network namespace of process pid into the fabric as the given host: ManagementLink with the host's
 // address and the default route, DataLink without an address, both up. What an earlier host of that index left is
-// removed first: the kernel takes its time to do so after the host's end.
-func (f *Fabric) Attach(host Spec, pid int) error {
+// removed first: the kernel takes its time to do so after the host's end. Attach returns when the host, at the other end
+// of the link, is prepared and knows of its interfaces.
+func (f *Fabric) Attach(host Spec, pid int, link *os.File) error {
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
 		return fmt.Errorf("attach %s: network namespace of process %d: %w", host.Name, pid, err)
 	}
 	defer ns.Close()
-	return f.attach(host, ns)
+	if err := f.attach(host, ns); err != nil {
+		return err
+	}
+	if err := meet(link); err != nil {
+		return fmt.Errorf("attach %s: %w", host.Name, err)
+	}
+	return nil
 }
 
 func (f *Fabric) attach(host Spec, ns netns.NsHandle) error {

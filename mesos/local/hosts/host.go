@@ -21,8 +21,9 @@ type HostConfig struct {
 	Name string
 	// Agent returns the command of the Mesos agent, before each of its starts.
 	Agent func() (supervise.Command, error)
-	// Wired yields one byte when the host's interfaces are there, and end of file when they never will be.
-	Wired io.Reader
+	// Link is the host's end of a pair that NewLink made: it says that the host is prepared and hears that its
+	// interfaces are there.
+	Link io.ReadWriter
 	// Keep are directories that stay visible when they are below /run.
 	Keep []string
 }
@@ -31,8 +32,8 @@ func (c HostConfig) validate() error {
 	if c.Name == "" || len(c.Name) > 63 {
 		return fmt.Errorf("host name %q: it needs 1 to 63 characters", c.Name)
 	}
-	if c.Agent == nil || c.Wired == nil {
-		return errors.New("host: an agent and a signal of the wiring are needed")
+	if c.Agent == nil || c.Link == nil {
+		return errors.New("host: an agent and a link to the fabric are needed")
 	}
 	return nil
 }
@@ -53,7 +54,10 @@ func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 	if err := unix.Sethostname([]byte(c.Name)); err != nil {
 		return fmt.Errorf("host %s: set host name: %w", c.Name, err)
 	}
-	if _, err := io.ReadFull(c.Wired, make([]byte, 1)); err != nil {
+	if _, err := c.Link.Write([]byte{1}); err != nil {
+		return fmt.Errorf("host %s: its network never came: %w", c.Name, err)
+	}
+	if _, err := io.ReadFull(c.Link, make([]byte, 1)); err != nil {
 		return fmt.Errorf("host %s: its network never came: %w", c.Name, err)
 	}
 	reaper := supervise.NewReaper()
@@ -73,6 +77,34 @@ func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 	<-ctx.Done()
 	supervisor.Stop()
 	return nil
+}
+
+// prepareTimeout is how long a host may take from its start to being prepared.
+const prepareTimeout = 30 * time.Second
+
+// NewLink makes a pair: the first end is for Fabric.Attach, the second for the host.
+func NewLink() (fabric, host *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("link to a host: %w", err)
+	}
+	// Only what does not block can have a deadline.
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("link to a host: %w", err), unix.Close(pair[0]), unix.Close(pair[1]))
+	}
+	return os.NewFile(uintptr(pair[0]), "link"), os.NewFile(uintptr(pair[1]), "link"), nil
+}
+
+// meet waits until the host at the other end of the link is prepared, and tells it that its interfaces are there.
+func meet(link *os.File) error {
+	if err := link.SetDeadline(time.Now().Add(prepareTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(link, make([]byte, 1)); err != nil {
+		return fmt.Errorf("it did not get ready: %w", err)
+	}
+	_, err := link.Write([]byte{1})
+	return err
 }
 
 // BootID returns a random id: a host has a new one after each start, and its agent knows by it that what ran before is

@@ -131,26 +131,22 @@ func playMiddle() error {
 		if err != nil {
 			return err
 		}
-		var wiredRead, wiredWrite *os.File
+		var ours, theirs *os.File
 		supervisor.Add(supervise.Service{
 			Name: spec.Name,
 			Command: func() (c supervise.Command, err error) {
-				wiredRead, wiredWrite, err = os.Pipe()
+				ours, theirs, err = NewLink()
 				return supervise.Command{
 					Path: executable, Env: environment("host:" + strconv.Itoa(spec.Index)),
-					Files: []*os.File{wiredRead}, Attr: HostAttributes(), Output: os.Stderr,
+					Files: []*os.File{theirs}, Attr: HostAttributes(), Output: os.Stderr,
 				}, err
 			},
 			Started: func(pid int, err error) error {
-				defer wiredWrite.Close()
-				if err := errors.Join(err, wiredRead.Close()); err != nil {
+				defer ours.Close()
+				if err := errors.Join(err, theirs.Close()); err != nil {
 					return err
 				}
-				if err := fabric.Attach(spec, pid); err != nil {
-					return err
-				}
-				_, err = wiredWrite.Write([]byte{1})
-				return err
+				return fabric.Attach(spec, pid, ours)
 			},
 			Backoff: supervise.Constant(50 * time.Millisecond),
 			Grace:   5 * time.Second,
@@ -169,8 +165,8 @@ func playHost(index string) error {
 		return err
 	}
 	return Run(ctx, HostConfig{
-		Name:  "host-" + index,
-		Wired: os.NewFile(3, "wired"),
+		Name: "host-" + index,
+		Link: os.NewFile(3, "link"),
 		Agent: func() (supervise.Command, error) {
 			return supervise.Command{Path: executable, Env: environment("agent:" + index), Output: os.Stderr}, nil
 		},
