@@ -19,6 +19,7 @@
 //   - No task id is used twice. An address is leased once. No slot is launched while the master still reports its former
 //     task alive.
 //   - At every launch, for the tasks that truly exist: tenant isolation, dedication, Unique, MaxPer, Cluster, Like, Unlike.
+//   - What the core has kept up by increments is what a core made from the ledger knows.
 //   - The ExecutorInfo of an agent's running executor is repeated exactly.
 //
 // # What must hold once the faults have ended, within bounded time

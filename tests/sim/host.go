@@ -212,7 +212,11 @@ func (a *agent) launch(task mesos.Task) {
 	if a.exec == nil {
 		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}}
 		a.exec = ex
-		w.after(w.between(100*time.Millisecond, 160*time.Millisecond), func() {
+		fetch := w.between(100*time.Millisecond, 160*time.Millisecond)
+		if w.chance(0.1) {
+			fetch = w.between(time.Second, 8*time.Second)
+		}
+		w.after(fetch, func() {
 			if ex.dead {
 				return
 			}
@@ -285,7 +289,11 @@ func (ex *executor) launch(task mesos.Task) {
 	r := &run{id: task.ID, launch: l}
 	ex.runs[task.ID] = r
 	ex.agent.update(task.ID, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonStarting})
-	w.after(w.between(5*time.Millisecond, 60*time.Millisecond), func() { ex.attach(r) })
+	prepare := w.between(5*time.Millisecond, 60*time.Millisecond)
+	if w.chance(0.1) {
+		prepare = w.between(time.Second, 8*time.Second)
+	}
+	w.after(prepare, func() { ex.attach(r) })
 }
 
 // attach configures the addresses; where the launch says so, only after a probe that nobody answered.

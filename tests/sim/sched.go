@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/scheduler"
 	"padis.io/padis/scheduler/core"
+	"padis.io/padis/scheduler/record"
 )
 
 const role = "padis"
@@ -140,7 +145,52 @@ func (s *sched) turn() {
 		s.turnAfter(200 * time.Millisecond)
 		return
 	}
+	if s.w.chance(0.03) {
+		s.compare()
+	}
 	s.arm()
+}
+
+// compare checks that what the core has kept up by increments is what it would make of the ledger.
+func (s *sched) compare() {
+	live := s.loop.Core()
+	anew, err := core.New(config(), s.w.store.snapshot())
+	if err != nil {
+		s.w.violate("the ledger cannot be loaded: %v", err)
+		return
+	}
+	if a, b := fmt.Sprint(live.Slots(), live.Apps()), fmt.Sprint(anew.Slots(), anew.Apps()); a != b {
+		s.w.violate("the core knows %s, the ledger %s", a, b)
+		return
+	}
+	for _, uid := range live.Apps() {
+		if !proto.Equal(live.App(uid), anew.App(uid)) {
+			s.w.violate("app %s: the core wants %v, the ledger %v", uid, live.App(uid), anew.App(uid))
+		}
+	}
+	for _, key := range live.Slots() {
+		a, b := proto.Clone(live.Instance(key)).(*padisv1.InstanceRecord), anew.Instance(key)
+		a.Reason, a.Message = b.GetReason(), b.GetMessage() // Why one is pending is found anew.
+		if !proto.Equal(a, b) {
+			s.w.violate("%s: the core has %v, the ledger %v", key, a, b)
+		}
+		held := func(c *core.Core) string {
+			var ls []string
+			for _, l := range c.SlotLeases(key) {
+				ls = append(ls, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
+			}
+			slices.Sort(ls)
+			return strings.Join(ls, " ")
+		}
+		if x, y := held(live), held(anew); x != y {
+			s.w.violate("%s: the core holds %s, the ledger %s", key, x, y)
+		}
+	}
+	for _, v := range live.Agents() {
+		if w, _ := anew.Agent(v.Record.GetAgentId()); v.Instances != w.Instances || v.Used != w.Used || v.Executor != w.Executor {
+			s.w.violate("agent %s: the core counts %d instances, %+v, executor %q; the ledger %d, %+v, %q", v.Record.GetAgentId(), v.Instances, v.Used, v.Executor, w.Instances, w.Used, w.Executor)
+		}
+	}
 }
 
 // arm sets the timer for the loop's next turn.

@@ -219,19 +219,25 @@ func (u *user) readdress(a *padisv1.WantedApp) {
 	}
 }
 
-// finally wishes for something that can be had: wide pools, no address twice, no more than fits.
+// finally wishes for something that can be had: wide pools, no address twice, no more than fits. What can be had
+// already is left alone, so that nothing but the scheduler's own persistence brings it about.
 func (u *user) finally() {
 	for _, p := range u.cluster.Pools {
 		p.Ranges = nil
 	}
 	u.declare()
 	for _, a := range u.apps {
-		for _, rev := range a.Revisions {
-			for _, n := range rev.Networks {
-				n.Addresses = nil
+		fixed := slices.ContainsFunc(a.Revisions, func(r *padisv1.Revision) bool {
+			return slices.ContainsFunc(r.Networks, func(n *padisv1.NetworkWish) bool { return len(n.Addresses) > 0 })
+		})
+		if fixed {
+			u.change(a, len(a.Slots))
+			for _, rev := range a.Revisions {
+				for _, n := range rev.Networks {
+					n.Addresses = nil
+				}
 			}
 		}
-		u.change(a, len(a.Slots))
 		if len(a.Slots) > 4 {
 			scale(a, 4)
 		}
@@ -305,7 +311,7 @@ func (u *user) missing(a *padisv1.WantedApp, s *padisv1.WantedSlot) string {
 		return ""
 	}
 	if r.GetPhase() == padisv1.Phase_PENDING {
-		rev := a.Revisions[len(a.Revisions)-1]
+		rev := a.Revisions[slices.IndexFunc(a.Revisions, func(r *padisv1.Revision) bool { return r.Hash == s.Revision })]
 		if live.GetReason() == "" || live.GetMessage() == "" {
 			return name + " is pending and does not say why"
 		}

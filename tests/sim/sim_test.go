@@ -1,0 +1,139 @@
+package sim
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden transcripts anew")
+
+// A few hundred histories with each test run; `padis-sim` lives through more.
+func TestHistories(t *testing.T) {
+	for seed := range uint64(300) {
+		r := Run(Options{Seed: 1_000_000 + seed})
+		if len(r.Violations) > 0 {
+			t.Fatalf("seed %d: %s\n%s", r.Seed, strings.Join(r.Violations, "; "), strings.Join(r.Trace, "\n"))
+		}
+	}
+}
+
+// The same seed is the same history, line by line.
+func TestSameSeedSameTrace(t *testing.T) {
+	seen := map[uint64]bool{}
+	for seed := range uint64(20) {
+		a, b := Run(Options{Seed: seed, Keep: -1}), Run(Options{Seed: seed, Keep: -1})
+		if a.Hash != b.Hash {
+			for i := range min(len(a.Trace), len(b.Trace)) {
+				if a.Trace[i] != b.Trace[i] {
+					t.Fatalf("seed %d parts at line %d:\n%s\n%s", seed, i, a.Trace[i], b.Trace[i])
+				}
+			}
+			t.Fatalf("seed %d: %d and %d lines", seed, len(a.Trace), len(b.Trace))
+		}
+		seen[a.Hash] = true
+	}
+	if len(seen) != 20 {
+		t.Errorf("20 seeds gave %d histories", len(seen))
+	}
+}
+
+// The invariants have eyes: executors that do not probe are found out.
+func TestRudeExecutorsAreNoticed(t *testing.T) {
+	for seed := range uint64(200) {
+		for _, v := range Run(Options{Seed: seed, Rude: true}).Violations {
+			if strings.Contains(v, "is configured on") {
+				return
+			}
+		}
+	}
+	t.Error("200 histories without probes, and no address was on two hosts")
+}
+
+// The scenarios' transcripts are in testdata; read the difference before you accept it with -update.
+var scenarios = map[string]func(*Script){
+	"crash-between-persist-and-send": func(s *Script) {
+		s.Say("Two instances are wanted. The scheduler dies when the wish is durable, and again when the placement is and nothing is sent")
+		s.CrashAt("after a commit")
+		s.Want("web", 2, "r1")
+		s.Let(10 * time.Millisecond)
+		s.CrashAt("after a commit")
+		s.Let(40 * time.Second)
+	},
+	"update-in-place": func(s *Script) {
+		s.Say("Two instances")
+		s.Want("web", 2, "r1")
+		s.Let(3 * time.Second)
+		s.Say("A new template")
+		s.Want("web", 2, "r2")
+		s.Let(5 * time.Second)
+	},
+	"unreachable-and-return": func(s *Script) {
+		s.Say("One instance")
+		s.Want("web", 1, "r1")
+		s.Let(30 * time.Second)
+		s.Say("Its host is cut off from the master and goes on serving")
+		s.Cut(s.host(), false, 12*time.Second)
+		s.Let(11 * time.Second)
+		s.Say("It comes back")
+		s.Let(20 * time.Second)
+	},
+	"executor-dies": func(s *Script) {
+		s.Say("One instance")
+		s.Want("web", 1, "r1")
+		s.Let(3 * time.Second)
+		s.Say("Its executor dies")
+		s.KillExecutor(s.host())
+		s.Let(15 * time.Second)
+	},
+	"power-loss-and-scale-in": func(s *Script) {
+		s.Say("One instance")
+		s.Want("web", 1, "r1")
+		s.Let(30 * time.Second)
+		s.Say("Its host loses power, and the app is deleted meanwhile")
+		s.PowerOff(s.host(), 12*time.Second)
+		s.Let(5 * time.Second)
+		s.Delete("web")
+		s.Let(20 * time.Second)
+	},
+}
+
+// host is the number of the host of the first instance.
+func (s *Script) host() int {
+	for i, h := range s.w.hosts {
+		if h.name == s.w.store.instances()[0].GetHostname() {
+			return i + 1
+		}
+	}
+	return 1
+}
+
+func TestScenarios(t *testing.T) {
+	for name, play := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			s := NewScript(3)
+			play(s)
+			if why := s.Settled(); why != "" {
+				t.Errorf("not as wanted in the end: %s", why)
+			}
+			path := filepath.Join("testdata", name+".txt")
+			got := s.Transcript()
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatalf("%v; write it with -update", err)
+			}
+			if got != string(want) {
+				t.Errorf("the transcript is not that of %s; with -update it is written anew\n%s", path, got)
+			}
+		})
+	}
+}
