@@ -77,7 +77,7 @@ func newSchedulerCommand() *cobra.Command {
 		Short:   "Run the control plane",
 		Long:    schedulerLong,
 		Example: schedulerExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.validate(); err != nil {
 				return err
