@@ -65,11 +65,11 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	var err error
 	switch resource.Resource {
 	case "apps":
-		errs, err = judge(a, &v1alpha1.App{}, &v1alpha1.App{}, func(o *v1alpha1.App) any { return o.Spec }, func(o *v1alpha1.App) (field.ErrorList, error) { return c.judgeApp(ctx, o) })
+		errs, err = judge(ctx, a, newApp, func(o *v1alpha1.App) any { return o.Spec }, c.judgeApp)
 	case "ippools":
-		errs, err = judge(a, &v1alpha1.IPPool{}, &v1alpha1.IPPool{}, func(o *v1alpha1.IPPool) any { return o.Spec }, func(o *v1alpha1.IPPool) (field.ErrorList, error) { return c.judgePool(ctx, o) })
+		errs, err = judge(ctx, a, newPool, func(o *v1alpha1.IPPool) any { return o.Spec }, c.judgePool)
 	case "tenants":
-		errs, err = judge(a, &v1alpha1.Tenant{}, &v1alpha1.Tenant{}, func(o *v1alpha1.Tenant) any { return o.Spec }, func(o *v1alpha1.Tenant) (field.ErrorList, error) { return c.judgeTenant(ctx, o) })
+		errs, err = judge(ctx, a, newTenant, func(o *v1alpha1.Tenant) any { return o.Spec }, c.judgeTenant)
 	}
 	if err != nil {
 		return err
@@ -80,7 +80,12 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	return nil
 }
 
-func judge[T metav1.Object](a admission.Attributes, obj, old T, spec func(T) any, check func(T) (field.ErrorList, error)) (field.ErrorList, error) {
+func newApp() *v1alpha1.App       { return &v1alpha1.App{} }
+func newPool() *v1alpha1.IPPool   { return &v1alpha1.IPPool{} }
+func newTenant() *v1alpha1.Tenant { return &v1alpha1.Tenant{} }
+
+func judge[T metav1.Object](ctx context.Context, a admission.Attributes, empty func() T, spec func(T) any, check func(context.Context, T) (field.ErrorList, error)) (field.ErrorList, error) {
+	obj, old := empty(), empty()
 	if err := decode(a.GetObject(), obj); err != nil {
 		return nil, err
 	}
@@ -95,7 +100,7 @@ func judge[T metav1.Object](a admission.Attributes, obj, old T, spec func(T) any
 			return nil, nil
 		}
 	}
-	return check(obj)
+	return check(ctx, obj)
 }
 
 func decode(in kruntime.Object, out any) error {

@@ -38,7 +38,7 @@ func listen(tcp net.Listener, address string) (*joinedListener, error) {
 			return nil, fmt.Errorf("API listener: %w: stop what uses the port, or choose another address", err)
 		}
 	}
-	l := &joinedListener{tcp: tcp, accepted: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
+	l := &joinedListener{tcp: tcp, accepted: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
 	return l, nil
 }
 
@@ -50,11 +50,16 @@ func (l *joinedListener) acceptTCP() {
 	for {
 		conn, err := l.tcp.Accept()
 		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
-				continue
+			// What can be tried again, the server tries again; it is told, so that it can wait in between.
+			select {
+			case l.failed <- err:
+			case <-l.closed:
+				return
 			}
-			l.failed <- err
-			return
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
 		}
 		select {
 		case l.accepted <- conn:

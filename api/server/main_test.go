@@ -77,12 +77,10 @@ func testWithServer(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	began := time.Now()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
 		return 1
 	}
-	fmt.Fprintln(os.Stderr, "DEBUG stop", time.Since(began))
 	return code
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"strconv"
 
 	apiextserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,12 +23,13 @@ var typedGroups = map[string]bool{
 }
 
 // refuse answers requests that the handlers behind it would answer badly: writes to the projections, with what to
-// write instead, and protobuf bodies for custom resources, which crash their handler.
+// write instead, protobuf bodies for custom resources, which crash their handler, and versions that are no numbers, which
+// the store takes for an error of its own.
 func refuse(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info, ok := request.RequestInfoFrom(r.Context())
 		if ok && info.IsResourceRequest {
-			if err := refusal(info, r.Header.Get("Content-Type")); err != nil {
+			if err := refusal(info, r.Header.Get("Content-Type"), r.URL.Query().Get("resourceVersion")); err != nil {
 				gv := schema.GroupVersion{Group: info.APIGroup, Version: info.APIVersion}
 				responsewriters.ErrorNegotiated(err, apiextserver.Codecs, gv, w, r)
 				return
@@ -37,7 +39,10 @@ func refuse(next http.Handler) http.Handler {
 	})
 }
 
-func refusal(info *request.RequestInfo, contentType string) error {
+func refusal(info *request.RequestInfo, contentType, version string) error {
+	if _, err := strconv.ParseUint(version, 10, 64); version != "" && err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("resourceVersion %q is not the version of an object or a list: leave it away to read the newest", version))
+	}
 	write := false
 	switch info.Verb {
 	case "create", "update", "patch", "delete", "deletecollection":

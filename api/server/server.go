@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	apiextserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/storage/etcd3/metrics"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -207,6 +208,8 @@ func (s *Server) letIn(ctx context.Context) {
 
 // Close frees what New opened. Run does it by itself.
 func (s *Server) Close() {
+	// The metrics of the process would go on asking an etcd that is closed.
+	metrics.SetStorageMonitorGetter(func() ([]metrics.Monitor, error) { return nil, nil })
 	if s.listener != nil {
 		_ = s.listener.Close()
 	}

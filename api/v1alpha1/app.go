@@ -130,9 +130,11 @@ type Template struct {
 
 // EnvVar is one environment variable.
 type EnvVar struct {
+	// Name of the variable.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
 	// +kubebuilder:validation:MaxLength=256
 	Name string `json:"name"`
+	// Value of the variable, taken as it is.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32768
 	Value string `json:"value,omitempty"`
@@ -181,12 +183,15 @@ type Resources struct {
 
 // Port is a port that the program listens on.
 type Port struct {
+	// Name of the port, for example http.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	// +kubebuilder:validation:MaxLength=15
 	Name string `json:"name"`
+	// Number of the port.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
+	// TCP or UDP.
 	// +optional
 	// +kubebuilder:default=TCP
 	// +kubebuilder:validation:Enum=TCP;UDP
@@ -244,6 +249,7 @@ type HealthCheck struct {
 
 // TCPProbe opens a connection to the instance's first address.
 type TCPProbe struct {
+	// Port that is connected to.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
@@ -251,9 +257,11 @@ type TCPProbe struct {
 
 // HTTPProbe sends a GET to the instance's first address.
 type HTTPProbe struct {
+	// Port that is asked.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
+	// Path of the request, with its query.
 	// +optional
 	// +kubebuilder:default="/"
 	// +kubebuilder:validation:Pattern=`^/`
@@ -270,6 +278,7 @@ type HTTPProbe struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	BodyContains string `json:"bodyContains,omitempty"`
+	// Headers of the request.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
 	Headers map[string]string `json:"headers,omitempty"`
@@ -277,6 +286,7 @@ type HTTPProbe struct {
 
 // CommandProbe runs a program in the instance.
 type CommandProbe struct {
+	// Program and arguments, not run through a shell.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
 	// +listType=atomic
@@ -285,6 +295,7 @@ type CommandProbe struct {
 
 // Stop says how the program is asked to end.
 type Stop struct {
+	// Signal that asks the program to end.
 	// +optional
 	// +kubebuilder:default=SIGTERM
 	// +kubebuilder:validation:Enum=SIGTERM;SIGINT;SIGQUIT;SIGHUP;SIGUSR1;SIGUSR2;SIGWINCH;SIGKILL
@@ -354,6 +365,8 @@ type Constraint struct {
 	// least number of values. Like and Unlike: the attribute matches, or does not match, the regular expression `value`.
 	// +kubebuilder:validation:Enum=Unique;MaxPer;Cluster;GroupBy;Like;Unlike
 	Operator string `json:"operator"`
+	// What the operator compares with: a number for MaxPer and GroupBy, a value for Cluster, a regular expression that must
+	// match the whole attribute for Like and Unlike.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Value string `json:"value,omitempty"`
@@ -383,6 +396,7 @@ type RestartPolicy struct {
 	// +kubebuilder:validation:MaxLength=16
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) > duration('0s')",message="must be a time longer than zero, written like 500ms, 10s or 1m30s"
 	InitialDelay *metav1.Duration `json:"initialDelay,omitempty"`
+	// Longest delay between two starts.
 	// +optional
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:Type=string

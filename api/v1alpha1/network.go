@@ -61,6 +61,7 @@ type NetworkSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16777215
 	VNI int32 `json:"vni,omitempty"`
+	// Largest packet, in bytes, that instances send.
 	// +optional
 	// +kubebuilder:default=1500
 	// +kubebuilder:validation:Minimum=576
@@ -70,7 +71,9 @@ type NetworkSpec struct {
 
 // NetworkStatus is what is there of a Network.
 type NetworkStatus struct {
+	// The generation of the spec that this status speaks of.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Accepted, with a reason and a sentence that says what to do.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -162,9 +165,11 @@ type IPPoolSpec struct {
 
 // AddressRange is a closed interval of addresses; without `to` it is a single one.
 type AddressRange struct {
+	// First address.
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).family() == 4",message="must be an IPv4 address, for example 10.44.0.10"
 	From string `json:"from"`
+	// Last address, included; the same as `from` if empty.
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || (isIP(self) && ip(self).family() == 4)",message="must be an IPv4 address, for example 10.44.0.10"
@@ -173,6 +178,7 @@ type AddressRange struct {
 
 // IPPoolStatus is what is there of an IPPool.
 type IPPoolStatus struct {
+	// The generation of the spec that this status speaks of.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Addresses that can be handed out at all.
 	Capacity int64 `json:"capacity,omitempty"`
@@ -180,6 +186,7 @@ type IPPoolStatus struct {
 	Allocated int64 `json:"allocated"`
 	// Addresses that are free.
 	Free int64 `json:"free"`
+	// Accepted, with a reason and a sentence that says what to do.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -59,13 +59,16 @@ type AgentSelector struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Attribute string `json:"attribute"`
+	// Value of the attribute.
 	// +kubebuilder:validation:MaxLength=253
 	Value string `json:"value"`
 }
 
 // TenantStatus is what is there of a Tenant.
 type TenantStatus struct {
+	// The generation of the spec that this status speaks of.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Accepted, with a reason and a sentence that says what to do.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
