@@ -69,9 +69,9 @@ func (c *Core) heard(now time.Time, a *agent) {
 			s.ask.start(now)
 		}
 		for i, id := range s.rec.GetHauntedTasks() {
-			// Not before the pause after its end, when the answer would say nothing.
-			if g := s.ghosts[id]; s.rec.GetHauntedAgents()[i] == a.id && g.ask.step > 0 {
-				g.ask = repeat{at: now, step: 1}
+			// Once it is said to be over, there is a pause before it is asked for again.
+			if g := s.ghosts[id]; s.rec.GetHauntedAgents()[i] == a.id && g.over.IsZero() {
+				g.ask.start(now)
 			}
 		}
 		c.schedule(s)

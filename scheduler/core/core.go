@@ -79,9 +79,8 @@ func (s *slot) wanted() bool { return s.revision != "" }
 // ghost is a task whose end is uncertain.
 type ghost struct {
 	ask repeat
-	// unknownSince is when the master said for the first time, and without contradiction since, that it does not know
-	// the task.
-	unknownSince time.Time
+	// over is when it was said for the first time, and without contradiction since, that the task is no more.
+	over time.Time
 }
 
 // stray is a task that runs and should not.

@@ -274,6 +274,8 @@ func TestStraysAreKilled(t *testing.T) {
 			t.Errorf("%s: the end is not taken in", id)
 		}
 	}
+	// A status may lack the agent.
+	b.mesos(status("shop.web-0.webuidof.0", "", mesos.TaskRunning, "SOURCE_MASTER"))
 	if p := b.rec("web", 0).GetPhase(); p != padisv1.Phase_RUNNING {
 		t.Errorf("the instance is %s", instance.Name(p))
 	}

@@ -169,8 +169,8 @@ func (c *Core) wake(now time.Time, s *slot) {
 	}
 }
 
-// ghostPause is how long after an uncertain end the master is asked first: by then a kernel has taken down what an
-// executor left.
+// ghostPause is the least time between the first word that a task is no more and the one that is believed: by then a
+// kernel has taken down what a dead executor left.
 const ghostPause = 5 * time.Second
 
 // next is when Step is needed again if nothing happens before.

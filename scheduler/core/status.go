@@ -69,7 +69,7 @@ func (c *Core) disconnected() {
 	for _, key := range c.Slots() {
 		s := c.slots[key]
 		for _, g := range s.ghosts {
-			g.unknownSince = time.Time{}
+			g.over = time.Time{}
 		}
 		c.schedule(s)
 	}
@@ -258,9 +258,13 @@ func (c *Core) end(now time.Time, s *slot, e instance.Ending) {
 		policy = p.GetRestart()
 	}
 	n, err := instance.End(s.rec, e, s.wanted(), policy, now)
+	id := s.rec.GetTaskId()
 	s.ask.stop()
 	s.kill.stop()
 	if c.put(s, n, err) && err == nil && c.slots[s.key] == s {
+		if g := s.ghosts[id]; g != nil {
+			g.over = now
+		}
 		c.align(now, s)
 	}
 }
@@ -271,7 +275,7 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 	if st.State == mesos.TaskUnreachable {
 		delete(c.strays, st.TaskID)
 		if s != nil && s.ghosts[st.TaskID] != nil {
-			s.ghosts[st.TaskID].unknownSince = time.Time{}
+			s.ghosts[st.TaskID].over = time.Time{}
 			c.schedule(s)
 		}
 		return
@@ -283,8 +287,11 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		}
 		return
 	}
-	if s != nil && s.ghosts[st.TaskID] == nil {
+	if s != nil {
 		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID), nil)
+		if g := s.ghosts[st.TaskID]; g != nil {
+			g.over = time.Time{}
+		}
 	}
 	t := c.strays[st.TaskID]
 	if t == nil {
@@ -301,13 +308,17 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
 	g := s.ghosts[st.TaskID]
 	certain := st.State.Terminal() && instance.Verdict(st).Certain
-	// It was asked for a pause after its end, so this may be the answer.
-	if !certain && g.ask.step > 0 {
-		if g.unknownSince.IsZero() {
-			g.unknownSince = now
+	if !certain {
+		if g.over.IsZero() {
+			g.over = now
+			g.ask.start(now.Add(ghostPause))
 		}
 		// GONE: its agent is registered and does not have it. UNKNOWN, of an agent that is not: it may come back with it.
-		certain = st.State == mesos.TaskGone && st.Reason == "REASON_RECONCILIATION" || now.Sub(g.unknownSince) >= c.cfg.GhostPatience
+		pause := c.cfg.GhostPatience
+		if st.State == mesos.TaskGone && st.Reason == "REASON_RECONCILIATION" {
+			pause = ghostPause
+		}
+		certain = now.Sub(g.over) >= pause
 	}
 	if certain {
 		c.put(s, instance.Release(s.rec, st.TaskID), nil)

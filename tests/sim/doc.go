@@ -25,5 +25,5 @@
 // # What must hold once the faults have ended, within bounded time
 //
 // Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; no task runs that
-// is not wanted; the ledger holds no lease and no record that is not needed; another turn changes nothing.
+// is not wanted; the ledger holds no lease and no record that is not needed; no offer is hoarded; and it stays so.
 package sim

@@ -68,6 +68,7 @@ type offer struct {
 	id    string
 	agent string
 	what  mesos.Amounts
+	since time.Time
 }
 
 type filter struct {
@@ -133,6 +134,11 @@ func (m *master) tell(ev mesos.Event) {
 	}
 	if m.w.chance(0.003) {
 		m.w.fault("event lost: %s", describeEvent(ev))
+		if o, ok := ev.(mesos.Offers); ok {
+			for _, o := range o.Offers {
+				m.mislaid(o.ID)
+			}
+		}
 		return
 	}
 	m.w.sched.event(m.conn, ev)
@@ -183,7 +189,7 @@ func (m *master) allocate() {
 			continue
 		}
 		m.serial++
-		o := &offer{id: "O" + strconv.Itoa(m.serial), agent: id, what: left}
+		o := &offer{id: "O" + strconv.Itoa(m.serial), agent: id, what: left, since: m.w.now}
 		m.offers[o.id] = o
 		offers.Offers = append(offers.Offers, mesos.Offer{
 			ID: o.id, AgentID: id, Hostname: a.agent.host.name, URL: "http://" + a.agent.host.name + ":5051", Role: role, Attributes: a.agent.host.attributes,
@@ -191,7 +197,6 @@ func (m *master) allocate() {
 				{Name: "cpus", Milli: left.CPUMilli, AllocatedTo: role}, {Name: "mem", Milli: left.MemoryMilli, AllocatedTo: role}, {Name: "disk", Milli: left.DiskMilli, AllocatedTo: role},
 			},
 		})
-		m.w.after(offerTimeout, func() { m.rescind(o.id) })
 	}
 	if len(offers.Offers) > 0 {
 		m.tell(offers)
@@ -203,6 +208,25 @@ func (m *master) rescind(id string) {
 		delete(m.offers, id)
 		m.tell(mesos.Rescind{OfferID: id})
 	}
+}
+
+// mislaid is an offer, or the answer to it, that was lost without a trace. Only a master with an offer timeout notices.
+func (m *master) mislaid(ids ...string) {
+	m.w.after(offerTimeout, func() {
+		for _, id := range ids {
+			m.rescind(id)
+		}
+	})
+}
+
+// hoarded finds an offer that the scheduler keeps for too long, or has forgotten; empty if there is none.
+func (m *master) hoarded() string {
+	for _, id := range slices.Sorted(maps.Keys(m.offers)) {
+		if m.w.now.Sub(m.offers[id].since) > offerTimeout {
+			return id
+		}
+	}
+	return ""
 }
 
 func (m *master) rescindOf(agentID string) {

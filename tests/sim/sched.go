@@ -276,6 +276,9 @@ func (s *sched) Send(_ context.Context, call mesos.Call) error {
 	if w.chance(0.004) && !isDecline(call) {
 		w.fault("call lost")
 		w.truth.vanished(call)
+		if c, ok := call.(mesos.Accept); ok {
+			w.mesos.mislaid(c.OfferIDs...)
+		}
 	} else {
 		conn.up.send(w, func() {
 			if conn.open {

@@ -287,6 +287,9 @@ func (u *user) unmet() string {
 			return k + " is not wanted"
 		}
 	}
+	if id := w.mesos.hoarded(); id != "" {
+		return "offer " + id + " is hoarded"
+	}
 	if n := w.sched.loop.Core().Stats().Strays; n > 0 {
 		return "strays are still killed"
 	}
