@@ -51,6 +51,8 @@ func ValidatePool(p *IPPool) field.ErrorList {
 }
 
 // FixedAddress is an address that an App asks for.
+//
+// +kubebuilder:object:generate=false
 type FixedAddress struct {
 	Pool    string
 	Address string
@@ -72,6 +74,8 @@ func FixedAddresses(a *App) []FixedAddress {
 }
 
 // Problem is a declaration that contradicts another one.
+//
+// +kubebuilder:object:generate=false
 type Problem struct {
 	// Object is the later of the two, as KIND/NAME or KIND/NAMESPACE/NAME in lower case.
 	Object string
