@@ -332,7 +332,8 @@ func TestExamplesFromApplyToTheEnd(t *testing.T) {
 	gone(t, &v1alpha1.App{}, "default", "hello")
 	for _, o := range []client.Object{
 		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "life"}},
-		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "property"}}, &v1alpha1.Network{ObjectMeta: metav1.ObjectMeta{Name: "data"}},
+		&v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "property"}}, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "hello"}},
+		&v1alpha1.Network{ObjectMeta: metav1.ObjectMeta{Name: "data"}},
 	} {
 		until(t, func() string {
 			// The API refuses it as long as it knows of a user.

@@ -86,7 +86,7 @@ func runExecutor() {
 		}
 	}
 	if options["silent"] {
-		select {}
+		_ = syscall.Pause() // select{} alone would be a deadlock to the runtime
 	}
 	var lost time.Time
 	for {
@@ -94,7 +94,7 @@ func runExecutor() {
 			lost = time.Time{}
 		}
 		if options["stay"] {
-			select {}
+			_ = syscall.Pause()
 		}
 		if lost.IsZero() {
 			lost = time.Now()
