@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,9 @@ type Traces struct {
 	Mounts    []string
 	Processes []string
 }
+
+// programs are those that stay when something goes wrong.
+var programs = []string{"padis", "padis-mesos", "padis-executor"}
 
 // Footprint takes stock of the machine: links, mounts and processes of ours.
 func Footprint() (Traces, error) {
@@ -40,7 +44,7 @@ func Footprint() (Traces, error) {
 		return t, err
 	}
 	for _, p := range ps {
-		if len(p.Args) > 0 && (strings.Contains(p.Args[0], "padis") || p.Env["PADIS_INSTANCE"] != "") {
+		if len(p.Args) > 0 && (slices.Contains(programs, filepath.Base(p.Args[0])) || p.Env["PADIS_INSTANCE"] != "") {
 			t.Processes = append(t.Processes, fmt.Sprintf("%d %s", p.Pid, strings.Join(p.Args, " ")))
 		}
 	}
