@@ -437,6 +437,25 @@ func TestUnsentDeclineIsRepeated(t *testing.T) {
 	}
 }
 
+// What waited for an address needs offers when it has one, also while it is unknown whether a SUPPRESS arrived.
+func TestOffersForWhatWaitedForAnAddress(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.mesos(mesos.Subscribed{FrameworkID: "F"})
+	b.step(Want{testApp("web", 1, "r1", &padisv1.NetworkWish{Pool: "pool"})})
+	if r := b.rec("web", 0).GetReason(); r != padisv1.ReasonPoolNotFound {
+		t.Fatal(r)
+	}
+	b.step(Unsent{mesos.Suppress{}})
+	eff := b.step(Declare{testCluster()})
+	for range 3 {
+		if len(callsOf[mesos.Revive](eff)) > 0 {
+			return
+		}
+		eff = b.wait(time.Second)
+	}
+	t.Error("never revived")
+}
+
 func BenchmarkPlaceFiftyOverThree(b *testing.B) {
 	for b.Loop() {
 		x := newBench(b, testConfig())

@@ -41,6 +41,7 @@ func (c *Core) place(now time.Time) {
 			able = append(able, cand)
 		}
 	}
+	before := c.market.unplaced
 	c.market.unplaced = 0
 	if len(able) == 0 {
 		return
@@ -56,6 +57,10 @@ func (c *Core) place(now time.Time) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(launches)) {
 		c.launch(now, c.agents[id], launches[id])
+	}
+	if before == 0 && c.market.unplaced > 0 {
+		// Offers are needed again, also by what was pending before for want of an address.
+		c.market.fresh = true
 	}
 }
 
