@@ -134,7 +134,9 @@ func TestReadErrors(t *testing.T) {
 		{"forbidden", func(*testing.T) func(http.ResponseWriter) { return func(w http.ResponseWriter) { w.WriteHeader(403) } }, ErrForbidden, ""},
 		{"unauthorized", func(*testing.T) func(http.ResponseWriter) { return func(w http.ResponseWriter) { w.WriteHeader(401) } }, ErrForbidden, ""},
 		{"recovering", func(*testing.T) func(http.ResponseWriter) {
-			return func(w http.ResponseWriter) { http.Error(w, "Agent has not finished recovery", http.StatusServiceUnavailable) }
+			return func(w http.ResponseWriter) {
+				http.Error(w, "Agent has not finished recovery", http.StatusServiceUnavailable)
+			}
 		}, nil, "HTTP 503: Agent has not finished recovery"},
 		{"a page", func(*testing.T) func(http.ResponseWriter) {
 			return func(w http.ResponseWriter) { w.Write([]byte("<html>")) }
