@@ -75,8 +75,9 @@ func ExplainStart(err error) error {
 }
 
 // PrivateMounts prepares the mount namespace of a process 1 that was started with TreeAttributes or HostAttributes: no
-// mount made in it is seen outside, /proc and /sys show its own namespaces, and /run is empty but for the directories
-// in keep, which stay what they are.
+// mount made in it is seen outside, /proc and /sys show its own namespaces, and /run and /var/cache are empty but for the
+// directories in keep, which stay what they are. In /var/cache executors keep what they fetched: on a machine that only
+// lends its file system that would be left behind.
 func PrivateMounts(keep ...string) error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -88,11 +89,16 @@ func PrivateMounts(keep ...string) error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", plain|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w (in a container, run it with unmasked /proc and /sys)", err)
 	}
-	return mountRun("/run", keep)
+	for _, target := range []string{"/run", "/var/cache"} {
+		if err := mountEmpty(target, keep); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// mountRun puts an empty file system on target and binds those of keep that it hides into it.
-func mountRun(target string, keep []string) error {
+// mountEmpty puts an empty file system on target and binds those of keep that it hides into it.
+func mountEmpty(target string, keep []string) error {
 	var hidden []string
 	var files []*os.File
 	defer func() {
