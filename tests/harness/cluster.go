@@ -154,6 +154,10 @@ func (c *Cluster) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A directory used before holds the kubeconfig of the platform before, whose scheduler may still be dying.
+	if !strings.HasSuffix(cfg.Host, fmt.Sprintf(":%d", c.Port)) {
+		return fmt.Errorf("%s still names %s", c.Kubeconfig(), cfg.Host)
+	}
 	cfg.QPS, cfg.Burst = 1000, 1000
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
