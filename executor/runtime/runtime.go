@@ -1,4 +1,4 @@
-// Package runtime says what the executor needs of whatever runs instances: plain processes now, containers too. The
+// Package runtime says what the executor needs of whatever runs instances: plain processes, or containers. The
 // conformance suite beside it says the same as a test. Pure.
 //
 // An instance is made in two steps, because its network is configured between them: Create gives it namespaces in
@@ -27,6 +27,8 @@ type Spec struct {
 	User string
 	// Stdout and Stderr are open file descriptors that the instance writes to. They stay the caller's.
 	Stdout, Stderr int
+	// Container is set when an image is to be run; only a Keeper can.
+	Container *Container
 }
 
 // Runtime makes instances. Its methods may be called at the same time.
@@ -62,6 +64,8 @@ type Exit struct {
 	Code int
 	// Signal is the name of the signal that ended the first process, or empty.
 	Signal string
+	// OOMKilled tells that the kernel killed a process of it for exceeding its memory limit.
+	OOMKilled bool
 }
 
 // String says it in words.

@@ -70,6 +70,7 @@ var only = []struct {
 	{"github.com/gogo/protobuf", []string{"mesos"}, "gogo messages are Mesos wire types"},
 	{"github.com/go-zookeeper/zk", []string{"mesos/master"}, "leader detection is the scheduler client's affair"},
 	{"github.com/vishvananda/netlink", []string{"executor/network/kernel", "mesos/local/hosts"}, "one edge touches rtnetlink, so that plans can be tested without a kernel"},
+	{"github.com/containerd/containerd", []string{"executor/runtime/containerd", "tests"}, "one edge touches containerd, behind the interface of executor/runtime"},
 	{"go.etcd.io/etcd/client", []string{"scheduler/ledger", "api/server"}, "durable state has two doors: the ledger and the API server"},
 	{"go.etcd.io/etcd/server", []string{"api/server"}, "the embedded etcd belongs to the API server"},
 	{"k8s.io/apiserver", []string{"api/server"}, "the API machinery is one room"},

@@ -47,6 +47,8 @@ const (
 	Phase_UNREACHABLE Phase = 7
 	// Ended for good; the slot is removed next.
 	Phase_RETIRED Phase = 8
+	// Its executor ended; its container runs on, and waits for the next executor on its agent.
+	Phase_ADOPTING Phase = 9
 )
 
 // Enum value maps for Phase.
@@ -61,6 +63,7 @@ var (
 		6: "STOPPING",
 		7: "UNREACHABLE",
 		8: "RETIRED",
+		9: "ADOPTING",
 	}
 	Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED": 0,
@@ -72,6 +75,7 @@ var (
 		"STOPPING":          6,
 		"UNREACHABLE":       7,
 		"RETIRED":           8,
+		"ADOPTING":          9,
 	}
 )
 
@@ -168,7 +172,59 @@ func (x Constraint_Operator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Constraint_Operator.Descriptor instead.
 func (Constraint_Operator) EnumDescriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{6, 0}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9, 0}
+}
+
+type ConfigFiles_OnChange int32
+
+const (
+	// The files change at the next start.
+	ConfigFiles_ON_CHANGE_NONE ConfigFiles_OnChange = 0
+	// The instances are replaced, as at any update. `hash` makes it another revision.
+	ConfigFiles_ON_CHANGE_RESTART ConfigFiles_OnChange = 1
+	// The files change, then `signal` is sent to the program.
+	ConfigFiles_ON_CHANGE_SIGNAL ConfigFiles_OnChange = 2
+)
+
+// Enum value maps for ConfigFiles_OnChange.
+var (
+	ConfigFiles_OnChange_name = map[int32]string{
+		0: "ON_CHANGE_NONE",
+		1: "ON_CHANGE_RESTART",
+		2: "ON_CHANGE_SIGNAL",
+	}
+	ConfigFiles_OnChange_value = map[string]int32{
+		"ON_CHANGE_NONE":    0,
+		"ON_CHANGE_RESTART": 1,
+		"ON_CHANGE_SIGNAL":  2,
+	}
+)
+
+func (x ConfigFiles_OnChange) Enum() *ConfigFiles_OnChange {
+	p := new(ConfigFiles_OnChange)
+	*p = x
+	return p
+}
+
+func (x ConfigFiles_OnChange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConfigFiles_OnChange) Descriptor() protoreflect.EnumDescriptor {
+	return file_padis_v1_padis_proto_enumTypes[2].Descriptor()
+}
+
+func (ConfigFiles_OnChange) Type() protoreflect.EnumType {
+	return &file_padis_v1_padis_proto_enumTypes[2]
+}
+
+func (x ConfigFiles_OnChange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConfigFiles_OnChange.Descriptor instead.
+func (ConfigFiles_OnChange) EnumDescriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // FrameworkRecord is the identity of this framework at the Mesos master.
@@ -237,7 +293,11 @@ type WantedApp struct {
 	// that a slot of the same index that comes later does not use a task id twice.
 	AttemptFloor int64 `protobuf:"varint,9,opt,name=attempt_floor,json=attemptFloor,proto3" json:"attempt_floor,omitempty"`
 	// Kept by the scheduler: the App is deleted; the record goes with its last instance.
-	Forgotten     bool `protobuf:"varint,10,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	Forgotten bool `protobuf:"varint,10,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	// Contents of the ConfigMaps and Secrets that the revisions mount as files.
+	Configs []*ConfigData `protobuf:"bytes,11,rep,name=configs,proto3" json:"configs,omitempty"`
+	// Credentials of registries, from the image pull secrets of the template.
+	RegistryAuths []*RegistryAuth `protobuf:"bytes,12,rep,name=registry_auths,json=registryAuths,proto3" json:"registry_auths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +402,253 @@ func (x *WantedApp) GetForgotten() bool {
 	return false
 }
 
+func (x *WantedApp) GetConfigs() []*ConfigData {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
+func (x *WantedApp) GetRegistryAuths() []*RegistryAuth {
+	if x != nil {
+		return x.RegistryAuths
+	}
+	return nil
+}
+
+// ConfigData is the content of one ConfigMap or Secret.
+type ConfigData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "configmap/NAME" or "secret/NAME".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Lower-case hex SHA-256 over the sorted keys and values.
+	Hash          string            `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	Data          map[string][]byte `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigData) Reset() {
+	*x = ConfigData{}
+	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigData) ProtoMessage() {}
+
+func (x *ConfigData) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigData.ProtoReflect.Descriptor instead.
+func (*ConfigData) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfigData) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigData) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *ConfigData) GetData() map[string][]byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// RegistryAuth lets its bearer pull from one registry.
+type RegistryAuth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Host, with its port if it is not the default one.
+	Registry string `protobuf:"bytes,1,opt,name=registry,proto3" json:"registry,omitempty"`
+	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Password string `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	// Instead of user name and password.
+	IdentityToken string `protobuf:"bytes,4,opt,name=identity_token,json=identityToken,proto3" json:"identity_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistryAuth) Reset() {
+	*x = RegistryAuth{}
+	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistryAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistryAuth) ProtoMessage() {}
+
+func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistryAuth.ProtoReflect.Descriptor instead.
+func (*RegistryAuth) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RegistryAuth) GetRegistry() string {
+	if x != nil {
+		return x.Registry
+	}
+	return ""
+}
+
+func (x *RegistryAuth) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RegistryAuth) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *RegistryAuth) GetIdentityToken() string {
+	if x != nil {
+		return x.IdentityToken
+	}
+	return ""
+}
+
+// Registry says how agents reach a registry of images.
+type Registry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Host that images name, with its port if it is not the default one; "*" is every registry.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// Base URLs that are asked before the registry itself, in this order.
+	Mirrors []string `protobuf:"bytes,3,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	// Only agents with one of these attributes use the mirrors; empty means all.
+	Agents []*AgentSelector `protobuf:"bytes,4,rep,name=agents,proto3" json:"agents,omitempty"`
+	// Speak plain HTTP with the host itself.
+	PlainHttp bool `protobuf:"varint,5,opt,name=plain_http,json=plainHttp,proto3" json:"plain_http,omitempty"`
+	// PEM of the authorities that its certificate, and those of the mirrors, may be signed by, beside the system's.
+	Ca string `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
+	// The registry itself is never asked.
+	MirrorsOnly   bool `protobuf:"varint,7,opt,name=mirrors_only,json=mirrorsOnly,proto3" json:"mirrors_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Registry) Reset() {
+	*x = Registry{}
+	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Registry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Registry) ProtoMessage() {}
+
+func (x *Registry) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Registry.ProtoReflect.Descriptor instead.
+func (*Registry) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Registry) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Registry) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Registry) GetMirrors() []string {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *Registry) GetAgents() []*AgentSelector {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Registry) GetPlainHttp() bool {
+	if x != nil {
+		return x.PlainHttp
+	}
+	return false
+}
+
+func (x *Registry) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
+func (x *Registry) GetMirrorsOnly() bool {
+	if x != nil {
+		return x.MirrorsOnly
+	}
+	return false
+}
+
 type WantedSlot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -353,7 +660,7 @@ type WantedSlot struct {
 
 func (x *WantedSlot) Reset() {
 	*x = WantedSlot{}
-	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	mi := &file_padis_v1_padis_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +672,7 @@ func (x *WantedSlot) String() string {
 func (*WantedSlot) ProtoMessage() {}
 
 func (x *WantedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	mi := &file_padis_v1_padis_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +685,7 @@ func (x *WantedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedSlot.ProtoReflect.Descriptor instead.
 func (*WantedSlot) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{2}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WantedSlot) GetIndex() int32 {
@@ -410,7 +717,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	mi := &file_padis_v1_padis_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +729,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	mi := &file_padis_v1_padis_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +742,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{3}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Revision) GetHash() string {
@@ -486,7 +793,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	mi := &file_padis_v1_padis_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +805,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	mi := &file_padis_v1_padis_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +818,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{4}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RestartPolicy) GetInitialDelayMs() int64 {
@@ -547,7 +854,7 @@ type NetworkWish struct {
 
 func (x *NetworkWish) Reset() {
 	*x = NetworkWish{}
-	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	mi := &file_padis_v1_padis_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +866,7 @@ func (x *NetworkWish) String() string {
 func (*NetworkWish) ProtoMessage() {}
 
 func (x *NetworkWish) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	mi := &file_padis_v1_padis_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +879,7 @@ func (x *NetworkWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkWish.ProtoReflect.Descriptor instead.
 func (*NetworkWish) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{5}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NetworkWish) GetPool() string {
@@ -601,7 +908,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	mi := &file_padis_v1_padis_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +920,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	mi := &file_padis_v1_padis_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +933,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{6}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Constraint) GetAttribute() string {
@@ -652,26 +959,32 @@ func (x *Constraint) GetValue() string {
 
 // Template is what runs in an instance.
 type Template struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Command       []string               `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
-	Image         string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
-	Env           []*EnvVar              `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
-	WorkingDir    string                 `protobuf:"bytes,4,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
-	User          string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
-	Artifacts     []*Artifact            `protobuf:"bytes,6,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
-	Resources     *Resources             `protobuf:"bytes,7,opt,name=resources,proto3" json:"resources,omitempty"`
-	Ports         []*Port                `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"`
-	HealthChecks  []*HealthCheck         `protobuf:"bytes,9,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
-	Stop          *Stop                  `protobuf:"bytes,10,opt,name=stop,proto3" json:"stop,omitempty"`
-	Logs          *LogPolicy             `protobuf:"bytes,11,opt,name=logs,proto3" json:"logs,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Command      []string               `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	Image        string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	Env          []*EnvVar              `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
+	WorkingDir   string                 `protobuf:"bytes,4,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	User         string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Artifacts    []*Artifact            `protobuf:"bytes,6,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	Resources    *Resources             `protobuf:"bytes,7,opt,name=resources,proto3" json:"resources,omitempty"`
+	Ports        []*Port                `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"`
+	HealthChecks []*HealthCheck         `protobuf:"bytes,9,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
+	Stop         *Stop                  `protobuf:"bytes,10,opt,name=stop,proto3" json:"stop,omitempty"`
+	Logs         *LogPolicy             `protobuf:"bytes,11,opt,name=logs,proto3" json:"logs,omitempty"`
+	Labels       map[string]string      `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Arguments after the command; with an image and no command, in place of the image's own.
+	Args     []string  `protobuf:"bytes,13,rep,name=args,proto3" json:"args,omitempty"`
+	Security *Security `protobuf:"bytes,14,opt,name=security,proto3" json:"security,omitempty"`
+	Volumes  []*Volume `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// Run a small init as PID 1 that passes signals on and reaps orphans.
+	Init          bool `protobuf:"varint,16,opt,name=init,proto3" json:"init,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	mi := &file_padis_v1_padis_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +996,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	mi := &file_padis_v1_padis_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +1009,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{7}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Template) GetCommand() []string {
@@ -783,6 +1096,606 @@ func (x *Template) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Template) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Template) GetSecurity() *Security {
+	if x != nil {
+		return x.Security
+	}
+	return nil
+}
+
+func (x *Template) GetVolumes() []*Volume {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *Template) GetInit() bool {
+	if x != nil {
+		return x.Init
+	}
+	return false
+}
+
+// Security is what a container may do.
+type Security struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Capabilities beside, or instead of, the default ones: "NET_ADMIN", without CAP_. "ALL" in drop removes all.
+	AddCapabilities  []string `protobuf:"bytes,1,rep,name=add_capabilities,json=addCapabilities,proto3" json:"add_capabilities,omitempty"`
+	DropCapabilities []string `protobuf:"bytes,2,rep,name=drop_capabilities,json=dropCapabilities,proto3" json:"drop_capabilities,omitempty"`
+	ReadOnlyRoot     bool     `protobuf:"varint,3,opt,name=read_only_root,json=readOnlyRoot,proto3" json:"read_only_root,omitempty"`
+	// Programs may gain privileges by setuid bits.
+	AllowPrivilegeEscalation bool `protobuf:"varint,4,opt,name=allow_privilege_escalation,json=allowPrivilegeEscalation,proto3" json:"allow_privilege_escalation,omitempty"`
+	// No system call filter.
+	SeccompUnconfined bool `protobuf:"varint,5,opt,name=seccomp_unconfined,json=seccompUnconfined,proto3" json:"seccomp_unconfined,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Security) Reset() {
+	*x = Security{}
+	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Security) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Security) ProtoMessage() {}
+
+func (x *Security) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Security.ProtoReflect.Descriptor instead.
+func (*Security) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Security) GetAddCapabilities() []string {
+	if x != nil {
+		return x.AddCapabilities
+	}
+	return nil
+}
+
+func (x *Security) GetDropCapabilities() []string {
+	if x != nil {
+		return x.DropCapabilities
+	}
+	return nil
+}
+
+func (x *Security) GetReadOnlyRoot() bool {
+	if x != nil {
+		return x.ReadOnlyRoot
+	}
+	return false
+}
+
+func (x *Security) GetAllowPrivilegeEscalation() bool {
+	if x != nil {
+		return x.AllowPrivilegeEscalation
+	}
+	return false
+}
+
+func (x *Security) GetSeccompUnconfined() bool {
+	if x != nil {
+		return x.SeccompUnconfined
+	}
+	return false
+}
+
+// Volume is a directory or file that an instance sees at mount_path.
+type Volume struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Absolute path in the container.
+	MountPath string `protobuf:"bytes,2,opt,name=mount_path,json=mountPath,proto3" json:"mount_path,omitempty"`
+	ReadOnly  bool   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Types that are valid to be assigned to Source:
+	//
+	//	*Volume_HostPath
+	//	*Volume_EmptyDir
+	//	*Volume_Nfs
+	//	*Volume_Config
+	//	*Volume_Logs
+	Source        isVolume_Source `protobuf_oneof:"source"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Volume) Reset() {
+	*x = Volume{}
+	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Volume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Volume) ProtoMessage() {}
+
+func (x *Volume) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Volume.ProtoReflect.Descriptor instead.
+func (*Volume) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Volume) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Volume) GetMountPath() string {
+	if x != nil {
+		return x.MountPath
+	}
+	return ""
+}
+
+func (x *Volume) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Volume) GetSource() isVolume_Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Volume) GetHostPath() *HostPath {
+	if x != nil {
+		if x, ok := x.Source.(*Volume_HostPath); ok {
+			return x.HostPath
+		}
+	}
+	return nil
+}
+
+func (x *Volume) GetEmptyDir() *EmptyDir {
+	if x != nil {
+		if x, ok := x.Source.(*Volume_EmptyDir); ok {
+			return x.EmptyDir
+		}
+	}
+	return nil
+}
+
+func (x *Volume) GetNfs() *Nfs {
+	if x != nil {
+		if x, ok := x.Source.(*Volume_Nfs); ok {
+			return x.Nfs
+		}
+	}
+	return nil
+}
+
+func (x *Volume) GetConfig() *ConfigFiles {
+	if x != nil {
+		if x, ok := x.Source.(*Volume_Config); ok {
+			return x.Config
+		}
+	}
+	return nil
+}
+
+func (x *Volume) GetLogs() *AddressLogs {
+	if x != nil {
+		if x, ok := x.Source.(*Volume_Logs); ok {
+			return x.Logs
+		}
+	}
+	return nil
+}
+
+type isVolume_Source interface {
+	isVolume_Source()
+}
+
+type Volume_HostPath struct {
+	HostPath *HostPath `protobuf:"bytes,4,opt,name=host_path,json=hostPath,proto3,oneof"`
+}
+
+type Volume_EmptyDir struct {
+	EmptyDir *EmptyDir `protobuf:"bytes,5,opt,name=empty_dir,json=emptyDir,proto3,oneof"`
+}
+
+type Volume_Nfs struct {
+	Nfs *Nfs `protobuf:"bytes,6,opt,name=nfs,proto3,oneof"`
+}
+
+type Volume_Config struct {
+	Config *ConfigFiles `protobuf:"bytes,7,opt,name=config,proto3,oneof"`
+}
+
+type Volume_Logs struct {
+	// Kept for the instance's first address, whatever runs there and whichever host it was: see docs/operations.md.
+	Logs *AddressLogs `protobuf:"bytes,8,opt,name=logs,proto3,oneof"`
+}
+
+func (*Volume_HostPath) isVolume_Source() {}
+
+func (*Volume_EmptyDir) isVolume_Source() {}
+
+func (*Volume_Nfs) isVolume_Source() {}
+
+func (*Volume_Config) isVolume_Source() {}
+
+func (*Volume_Logs) isVolume_Source() {}
+
+type HostPath struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostPath) Reset() {
+	*x = HostPath{}
+	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostPath) ProtoMessage() {}
+
+func (x *HostPath) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostPath.ProtoReflect.Descriptor instead.
+func (*HostPath) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HostPath) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type EmptyDir struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 is without a limit of its own.
+	SizeMib int64 `protobuf:"varint,1,opt,name=size_mib,json=sizeMib,proto3" json:"size_mib,omitempty"`
+	// Keep it in memory; counts as the instance's.
+	Memory        bool `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmptyDir) Reset() {
+	*x = EmptyDir{}
+	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmptyDir) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmptyDir) ProtoMessage() {}
+
+func (x *EmptyDir) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmptyDir.ProtoReflect.Descriptor instead.
+func (*EmptyDir) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EmptyDir) GetSizeMib() int64 {
+	if x != nil {
+		return x.SizeMib
+	}
+	return 0
+}
+
+func (x *EmptyDir) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
+type Nfs struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Mount options, for example "vers=4.1", "soft".
+	Options       []string `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Nfs) Reset() {
+	*x = Nfs{}
+	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Nfs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Nfs) ProtoMessage() {}
+
+func (x *Nfs) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Nfs.ProtoReflect.Descriptor instead.
+func (*Nfs) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Nfs) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Nfs) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Nfs) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type AddressLogs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressLogs) Reset() {
+	*x = AddressLogs{}
+	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressLogs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressLogs) ProtoMessage() {}
+
+func (x *AddressLogs) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressLogs.ProtoReflect.Descriptor instead.
+func (*AddressLogs) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{16}
+}
+
+// ConfigFiles are the keys of a ConfigMap or Secret as files.
+type ConfigFiles struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the ConfigData.
+	Config string `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// Only these keys, each at its path below mount_path; empty means all, each at its name.
+	Items []*ConfigItem `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	// Permissions of the files; 0 is 0444, for secrets 0400.
+	Mode          int32                `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	OnChange      ConfigFiles_OnChange `protobuf:"varint,4,opt,name=on_change,json=onChange,proto3,enum=padis.v1.ConfigFiles_OnChange" json:"on_change,omitempty"`
+	Signal        string               `protobuf:"bytes,5,opt,name=signal,proto3" json:"signal,omitempty"`
+	Hash          string               `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigFiles) Reset() {
+	*x = ConfigFiles{}
+	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigFiles) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigFiles) ProtoMessage() {}
+
+func (x *ConfigFiles) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigFiles.ProtoReflect.Descriptor instead.
+func (*ConfigFiles) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ConfigFiles) GetConfig() string {
+	if x != nil {
+		return x.Config
+	}
+	return ""
+}
+
+func (x *ConfigFiles) GetItems() []*ConfigItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ConfigFiles) GetMode() int32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *ConfigFiles) GetOnChange() ConfigFiles_OnChange {
+	if x != nil {
+		return x.OnChange
+	}
+	return ConfigFiles_ON_CHANGE_NONE
+}
+
+func (x *ConfigFiles) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *ConfigFiles) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+type ConfigItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigItem) Reset() {
+	*x = ConfigItem{}
+	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigItem) ProtoMessage() {}
+
+func (x *ConfigItem) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigItem.ProtoReflect.Descriptor instead.
+func (*ConfigItem) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfigItem) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigItem) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 type EnvVar struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -793,7 +1706,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	mi := &file_padis_v1_padis_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +1718,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	mi := &file_padis_v1_padis_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +1731,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{8}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EnvVar) GetName() string {
@@ -852,7 +1765,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	mi := &file_padis_v1_padis_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1777,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	mi := &file_padis_v1_padis_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1790,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Artifact) GetUri() string {
@@ -917,17 +1830,19 @@ func (x *Artifact) GetExecutable() bool {
 
 // Resources in thousandths of a CPU and in MiB.
 type Resources struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CpuMilli      int64                  `protobuf:"varint,1,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
-	MemoryMib     int64                  `protobuf:"varint,2,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
-	DiskMib       int64                  `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	CpuMilli  int64                  `protobuf:"varint,1,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	MemoryMib int64                  `protobuf:"varint,2,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	DiskMib   int64                  `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	// Processes and threads; 0 is without a limit.
+	Pids          int64 `protobuf:"varint,4,opt,name=pids,proto3" json:"pids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_padis_v1_padis_proto_msgTypes[10]
+	mi := &file_padis_v1_padis_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1854,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[10]
+	mi := &file_padis_v1_padis_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1867,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{10}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Resources) GetCpuMilli() int64 {
@@ -976,6 +1891,13 @@ func (x *Resources) GetDiskMib() int64 {
 	return 0
 }
 
+func (x *Resources) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
 type Port struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -987,7 +1909,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	mi := &file_padis_v1_padis_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1921,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	mi := &file_padis_v1_padis_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1934,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{11}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Port) GetName() string {
@@ -1056,7 +1978,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	mi := &file_padis_v1_padis_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1990,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	mi := &file_padis_v1_padis_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +2003,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{12}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HealthCheck) GetProbe() isHealthCheck_Probe {
@@ -1184,7 +2106,7 @@ type TcpProbe struct {
 
 func (x *TcpProbe) Reset() {
 	*x = TcpProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	mi := &file_padis_v1_padis_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +2118,7 @@ func (x *TcpProbe) String() string {
 func (*TcpProbe) ProtoMessage() {}
 
 func (x *TcpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	mi := &file_padis_v1_padis_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +2131,7 @@ func (x *TcpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpProbe.ProtoReflect.Descriptor instead.
 func (*TcpProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{13}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TcpProbe) GetPort() int32 {
@@ -1234,7 +2156,7 @@ type HttpProbe struct {
 
 func (x *HttpProbe) Reset() {
 	*x = HttpProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	mi := &file_padis_v1_padis_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +2168,7 @@ func (x *HttpProbe) String() string {
 func (*HttpProbe) ProtoMessage() {}
 
 func (x *HttpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	mi := &file_padis_v1_padis_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +2181,7 @@ func (x *HttpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpProbe.ProtoReflect.Descriptor instead.
 func (*HttpProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{14}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HttpProbe) GetPort() int32 {
@@ -1306,7 +2228,7 @@ type CommandProbe struct {
 
 func (x *CommandProbe) Reset() {
 	*x = CommandProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	mi := &file_padis_v1_padis_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +2240,7 @@ func (x *CommandProbe) String() string {
 func (*CommandProbe) ProtoMessage() {}
 
 func (x *CommandProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	mi := &file_padis_v1_padis_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +2253,7 @@ func (x *CommandProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandProbe.ProtoReflect.Descriptor instead.
 func (*CommandProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{15}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommandProbe) GetCommand() []string {
@@ -1352,7 +2274,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	mi := &file_padis_v1_padis_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +2286,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	mi := &file_padis_v1_padis_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +2299,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{16}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Stop) GetSignal() string {
@@ -1404,7 +2326,7 @@ type LogPolicy struct {
 
 func (x *LogPolicy) Reset() {
 	*x = LogPolicy{}
-	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	mi := &file_padis_v1_padis_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +2338,7 @@ func (x *LogPolicy) String() string {
 func (*LogPolicy) ProtoMessage() {}
 
 func (x *LogPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	mi := &file_padis_v1_padis_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +2351,7 @@ func (x *LogPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPolicy.ProtoReflect.Descriptor instead.
 func (*LogPolicy) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogPolicy) GetMaxBytes() int64 {
@@ -1464,7 +2386,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	mi := &file_padis_v1_padis_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +2398,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	mi := &file_padis_v1_padis_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +2411,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{18}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Network) GetName() string {
@@ -1561,7 +2483,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_padis_v1_padis_proto_msgTypes[19]
+	mi := &file_padis_v1_padis_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2495,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[19]
+	mi := &file_padis_v1_padis_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2508,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{19}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pool) GetName() string {
@@ -1662,7 +2584,7 @@ type AddressRange struct {
 
 func (x *AddressRange) Reset() {
 	*x = AddressRange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[20]
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +2596,7 @@ func (x *AddressRange) String() string {
 func (*AddressRange) ProtoMessage() {}
 
 func (x *AddressRange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[20]
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +2609,7 @@ func (x *AddressRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressRange.ProtoReflect.Descriptor instead.
 func (*AddressRange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{20}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddressRange) GetFrom() string {
@@ -1712,14 +2634,16 @@ type Tenant struct {
 	// The relation is symmetric: naming it on one side is enough.
 	NotColocatedWith []string `protobuf:"bytes,3,rep,name=not_colocated_with,json=notColocatedWith,proto3" json:"not_colocated_with,omitempty"`
 	// Agents that serve this tenant only, and the only ones that serve it.
-	Dedicated     []*AgentSelector `protobuf:"bytes,4,rep,name=dedicated,proto3" json:"dedicated,omitempty"`
+	Dedicated []*AgentSelector `protobuf:"bytes,4,rep,name=dedicated,proto3" json:"dedicated,omitempty"`
+	// Exec sessions into its instances are recorded.
+	RecordExec    bool `protobuf:"varint,5,opt,name=record_exec,json=recordExec,proto3" json:"record_exec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tenant) Reset() {
 	*x = Tenant{}
-	mi := &file_padis_v1_padis_proto_msgTypes[21]
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2655,7 @@ func (x *Tenant) String() string {
 func (*Tenant) ProtoMessage() {}
 
 func (x *Tenant) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[21]
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2668,7 @@ func (x *Tenant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
 func (*Tenant) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{21}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Tenant) GetName() string {
@@ -1775,6 +2699,13 @@ func (x *Tenant) GetDedicated() []*AgentSelector {
 	return nil
 }
 
+func (x *Tenant) GetRecordExec() bool {
+	if x != nil {
+		return x.RecordExec
+	}
+	return false
+}
+
 type AgentSelector struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attribute     string                 `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
@@ -1785,7 +2716,7 @@ type AgentSelector struct {
 
 func (x *AgentSelector) Reset() {
 	*x = AgentSelector{}
-	mi := &file_padis_v1_padis_proto_msgTypes[22]
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2728,7 @@ func (x *AgentSelector) String() string {
 func (*AgentSelector) ProtoMessage() {}
 
 func (x *AgentSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[22]
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2741,7 @@ func (x *AgentSelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSelector.ProtoReflect.Descriptor instead.
 func (*AgentSelector) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{22}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AgentSelector) GetAttribute() string {
@@ -1829,17 +2760,21 @@ func (x *AgentSelector) GetValue() string {
 
 // Cluster is all cluster-scoped declarations, whole.
 type Cluster struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Networks      []*Network             `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
-	Pools         []*Pool                `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
-	Tenants       []*Tenant              `protobuf:"bytes,3,rep,name=tenants,proto3" json:"tenants,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Networks   []*Network             `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	Pools      []*Pool                `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
+	Tenants    []*Tenant              `protobuf:"bytes,3,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	Registries []*Registry            `protobuf:"bytes,4,rep,name=registries,proto3" json:"registries,omitempty"`
+	Prepulls   []*Prepull             `protobuf:"bytes,5,rep,name=prepulls,proto3" json:"prepulls,omitempty"`
+	// Absent: executors stay as they are until their last instance has gone.
+	ExecutorUpgrade *ExecutorUpgrade `protobuf:"bytes,6,opt,name=executor_upgrade,json=executorUpgrade,proto3" json:"executor_upgrade,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_padis_v1_padis_proto_msgTypes[23]
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2786,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[23]
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2799,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{23}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Cluster) GetNetworks() []*Network {
@@ -1886,6 +2821,178 @@ func (x *Cluster) GetTenants() []*Tenant {
 		return x.Tenants
 	}
 	return nil
+}
+
+func (x *Cluster) GetRegistries() []*Registry {
+	if x != nil {
+		return x.Registries
+	}
+	return nil
+}
+
+func (x *Cluster) GetPrepulls() []*Prepull {
+	if x != nil {
+		return x.Prepulls
+	}
+	return nil
+}
+
+func (x *Cluster) GetExecutorUpgrade() *ExecutorUpgrade {
+	if x != nil {
+		return x.ExecutorUpgrade
+	}
+	return nil
+}
+
+// Prepull asks for images on agents before they are needed.
+type Prepull struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace and name of the declaration.
+	Namespace string   `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string   `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Images    []string `protobuf:"bytes,3,rep,name=images,proto3" json:"images,omitempty"`
+	// Agents with one of these attributes; empty means all.
+	Agents        []*AgentSelector `protobuf:"bytes,4,rep,name=agents,proto3" json:"agents,omitempty"`
+	Auths         []*RegistryAuth  `protobuf:"bytes,5,rep,name=auths,proto3" json:"auths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prepull) Reset() {
+	*x = Prepull{}
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prepull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prepull) ProtoMessage() {}
+
+func (x *Prepull) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prepull.ProtoReflect.Descriptor instead.
+func (*Prepull) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Prepull) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Prepull) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Prepull) GetImages() []string {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *Prepull) GetAgents() []*AgentSelector {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Prepull) GetAuths() []*RegistryAuth {
+	if x != nil {
+		return x.Auths
+	}
+	return nil
+}
+
+// ExecutorUpgrade replaces outdated executors while their containers run on.
+type ExecutorUpgrade struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the binary that all shall run; another one than the scheduler offers is waited for.
+	ArtifactSha256 string `protobuf:"bytes,1,opt,name=artifact_sha256,json=artifactSha256,proto3" json:"artifact_sha256,omitempty"`
+	Paused         bool   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Executors that are replaced at the same time; at least 1.
+	MaxParallel int32 `protobuf:"varint,3,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	// Also those that run plain processes, which end with their executor.
+	RestartProcesses bool `protobuf:"varint,4,opt,name=restart_processes,json=restartProcesses,proto3" json:"restart_processes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ExecutorUpgrade) Reset() {
+	*x = ExecutorUpgrade{}
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecutorUpgrade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecutorUpgrade) ProtoMessage() {}
+
+func (x *ExecutorUpgrade) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecutorUpgrade.ProtoReflect.Descriptor instead.
+func (*ExecutorUpgrade) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ExecutorUpgrade) GetArtifactSha256() string {
+	if x != nil {
+		return x.ArtifactSha256
+	}
+	return ""
+}
+
+func (x *ExecutorUpgrade) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *ExecutorUpgrade) GetMaxParallel() int32 {
+	if x != nil {
+		return x.MaxParallel
+	}
+	return 0
+}
+
+func (x *ExecutorUpgrade) GetRestartProcesses() bool {
+	if x != nil {
+		return x.RestartProcesses
+	}
+	return false
 }
 
 // InstanceRecord is one slot of an app and what runs in it. Key: app uid and slot.
@@ -1927,15 +3034,23 @@ type InstanceRecord struct {
 	// (unreachable when it was replaced).
 	HauntedAgents []string `protobuf:"bytes,26,rep,name=haunted_agents,json=hauntedAgents,proto3" json:"haunted_agents,omitempty"`
 	// Those tasks, in the order of haunted_agents.
-	HauntedTasks  []string `protobuf:"bytes,28,rep,name=haunted_tasks,json=hauntedTasks,proto3" json:"haunted_tasks,omitempty"`
-	Tenant        string   `protobuf:"bytes,27,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	HauntedTasks []string `protobuf:"bytes,28,rep,name=haunted_tasks,json=hauntedTasks,proto3" json:"haunted_tasks,omitempty"`
+	Tenant       string   `protobuf:"bytes,27,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The container that runs, if it is one: the id of the task that made it. Later tasks may have adopted it.
+	Container string `protobuf:"bytes,29,opt,name=container,proto3" json:"container,omitempty"`
+	// The newest ends, newest first, last_termination included; bounded by the scheduler.
+	Terminations []*Termination `protobuf:"bytes,30,rep,name=terminations,proto3" json:"terminations,omitempty"`
+	// What the executor said last of the image.
+	ImageDigest string `protobuf:"bytes,31,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	// The old task is left alone until the new image is on its agent.
+	Prepulling    bool `protobuf:"varint,32,opt,name=prepulling,proto3" json:"prepulling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceRecord) Reset() {
 	*x = InstanceRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[24]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +3062,7 @@ func (x *InstanceRecord) String() string {
 func (*InstanceRecord) ProtoMessage() {}
 
 func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[24]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +3075,7 @@ func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRecord.ProtoReflect.Descriptor instead.
 func (*InstanceRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{24}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InstanceRecord) GetAppUid() string {
@@ -2159,6 +3274,34 @@ func (x *InstanceRecord) GetTenant() string {
 	return ""
 }
 
+func (x *InstanceRecord) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *InstanceRecord) GetTerminations() []*Termination {
+	if x != nil {
+		return x.Terminations
+	}
+	return nil
+}
+
+func (x *InstanceRecord) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *InstanceRecord) GetPrepulling() bool {
+	if x != nil {
+		return x.Prepulling
+	}
+	return false
+}
+
 type Termination struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -2169,13 +3312,17 @@ type Termination struct {
 	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
 	FinishedMs    int64  `protobuf:"varint,7,opt,name=finished_ms,json=finishedMs,proto3" json:"finished_ms,omitempty"`
+	OomKilled     bool   `protobuf:"varint,8,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
+	StartedMs     int64  `protobuf:"varint,9,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	Revision      string `protobuf:"bytes,10,opt,name=revision,proto3" json:"revision,omitempty"`
+	Container     string `protobuf:"bytes,11,opt,name=container,proto3" json:"container,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Termination) Reset() {
 	*x = Termination{}
-	mi := &file_padis_v1_padis_proto_msgTypes[25]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +3334,7 @@ func (x *Termination) String() string {
 func (*Termination) ProtoMessage() {}
 
 func (x *Termination) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[25]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +3347,7 @@ func (x *Termination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termination.ProtoReflect.Descriptor instead.
 func (*Termination) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{25}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Termination) GetTaskId() string {
@@ -2252,6 +3399,34 @@ func (x *Termination) GetFinishedMs() int64 {
 	return 0
 }
 
+func (x *Termination) GetOomKilled() bool {
+	if x != nil {
+		return x.OomKilled
+	}
+	return false
+}
+
+func (x *Termination) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *Termination) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *Termination) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
 // LeaseRecord says who holds an address. Key: pool and address.
 type LeaseRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2269,7 +3444,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[26]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +3456,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[26]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +3469,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{26}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LeaseRecord) GetAddress() string {
@@ -2363,13 +3538,15 @@ type ExecutorRecord struct {
 	ArtifactSha256 string                 `protobuf:"bytes,4,opt,name=artifact_sha256,json=artifactSha256,proto3" json:"artifact_sha256,omitempty"`
 	Resources      *Resources             `protobuf:"bytes,5,opt,name=resources,proto3" json:"resources,omitempty"`
 	Command        string                 `protobuf:"bytes,6,opt,name=command,proto3" json:"command,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Told to leave its containers to the next executor.
+	Leaving       bool `protobuf:"varint,7,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutorRecord) Reset() {
 	*x = ExecutorRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[27]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +3558,7 @@ func (x *ExecutorRecord) String() string {
 func (*ExecutorRecord) ProtoMessage() {}
 
 func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[27]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +3571,7 @@ func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorRecord.ProtoReflect.Descriptor instead.
 func (*ExecutorRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{27}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExecutorRecord) GetAgentId() string {
@@ -2439,6 +3616,13 @@ func (x *ExecutorRecord) GetCommand() string {
 	return ""
 }
 
+func (x *ExecutorRecord) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
 // AgentRecord is what must be known of an agent that runs instances of ours
 // even when it is not offered: constraints and isolation speak of it.
 type AgentRecord struct {
@@ -2454,7 +3638,7 @@ type AgentRecord struct {
 
 func (x *AgentRecord) Reset() {
 	*x = AgentRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[28]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +3650,7 @@ func (x *AgentRecord) String() string {
 func (*AgentRecord) ProtoMessage() {}
 
 func (x *AgentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[28]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +3663,7 @@ func (x *AgentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentRecord.ProtoReflect.Descriptor instead.
 func (*AgentRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{28}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AgentRecord) GetAgentId() string {
@@ -2512,26 +3696,36 @@ func (x *AgentRecord) GetUrl() string {
 
 // Launch is TaskInfo.data.
 type Launch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
-	AppUid        string                 `protobuf:"bytes,3,opt,name=app_uid,json=appUid,proto3" json:"app_uid,omitempty"`
-	Slot          int32                  `protobuf:"varint,4,opt,name=slot,proto3" json:"slot,omitempty"`
-	Attempt       int64                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Revision      string                 `protobuf:"bytes,6,opt,name=revision,proto3" json:"revision,omitempty"`
-	Template      *Template              `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
-	Attachments   []*Attachment          `protobuf:"bytes,8,rep,name=attachments,proto3" json:"attachments,omitempty"`
-	Hostname      string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	DnsServers    []string               `protobuf:"bytes,10,rep,name=dns_servers,json=dnsServers,proto3" json:"dns_servers,omitempty"`
-	DnsSearch     []string               `protobuf:"bytes,11,rep,name=dns_search,json=dnsSearch,proto3" json:"dns_search,omitempty"`
-	Tenant        string                 `protobuf:"bytes,12,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Namespace   string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	App         string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	AppUid      string                 `protobuf:"bytes,3,opt,name=app_uid,json=appUid,proto3" json:"app_uid,omitempty"`
+	Slot        int32                  `protobuf:"varint,4,opt,name=slot,proto3" json:"slot,omitempty"`
+	Attempt     int64                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Revision    string                 `protobuf:"bytes,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	Template    *Template              `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
+	Attachments []*Attachment          `protobuf:"bytes,8,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	Hostname    string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	DnsServers  []string               `protobuf:"bytes,10,rep,name=dns_servers,json=dnsServers,proto3" json:"dns_servers,omitempty"`
+	DnsSearch   []string               `protobuf:"bytes,11,rep,name=dns_search,json=dnsSearch,proto3" json:"dns_search,omitempty"`
+	Tenant      string                 `protobuf:"bytes,12,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What the instance is called on the host: its files, links and container. It is the id of the task that made it;
+	// empty means the task's own.
+	Container string `protobuf:"bytes,13,opt,name=container,proto3" json:"container,omitempty"`
+	// Do not make it: it is there, and goes on as this task. If it is not, the task fails with ContainerGone.
+	Adopt         bool            `protobuf:"varint,14,opt,name=adopt,proto3" json:"adopt,omitempty"`
+	RegistryAuths []*RegistryAuth `protobuf:"bytes,15,rep,name=registry_auths,json=registryAuths,proto3" json:"registry_auths,omitempty"`
+	// Those that concern the agent.
+	Registries []*Registry `protobuf:"bytes,16,rep,name=registries,proto3" json:"registries,omitempty"`
+	// What the template's volumes refer to.
+	Configs       []*ConfigData `protobuf:"bytes,17,rep,name=configs,proto3" json:"configs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_padis_v1_padis_proto_msgTypes[29]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +3737,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[29]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +3750,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{29}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Launch) GetNamespace() string {
@@ -2643,6 +3837,481 @@ func (x *Launch) GetTenant() string {
 	return ""
 }
 
+func (x *Launch) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Launch) GetAdopt() bool {
+	if x != nil {
+		return x.Adopt
+	}
+	return false
+}
+
+func (x *Launch) GetRegistryAuths() []*RegistryAuth {
+	if x != nil {
+		return x.RegistryAuths
+	}
+	return nil
+}
+
+func (x *Launch) GetRegistries() []*Registry {
+	if x != nil {
+		return x.Registries
+	}
+	return nil
+}
+
+func (x *Launch) GetConfigs() []*ConfigData {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
+// ToExecutor is FrameworkMessage data: all that the scheduler wants of one executor beside its tasks. It is sent again
+// until the executor says that it has applied the generation.
+type ToExecutor struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// PEM of the authority whose clients may use the access endpoint.
+	ClientCa string `protobuf:"bytes,2,opt,name=client_ca,json=clientCa,proto3" json:"client_ca,omitempty"`
+	// Containers without a task that nobody wants: they are ended and removed.
+	Discard []string `protobuf:"bytes,3,rep,name=discard,proto3" json:"discard,omitempty"`
+	// Images that shall be on the host.
+	Images []*ImageWish `protobuf:"bytes,4,rep,name=images,proto3" json:"images,omitempty"`
+	// Files of containers whose ConfigMaps or Secrets have changed since their launch.
+	Configs []*ConfigChange `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"`
+	// Leave all containers to the next executor, and end.
+	Leave         bool `protobuf:"varint,6,opt,name=leave,proto3" json:"leave,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToExecutor) Reset() {
+	*x = ToExecutor{}
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToExecutor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToExecutor) ProtoMessage() {}
+
+func (x *ToExecutor) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToExecutor.ProtoReflect.Descriptor instead.
+func (*ToExecutor) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ToExecutor) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ToExecutor) GetClientCa() string {
+	if x != nil {
+		return x.ClientCa
+	}
+	return ""
+}
+
+func (x *ToExecutor) GetDiscard() []string {
+	if x != nil {
+		return x.Discard
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetImages() []*ImageWish {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetConfigs() []*ConfigChange {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetLeave() bool {
+	if x != nil {
+		return x.Leave
+	}
+	return false
+}
+
+type ImageWish struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	RegistryAuths []*RegistryAuth        `protobuf:"bytes,2,rep,name=registry_auths,json=registryAuths,proto3" json:"registry_auths,omitempty"`
+	Registries    []*Registry            `protobuf:"bytes,3,rep,name=registries,proto3" json:"registries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageWish) Reset() {
+	*x = ImageWish{}
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageWish) ProtoMessage() {}
+
+func (x *ImageWish) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageWish.ProtoReflect.Descriptor instead.
+func (*ImageWish) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ImageWish) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageWish) GetRegistryAuths() []*RegistryAuth {
+	if x != nil {
+		return x.RegistryAuths
+	}
+	return nil
+}
+
+func (x *ImageWish) GetRegistries() []*Registry {
+	if x != nil {
+		return x.Registries
+	}
+	return nil
+}
+
+type ConfigChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Configs       []*ConfigData          `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigChange) Reset() {
+	*x = ConfigChange{}
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigChange) ProtoMessage() {}
+
+func (x *ConfigChange) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
+func (*ConfigChange) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ConfigChange) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetConfigs() []*ConfigData {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
+// FromExecutor is FrameworkMessage data of an executor: all that it says beside the statuses of its tasks. It is sent
+// at each subscription, when it changes, and as the answer to ToExecutor.
+type FromExecutor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest generation of ToExecutor that is applied. Images may still be on their way.
+	Generation int64  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Version    string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// host:port of the access endpoint, and its self-signed certificate (DER).
+	Endpoint    string `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Containers that are there without a task.
+	Orphans []string      `protobuf:"bytes,5,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	Images  []*ImageState `protobuf:"bytes,6,rep,name=images,proto3" json:"images,omitempty"`
+	// Why it runs no containers; empty if it does.
+	NoContainers  string `protobuf:"bytes,7,opt,name=no_containers,json=noContainers,proto3" json:"no_containers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromExecutor) Reset() {
+	*x = FromExecutor{}
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromExecutor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromExecutor) ProtoMessage() {}
+
+func (x *FromExecutor) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromExecutor.ProtoReflect.Descriptor instead.
+func (*FromExecutor) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *FromExecutor) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *FromExecutor) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *FromExecutor) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *FromExecutor) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetOrphans() []string {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetImages() []*ImageState {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetNoContainers() string {
+	if x != nil {
+		return x.NoContainers
+	}
+	return ""
+}
+
+// ImageState is what became of an ImageWish.
+type ImageState struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Image    string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Present  bool                   `protobuf:"varint,2,opt,name=present,proto3" json:"present,omitempty"`
+	Digest   string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Progress *ImageProgress         `protobuf:"bytes,4,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Why it is not there, when the last attempt has failed; it is tried again.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageState) Reset() {
+	*x = ImageState{}
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageState) ProtoMessage() {}
+
+func (x *ImageState) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageState.ProtoReflect.Descriptor instead.
+func (*ImageState) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ImageState) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageState) GetPresent() bool {
+	if x != nil {
+		return x.Present
+	}
+	return false
+}
+
+func (x *ImageState) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageState) GetProgress() *ImageProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *ImageState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ImageState) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// ImageProgress counts the bytes of the layers that are not yet on the host.
+type ImageProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DoneBytes     int64                  `protobuf:"varint,1,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	TotalBytes    int64                  `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageProgress) Reset() {
+	*x = ImageProgress{}
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageProgress) ProtoMessage() {}
+
+func (x *ImageProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageProgress.ProtoReflect.Descriptor instead.
+func (*ImageProgress) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ImageProgress) GetDoneBytes() int64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *ImageProgress) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
 // Attachment is one interface of an instance; the first carries the default route.
 type Attachment struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -2659,7 +4328,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_padis_v1_padis_proto_msgTypes[30]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +4340,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[30]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +4353,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{30}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Attachment) GetNetwork() *Network {
@@ -2740,15 +4409,19 @@ type InstanceReport struct {
 	Signal   string          `protobuf:"bytes,5,opt,name=signal,proto3" json:"signal,omitempty"`
 	Health   []*HealthReport `protobuf:"bytes,6,rep,name=health,proto3" json:"health,omitempty"`
 	// Process id on the host.
-	Pid           int32    `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
-	Addresses     []string `protobuf:"bytes,8,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Pid       int32    `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
+	Addresses []string `protobuf:"bytes,8,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The container that speaks, if it is one.
+	Container     string `protobuf:"bytes,9,opt,name=container,proto3" json:"container,omitempty"`
+	ImageDigest   string `protobuf:"bytes,10,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	OomKilled     bool   `protobuf:"varint,11,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceReport) Reset() {
 	*x = InstanceReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +4433,7 @@ func (x *InstanceReport) String() string {
 func (*InstanceReport) ProtoMessage() {}
 
 func (x *InstanceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +4446,7 @@ func (x *InstanceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceReport.ProtoReflect.Descriptor instead.
 func (*InstanceReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *InstanceReport) GetReason() string {
@@ -2832,6 +4505,27 @@ func (x *InstanceReport) GetAddresses() []string {
 	return nil
 }
 
+func (x *InstanceReport) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *InstanceReport) GetImageDigest() string {
+	if x != nil {
+		return x.ImageDigest
+	}
+	return ""
+}
+
+func (x *InstanceReport) GetOomKilled() bool {
+	if x != nil {
+		return x.OomKilled
+	}
+	return false
+}
+
 type HealthReport struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	Probe               string                 `protobuf:"bytes,1,opt,name=probe,proto3" json:"probe,omitempty"`
@@ -2844,7 +4538,7 @@ type HealthReport struct {
 
 func (x *HealthReport) Reset() {
 	*x = HealthReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +4550,7 @@ func (x *HealthReport) String() string {
 func (*HealthReport) ProtoMessage() {}
 
 func (x *HealthReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +4563,7 @@ func (x *HealthReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReport.ProtoReflect.Descriptor instead.
 func (*HealthReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HealthReport) GetProbe() string {
@@ -2906,7 +4600,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"\x14padis/v1/padis.proto\x12\bpadis.v1\"4\n" +
 	"\x0fFrameworkRecord\x12!\n" +
-	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\x9c\x03\n" +
+	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\x8b\x04\n" +
 	"\tWantedApp\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -2920,10 +4614,34 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"generation\x12#\n" +
 	"\rattempt_floor\x18\t \x01(\x03R\fattemptFloor\x12\x1c\n" +
 	"\tforgotten\x18\n" +
-	" \x01(\bR\tforgotten\x1a9\n" +
+	" \x01(\bR\tforgotten\x12.\n" +
+	"\aconfigs\x18\v \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12=\n" +
+	"\x0eregistry_auths\x18\f \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\">\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x01\n" +
+	"\n" +
+	"ConfigData\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\tR\x04hash\x122\n" +
+	"\x04data\x18\x03 \x03(\v2\x1e.padis.v1.ConfigData.DataEntryR\x04data\x1a7\n" +
+	"\tDataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x89\x01\n" +
+	"\fRegistryAuth\x12\x1a\n" +
+	"\bregistry\x18\x01 \x01(\tR\bregistry\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\x12%\n" +
+	"\x0eidentity_token\x18\x04 \x01(\tR\ridentityToken\"\xcf\x01\n" +
+	"\bRegistry\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x18\n" +
+	"\amirrors\x18\x03 \x03(\tR\amirrors\x12/\n" +
+	"\x06agents\x18\x04 \x03(\v2\x17.padis.v1.AgentSelectorR\x06agents\x12\x1d\n" +
+	"\n" +
+	"plain_http\x18\x05 \x01(\bR\tplainHttp\x12\x0e\n" +
+	"\x02ca\x18\x06 \x01(\tR\x02ca\x12!\n" +
+	"\fmirrors_only\x18\a \x01(\bR\vmirrorsOnly\">\n" +
 	"\n" +
 	"WantedSlot\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x1a\n" +
@@ -2956,7 +4674,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\bGROUP_BY\x10\x04\x12\b\n" +
 	"\x04LIKE\x10\x05\x12\n" +
 	"\n" +
-	"\x06UNLIKE\x10\x06\"\x9a\x04\n" +
+	"\x06UNLIKE\x10\x06\"\x9e\x05\n" +
 	"\bTemplate\x12\x18\n" +
 	"\acommand\x18\x01 \x03(\tR\acommand\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\"\n" +
@@ -2971,10 +4689,56 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x04stop\x18\n" +
 	" \x01(\v2\x0e.padis.v1.StopR\x04stop\x12'\n" +
 	"\x04logs\x18\v \x01(\v2\x13.padis.v1.LogPolicyR\x04logs\x126\n" +
-	"\x06labels\x18\f \x03(\v2\x1e.padis.v1.Template.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\f \x03(\v2\x1e.padis.v1.Template.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x04args\x18\r \x03(\tR\x04args\x12.\n" +
+	"\bsecurity\x18\x0e \x01(\v2\x12.padis.v1.SecurityR\bsecurity\x12*\n" +
+	"\avolumes\x18\x0f \x03(\v2\x10.padis.v1.VolumeR\avolumes\x12\x12\n" +
+	"\x04init\x18\x10 \x01(\bR\x04init\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
+	"\bSecurity\x12)\n" +
+	"\x10add_capabilities\x18\x01 \x03(\tR\x0faddCapabilities\x12+\n" +
+	"\x11drop_capabilities\x18\x02 \x03(\tR\x10dropCapabilities\x12$\n" +
+	"\x0eread_only_root\x18\x03 \x01(\bR\freadOnlyRoot\x12<\n" +
+	"\x1aallow_privilege_escalation\x18\x04 \x01(\bR\x18allowPrivilegeEscalation\x12-\n" +
+	"\x12seccomp_unconfined\x18\x05 \x01(\bR\x11seccompUnconfined\"\xc9\x02\n" +
+	"\x06Volume\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"mount_path\x18\x02 \x01(\tR\tmountPath\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\x121\n" +
+	"\thost_path\x18\x04 \x01(\v2\x12.padis.v1.HostPathH\x00R\bhostPath\x121\n" +
+	"\tempty_dir\x18\x05 \x01(\v2\x12.padis.v1.EmptyDirH\x00R\bemptyDir\x12!\n" +
+	"\x03nfs\x18\x06 \x01(\v2\r.padis.v1.NfsH\x00R\x03nfs\x12/\n" +
+	"\x06config\x18\a \x01(\v2\x15.padis.v1.ConfigFilesH\x00R\x06config\x12+\n" +
+	"\x04logs\x18\b \x01(\v2\x15.padis.v1.AddressLogsH\x00R\x04logsB\b\n" +
+	"\x06source\"\x1e\n" +
+	"\bHostPath\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"=\n" +
+	"\bEmptyDir\x12\x19\n" +
+	"\bsize_mib\x18\x01 \x01(\x03R\asizeMib\x12\x16\n" +
+	"\x06memory\x18\x02 \x01(\bR\x06memory\"K\n" +
+	"\x03Nfs\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\aoptions\x18\x03 \x03(\tR\aoptions\"\r\n" +
+	"\vAddressLogs\"\x9b\x02\n" +
+	"\vConfigFiles\x12\x16\n" +
+	"\x06config\x18\x01 \x01(\tR\x06config\x12*\n" +
+	"\x05items\x18\x02 \x03(\v2\x14.padis.v1.ConfigItemR\x05items\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\x05R\x04mode\x12;\n" +
+	"\ton_change\x18\x04 \x01(\x0e2\x1e.padis.v1.ConfigFiles.OnChangeR\bonChange\x12\x16\n" +
+	"\x06signal\x18\x05 \x01(\tR\x06signal\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\tR\x04hash\"K\n" +
+	"\bOnChange\x12\x12\n" +
+	"\x0eON_CHANGE_NONE\x10\x00\x12\x15\n" +
+	"\x11ON_CHANGE_RESTART\x10\x01\x12\x14\n" +
+	"\x10ON_CHANGE_SIGNAL\x10\x02\"2\n" +
+	"\n" +
+	"ConfigItem\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\x82\x01\n" +
@@ -2985,12 +4749,13 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aextract\x18\x04 \x01(\bR\aextract\x12\x1e\n" +
 	"\n" +
 	"executable\x18\x05 \x01(\bR\n" +
-	"executable\"b\n" +
+	"executable\"v\n" +
 	"\tResources\x12\x1b\n" +
 	"\tcpu_milli\x18\x01 \x01(\x03R\bcpuMilli\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18\x02 \x01(\x03R\tmemoryMib\x12\x19\n" +
-	"\bdisk_mib\x18\x03 \x01(\x03R\adiskMib\"J\n" +
+	"\bdisk_mib\x18\x03 \x01(\x03R\adiskMib\x12\x12\n" +
+	"\x04pids\x18\x04 \x01(\x03R\x04pids\"J\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x1a\n" +
@@ -3050,21 +4815,39 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"dns_search\x18\t \x03(\tR\tdnsSearch\"2\n" +
 	"\fAddressRange\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\xa1\x01\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\xc2\x01\n" +
 	"\x06Tenant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x02 \x03(\tR\n" +
 	"namespaces\x12,\n" +
 	"\x12not_colocated_with\x18\x03 \x03(\tR\x10notColocatedWith\x125\n" +
-	"\tdedicated\x18\x04 \x03(\v2\x17.padis.v1.AgentSelectorR\tdedicated\"C\n" +
+	"\tdedicated\x18\x04 \x03(\v2\x17.padis.v1.AgentSelectorR\tdedicated\x12\x1f\n" +
+	"\vrecord_exec\x18\x05 \x01(\bR\n" +
+	"recordExec\"C\n" +
 	"\rAgentSelector\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xb3\x02\n" +
 	"\aCluster\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.padis.v1.NetworkR\bnetworks\x12$\n" +
 	"\x05pools\x18\x02 \x03(\v2\x0e.padis.v1.PoolR\x05pools\x12*\n" +
-	"\atenants\x18\x03 \x03(\v2\x10.padis.v1.TenantR\atenants\"\xe0\x06\n" +
+	"\atenants\x18\x03 \x03(\v2\x10.padis.v1.TenantR\atenants\x122\n" +
+	"\n" +
+	"registries\x18\x04 \x03(\v2\x12.padis.v1.RegistryR\n" +
+	"registries\x12-\n" +
+	"\bprepulls\x18\x05 \x03(\v2\x11.padis.v1.PrepullR\bprepulls\x12D\n" +
+	"\x10executor_upgrade\x18\x06 \x01(\v2\x19.padis.v1.ExecutorUpgradeR\x0fexecutorUpgrade\"\xb2\x01\n" +
+	"\aPrepull\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06images\x18\x03 \x03(\tR\x06images\x12/\n" +
+	"\x06agents\x18\x04 \x03(\v2\x17.padis.v1.AgentSelectorR\x06agents\x12,\n" +
+	"\x05auths\x18\x05 \x03(\v2\x16.padis.v1.RegistryAuthR\x05auths\"\xa2\x01\n" +
+	"\x0fExecutorUpgrade\x12'\n" +
+	"\x0fartifact_sha256\x18\x01 \x01(\tR\x0eartifactSha256\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\x12!\n" +
+	"\fmax_parallel\x18\x03 \x01(\x05R\vmaxParallel\x12+\n" +
+	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xfc\a\n" +
 	"\x0eInstanceRecord\x12\x17\n" +
 	"\aapp_uid\x18\x01 \x01(\tR\x06appUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -3100,7 +4883,13 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"stopWanted\x12%\n" +
 	"\x0ehaunted_agents\x18\x1a \x03(\tR\rhauntedAgents\x12#\n" +
 	"\rhaunted_tasks\x18\x1c \x03(\tR\fhauntedTasks\x12\x16\n" +
-	"\x06tenant\x18\x1b \x01(\tR\x06tenant\"\xca\x01\n" +
+	"\x06tenant\x18\x1b \x01(\tR\x06tenant\x12\x1c\n" +
+	"\tcontainer\x18\x1d \x01(\tR\tcontainer\x129\n" +
+	"\fterminations\x18\x1e \x03(\v2\x15.padis.v1.TerminationR\fterminations\x12!\n" +
+	"\fimage_digest\x18\x1f \x01(\tR\vimageDigest\x12\x1e\n" +
+	"\n" +
+	"prepulling\x18  \x01(\bR\n" +
+	"prepulling\"\xc2\x02\n" +
 	"\vTermination\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x1b\n" +
@@ -3109,7 +4898,14 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x1f\n" +
 	"\vfinished_ms\x18\a \x01(\x03R\n" +
-	"finishedMs\"\xcf\x01\n" +
+	"finishedMs\x12\x1d\n" +
+	"\n" +
+	"oom_killed\x18\b \x01(\bR\toomKilled\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\t \x01(\x03R\tstartedMs\x12\x1a\n" +
+	"\brevision\x18\n" +
+	" \x01(\tR\brevision\x12\x1c\n" +
+	"\tcontainer\x18\v \x01(\tR\tcontainer\"\xcf\x01\n" +
 	"\vLeaseRecord\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x17\n" +
@@ -3118,7 +4914,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x03app\x18\x05 \x01(\tR\x03app\x12\x12\n" +
 	"\x04slot\x18\x06 \x01(\x05R\x04slot\x12\x1b\n" +
 	"\tleased_ms\x18\a \x01(\x03R\bleasedMs\x12\x18\n" +
-	"\anetwork\x18\b \x01(\tR\anetwork\"\xe5\x01\n" +
+	"\anetwork\x18\b \x01(\tR\anetwork\"\xff\x01\n" +
 	"\x0eExecutorRecord\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
@@ -3126,7 +4922,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\fartifact_uri\x18\x03 \x01(\tR\vartifactUri\x12'\n" +
 	"\x0fartifact_sha256\x18\x04 \x01(\tR\x0eartifactSha256\x121\n" +
 	"\tresources\x18\x05 \x01(\v2\x13.padis.v1.ResourcesR\tresources\x12\x18\n" +
-	"\acommand\x18\x06 \x01(\tR\acommand\"\xdc\x01\n" +
+	"\acommand\x18\x06 \x01(\tR\acommand\x12\x18\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\"\xdc\x01\n" +
 	"\vAgentRecord\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12E\n" +
@@ -3136,7 +4933,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x04\n" +
 	"\x06Launch\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x17\n" +
@@ -3152,7 +4949,56 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"dnsServers\x12\x1d\n" +
 	"\n" +
 	"dns_search\x18\v \x03(\tR\tdnsSearch\x12\x16\n" +
-	"\x06tenant\x18\f \x01(\tR\x06tenant\"\xbc\x01\n" +
+	"\x06tenant\x18\f \x01(\tR\x06tenant\x12\x1c\n" +
+	"\tcontainer\x18\r \x01(\tR\tcontainer\x12\x14\n" +
+	"\x05adopt\x18\x0e \x01(\bR\x05adopt\x12=\n" +
+	"\x0eregistry_auths\x18\x0f \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x122\n" +
+	"\n" +
+	"registries\x18\x10 \x03(\v2\x12.padis.v1.RegistryR\n" +
+	"registries\x12.\n" +
+	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xd8\x01\n" +
+	"\n" +
+	"ToExecutor\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x12\x1b\n" +
+	"\tclient_ca\x18\x02 \x01(\tR\bclientCa\x12\x18\n" +
+	"\adiscard\x18\x03 \x03(\tR\adiscard\x12+\n" +
+	"\x06images\x18\x04 \x03(\v2\x13.padis.v1.ImageWishR\x06images\x120\n" +
+	"\aconfigs\x18\x05 \x03(\v2\x16.padis.v1.ConfigChangeR\aconfigs\x12\x14\n" +
+	"\x05leave\x18\x06 \x01(\bR\x05leave\"\x94\x01\n" +
+	"\tImageWish\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12=\n" +
+	"\x0eregistry_auths\x18\x02 \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x122\n" +
+	"\n" +
+	"registries\x18\x03 \x03(\v2\x12.padis.v1.RegistryR\n" +
+	"registries\"\\\n" +
+	"\fConfigChange\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12.\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xf3\x01\n" +
+	"\fFromExecutor\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
+	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x18\n" +
+	"\aorphans\x18\x05 \x03(\tR\aorphans\x12,\n" +
+	"\x06images\x18\x06 \x03(\v2\x14.padis.v1.ImageStateR\x06images\x12#\n" +
+	"\rno_containers\x18\a \x01(\tR\fnoContainers\"\xbb\x01\n" +
+	"\n" +
+	"ImageState\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x18\n" +
+	"\apresent\x18\x02 \x01(\bR\apresent\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x123\n" +
+	"\bprogress\x18\x04 \x01(\v2\x17.padis.v1.ImageProgressR\bprogress\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"O\n" +
+	"\rImageProgress\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x01 \x01(\x03R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x02 \x01(\x03R\n" +
+	"totalBytes\"\xbc\x01\n" +
 	"\n" +
 	"Attachment\x12+\n" +
 	"\anetwork\x18\x01 \x01(\v2\x11.padis.v1.NetworkR\anetwork\x12\x12\n" +
@@ -3160,7 +5006,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12#\n" +
 	"\rprefix_length\x18\x04 \x01(\x05R\fprefixLength\x12\x18\n" +
 	"\agateway\x18\x05 \x01(\tR\agateway\x12\x14\n" +
-	"\x05probe\x18\x06 \x01(\bR\x05probe\"\xed\x01\n" +
+	"\x05probe\x18\x06 \x01(\bR\x05probe\"\xcd\x02\n" +
 	"\x0eInstanceReport\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -3169,12 +5015,17 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x06signal\x18\x05 \x01(\tR\x06signal\x12.\n" +
 	"\x06health\x18\x06 \x03(\v2\x16.padis.v1.HealthReportR\x06health\x12\x10\n" +
 	"\x03pid\x18\a \x01(\x05R\x03pid\x12\x1c\n" +
-	"\taddresses\x18\b \x03(\tR\taddresses\"\x8b\x01\n" +
+	"\taddresses\x18\b \x03(\tR\taddresses\x12\x1c\n" +
+	"\tcontainer\x18\t \x01(\tR\tcontainer\x12!\n" +
+	"\fimage_digest\x18\n" +
+	" \x01(\tR\vimageDigest\x12\x1d\n" +
+	"\n" +
+	"oom_killed\x18\v \x01(\bR\toomKilled\"\x8b\x01\n" +
 	"\fHealthReport\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x121\n" +
 	"\x14consecutive_failures\x18\x03 \x01(\x05R\x13consecutiveFailures\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage*\x8c\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage*\x9a\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\v\n" +
@@ -3184,7 +5035,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aRUNNING\x10\x05\x12\f\n" +
 	"\bSTOPPING\x10\x06\x12\x0f\n" +
 	"\vUNREACHABLE\x10\a\x12\v\n" +
-	"\aRETIRED\x10\bB'Z%padis.io/padis/proto/padis/v1;padisv1b\x06proto3"
+	"\aRETIRED\x10\b\x12\f\n" +
+	"\bADOPTING\x10\tB'Z%padis.io/padis/proto/padis/v1;padisv1b\x06proto3"
 
 var (
 	file_padis_v1_padis_proto_rawDescOnce sync.Once
@@ -3198,89 +5050,139 @@ func file_padis_v1_padis_proto_rawDescGZIP() []byte {
 	return file_padis_v1_padis_proto_rawDescData
 }
 
-var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_padis_v1_padis_proto_goTypes = []any{
-	(Phase)(0),               // 0: padis.v1.Phase
-	(Constraint_Operator)(0), // 1: padis.v1.Constraint.Operator
-	(*FrameworkRecord)(nil),  // 2: padis.v1.FrameworkRecord
-	(*WantedApp)(nil),        // 3: padis.v1.WantedApp
-	(*WantedSlot)(nil),       // 4: padis.v1.WantedSlot
-	(*Revision)(nil),         // 5: padis.v1.Revision
-	(*RestartPolicy)(nil),    // 6: padis.v1.RestartPolicy
-	(*NetworkWish)(nil),      // 7: padis.v1.NetworkWish
-	(*Constraint)(nil),       // 8: padis.v1.Constraint
-	(*Template)(nil),         // 9: padis.v1.Template
-	(*EnvVar)(nil),           // 10: padis.v1.EnvVar
-	(*Artifact)(nil),         // 11: padis.v1.Artifact
-	(*Resources)(nil),        // 12: padis.v1.Resources
-	(*Port)(nil),             // 13: padis.v1.Port
-	(*HealthCheck)(nil),      // 14: padis.v1.HealthCheck
-	(*TcpProbe)(nil),         // 15: padis.v1.TcpProbe
-	(*HttpProbe)(nil),        // 16: padis.v1.HttpProbe
-	(*CommandProbe)(nil),     // 17: padis.v1.CommandProbe
-	(*Stop)(nil),             // 18: padis.v1.Stop
-	(*LogPolicy)(nil),        // 19: padis.v1.LogPolicy
-	(*Network)(nil),          // 20: padis.v1.Network
-	(*Pool)(nil),             // 21: padis.v1.Pool
-	(*AddressRange)(nil),     // 22: padis.v1.AddressRange
-	(*Tenant)(nil),           // 23: padis.v1.Tenant
-	(*AgentSelector)(nil),    // 24: padis.v1.AgentSelector
-	(*Cluster)(nil),          // 25: padis.v1.Cluster
-	(*InstanceRecord)(nil),   // 26: padis.v1.InstanceRecord
-	(*Termination)(nil),      // 27: padis.v1.Termination
-	(*LeaseRecord)(nil),      // 28: padis.v1.LeaseRecord
-	(*ExecutorRecord)(nil),   // 29: padis.v1.ExecutorRecord
-	(*AgentRecord)(nil),      // 30: padis.v1.AgentRecord
-	(*Launch)(nil),           // 31: padis.v1.Launch
-	(*Attachment)(nil),       // 32: padis.v1.Attachment
-	(*InstanceReport)(nil),   // 33: padis.v1.InstanceReport
-	(*HealthReport)(nil),     // 34: padis.v1.HealthReport
-	nil,                      // 35: padis.v1.WantedApp.LabelsEntry
-	nil,                      // 36: padis.v1.Template.LabelsEntry
-	nil,                      // 37: padis.v1.HttpProbe.HeadersEntry
-	nil,                      // 38: padis.v1.AgentRecord.AttributesEntry
+	(Phase)(0),                // 0: padis.v1.Phase
+	(Constraint_Operator)(0),  // 1: padis.v1.Constraint.Operator
+	(ConfigFiles_OnChange)(0), // 2: padis.v1.ConfigFiles.OnChange
+	(*FrameworkRecord)(nil),   // 3: padis.v1.FrameworkRecord
+	(*WantedApp)(nil),         // 4: padis.v1.WantedApp
+	(*ConfigData)(nil),        // 5: padis.v1.ConfigData
+	(*RegistryAuth)(nil),      // 6: padis.v1.RegistryAuth
+	(*Registry)(nil),          // 7: padis.v1.Registry
+	(*WantedSlot)(nil),        // 8: padis.v1.WantedSlot
+	(*Revision)(nil),          // 9: padis.v1.Revision
+	(*RestartPolicy)(nil),     // 10: padis.v1.RestartPolicy
+	(*NetworkWish)(nil),       // 11: padis.v1.NetworkWish
+	(*Constraint)(nil),        // 12: padis.v1.Constraint
+	(*Template)(nil),          // 13: padis.v1.Template
+	(*Security)(nil),          // 14: padis.v1.Security
+	(*Volume)(nil),            // 15: padis.v1.Volume
+	(*HostPath)(nil),          // 16: padis.v1.HostPath
+	(*EmptyDir)(nil),          // 17: padis.v1.EmptyDir
+	(*Nfs)(nil),               // 18: padis.v1.Nfs
+	(*AddressLogs)(nil),       // 19: padis.v1.AddressLogs
+	(*ConfigFiles)(nil),       // 20: padis.v1.ConfigFiles
+	(*ConfigItem)(nil),        // 21: padis.v1.ConfigItem
+	(*EnvVar)(nil),            // 22: padis.v1.EnvVar
+	(*Artifact)(nil),          // 23: padis.v1.Artifact
+	(*Resources)(nil),         // 24: padis.v1.Resources
+	(*Port)(nil),              // 25: padis.v1.Port
+	(*HealthCheck)(nil),       // 26: padis.v1.HealthCheck
+	(*TcpProbe)(nil),          // 27: padis.v1.TcpProbe
+	(*HttpProbe)(nil),         // 28: padis.v1.HttpProbe
+	(*CommandProbe)(nil),      // 29: padis.v1.CommandProbe
+	(*Stop)(nil),              // 30: padis.v1.Stop
+	(*LogPolicy)(nil),         // 31: padis.v1.LogPolicy
+	(*Network)(nil),           // 32: padis.v1.Network
+	(*Pool)(nil),              // 33: padis.v1.Pool
+	(*AddressRange)(nil),      // 34: padis.v1.AddressRange
+	(*Tenant)(nil),            // 35: padis.v1.Tenant
+	(*AgentSelector)(nil),     // 36: padis.v1.AgentSelector
+	(*Cluster)(nil),           // 37: padis.v1.Cluster
+	(*Prepull)(nil),           // 38: padis.v1.Prepull
+	(*ExecutorUpgrade)(nil),   // 39: padis.v1.ExecutorUpgrade
+	(*InstanceRecord)(nil),    // 40: padis.v1.InstanceRecord
+	(*Termination)(nil),       // 41: padis.v1.Termination
+	(*LeaseRecord)(nil),       // 42: padis.v1.LeaseRecord
+	(*ExecutorRecord)(nil),    // 43: padis.v1.ExecutorRecord
+	(*AgentRecord)(nil),       // 44: padis.v1.AgentRecord
+	(*Launch)(nil),            // 45: padis.v1.Launch
+	(*ToExecutor)(nil),        // 46: padis.v1.ToExecutor
+	(*ImageWish)(nil),         // 47: padis.v1.ImageWish
+	(*ConfigChange)(nil),      // 48: padis.v1.ConfigChange
+	(*FromExecutor)(nil),      // 49: padis.v1.FromExecutor
+	(*ImageState)(nil),        // 50: padis.v1.ImageState
+	(*ImageProgress)(nil),     // 51: padis.v1.ImageProgress
+	(*Attachment)(nil),        // 52: padis.v1.Attachment
+	(*InstanceReport)(nil),    // 53: padis.v1.InstanceReport
+	(*HealthReport)(nil),      // 54: padis.v1.HealthReport
+	nil,                       // 55: padis.v1.WantedApp.LabelsEntry
+	nil,                       // 56: padis.v1.ConfigData.DataEntry
+	nil,                       // 57: padis.v1.Template.LabelsEntry
+	nil,                       // 58: padis.v1.HttpProbe.HeadersEntry
+	nil,                       // 59: padis.v1.AgentRecord.AttributesEntry
 }
 var file_padis_v1_padis_proto_depIdxs = []int32{
-	35, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
-	4,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
-	5,  // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
-	9,  // 3: padis.v1.Revision.template:type_name -> padis.v1.Template
-	8,  // 4: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
-	7,  // 5: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
-	6,  // 6: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
-	1,  // 7: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
-	10, // 8: padis.v1.Template.env:type_name -> padis.v1.EnvVar
-	11, // 9: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
-	12, // 10: padis.v1.Template.resources:type_name -> padis.v1.Resources
-	13, // 11: padis.v1.Template.ports:type_name -> padis.v1.Port
-	14, // 12: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
-	18, // 13: padis.v1.Template.stop:type_name -> padis.v1.Stop
-	19, // 14: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
-	36, // 15: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
-	15, // 16: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
-	16, // 17: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
-	17, // 18: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
-	37, // 19: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
-	22, // 20: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
-	22, // 21: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
-	24, // 22: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
-	20, // 23: padis.v1.Cluster.networks:type_name -> padis.v1.Network
-	21, // 24: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
-	23, // 25: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
-	0,  // 26: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
-	27, // 27: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
-	12, // 28: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
-	38, // 29: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	9,  // 30: padis.v1.Launch.template:type_name -> padis.v1.Template
-	32, // 31: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	20, // 32: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	34, // 33: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	55, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
+	8,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
+	9,  // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
+	5,  // 3: padis.v1.WantedApp.configs:type_name -> padis.v1.ConfigData
+	6,  // 4: padis.v1.WantedApp.registry_auths:type_name -> padis.v1.RegistryAuth
+	56, // 5: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
+	36, // 6: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
+	13, // 7: padis.v1.Revision.template:type_name -> padis.v1.Template
+	12, // 8: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
+	11, // 9: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
+	10, // 10: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
+	1,  // 11: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
+	22, // 12: padis.v1.Template.env:type_name -> padis.v1.EnvVar
+	23, // 13: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
+	24, // 14: padis.v1.Template.resources:type_name -> padis.v1.Resources
+	25, // 15: padis.v1.Template.ports:type_name -> padis.v1.Port
+	26, // 16: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
+	30, // 17: padis.v1.Template.stop:type_name -> padis.v1.Stop
+	31, // 18: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
+	57, // 19: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
+	14, // 20: padis.v1.Template.security:type_name -> padis.v1.Security
+	15, // 21: padis.v1.Template.volumes:type_name -> padis.v1.Volume
+	16, // 22: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
+	17, // 23: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
+	18, // 24: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
+	20, // 25: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
+	19, // 26: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
+	21, // 27: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
+	2,  // 28: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
+	27, // 29: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
+	28, // 30: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
+	29, // 31: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
+	58, // 32: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
+	34, // 33: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
+	34, // 34: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
+	36, // 35: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
+	32, // 36: padis.v1.Cluster.networks:type_name -> padis.v1.Network
+	33, // 37: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
+	35, // 38: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
+	7,  // 39: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
+	38, // 40: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
+	39, // 41: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
+	36, // 42: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
+	6,  // 43: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
+	0,  // 44: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
+	41, // 45: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
+	41, // 46: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
+	24, // 47: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
+	59, // 48: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
+	13, // 49: padis.v1.Launch.template:type_name -> padis.v1.Template
+	52, // 50: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	6,  // 51: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	7,  // 52: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	5,  // 53: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	47, // 54: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	48, // 55: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	6,  // 56: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	7,  // 57: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	5,  // 58: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	50, // 59: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	51, // 60: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	32, // 61: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	54, // 62: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }
@@ -3289,6 +5191,13 @@ func file_padis_v1_padis_proto_init() {
 		return
 	}
 	file_padis_v1_padis_proto_msgTypes[12].OneofWrappers = []any{
+		(*Volume_HostPath)(nil),
+		(*Volume_EmptyDir)(nil),
+		(*Volume_Nfs)(nil),
+		(*Volume_Config)(nil),
+		(*Volume_Logs)(nil),
+	}
+	file_padis_v1_padis_proto_msgTypes[23].OneofWrappers = []any{
 		(*HealthCheck_Tcp)(nil),
 		(*HealthCheck_Http)(nil),
 		(*HealthCheck_Command)(nil),
@@ -3298,8 +5207,8 @@ func file_padis_v1_padis_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_padis_v1_padis_proto_rawDesc), len(file_padis_v1_padis_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   37,
+			NumEnums:      3,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

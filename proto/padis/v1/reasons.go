@@ -56,6 +56,24 @@ const (
 	ReasonSandboxFailed     = "SandboxFailed"
 	ReasonUserNotFound      = "UserNotFound"
 	ReasonInsufficientSpace = "InsufficientSpace"
+	ReasonVolumeFailed      = "VolumeFailed"
+	ReasonVolumeForbidden   = "VolumeForbidden"
+
+	// What becomes of images and containers.
+	ReasonPulling             = "Pulling"
+	ReasonPrepulling          = "Prepulling"
+	ReasonImageInvalid        = "ImageInvalid"
+	ReasonImageNotFound       = "ImageNotFound"
+	ReasonImageUnauthorized   = "ImageUnauthorized"
+	ReasonImageArchitecture   = "ImageArchitecture"
+	ReasonImageCorrupt        = "ImageCorrupt"
+	ReasonRegistryUnavailable = "RegistryUnavailable"
+	ReasonOOMKilled           = "OOMKilled"
+	ReasonAdopting            = "Adopting"
+	ReasonContainerGone       = "ContainerGone"
+	ReasonContainerFailed     = "ContainerFailed"
+	ReasonUpgrading           = "Upgrading"
+	ReasonConfigNotFound      = "ConfigNotFound"
 
 	// Why a declaration is not in force, and how far an App has come.
 	ReasonAccepted         = "Accepted"
