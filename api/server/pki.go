@@ -26,6 +26,9 @@ const (
 	backdate = time.Hour
 )
 
+// SchedulerName is the common name with which the scheduler comes to executors. As a user of the API it may do nothing.
+const SchedulerName = "padis:scheduler"
+
 // pair is a certificate and its key, in PEM and parsed.
 type pair struct {
 	certPEM, keyPEM []byte
@@ -33,11 +36,13 @@ type pair struct {
 	key             *ecdsa.PrivateKey
 }
 
-// pki are the keys of the server: an authority of its own, what it serves with, and what the administrator logs in with.
+// pki are the keys of the server: an authority of its own, what it serves with, what the administrator logs in with, and
+// what it shows to executors.
 type pki struct {
-	caCert []byte
-	server pair
-	admin  pair
+	caCert   []byte
+	server   pair
+	admin    pair
+	executor pair
 }
 
 // openPKI reads the keys in dir and makes those that are missing, near their end, or not valid for the names.
@@ -73,11 +78,18 @@ func openPKI(dir string, names []string, now time.Time) (*pki, error) {
 		Subject: pkix.Name{CommonName: "padis-admin", Organization: []string{masters}}, NotAfter: now.Add(leafLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
+	executor := &x509.Certificate{
+		Subject: pkix.Name{CommonName: SchedulerName}, NotAfter: now.Add(leafLife),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
 	out := &pki{caCert: ca.certPEM}
 	if out.server, err = leaf(dir, "server", server, ca, now, names); err != nil {
 		return nil, err
 	}
 	if out.admin, err = leaf(dir, "admin", admin, ca, now, nil); err != nil {
+		return nil, err
+	}
+	if out.executor, err = leaf(dir, "scheduler", executor, ca, now, nil); err != nil {
 		return nil, err
 	}
 	return out, nil

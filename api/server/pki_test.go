@@ -35,6 +35,9 @@ func TestKeysAreKeptAndRenewed(t *testing.T) {
 	if !bytes.Equal(first.server.certPEM, again.server.certPEM) || !bytes.Equal(first.admin.certPEM, again.admin.certPEM) || !bytes.Equal(first.caCert, again.caCert) {
 		t.Error("keys that are good were made anew")
 	}
+	if first.executor.cert.Subject.CommonName != SchedulerName || len(first.executor.cert.Subject.Organization) != 0 {
+		t.Errorf("the scheduler comes to executors as %s, which the API must take for nobody", first.executor.cert.Subject)
+	}
 	named := open(now, "localhost", "127.0.0.1", "padis.example.org", "192.0.2.7")
 	if bytes.Equal(first.server.certPEM, named.server.certPEM) || !bytes.Equal(first.admin.certPEM, named.admin.certPEM) {
 		t.Error("a new name must renew the serving certificate and no other")

@@ -66,6 +66,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// Identity is a client certificate with its key, and the authority that signed it, all in PEM.
+type Identity struct{ CA, Certificate, Key []byte }
+
 // Server is an API server. It is made by New and serves while Run runs.
 type Server struct {
 	cfg      Config
@@ -74,6 +77,7 @@ type Server struct {
 	backends []string
 	listener *joinedListener
 	loopback *rest.Config
+	identity Identity
 	crd      *apiextserver.CustomResourceDefinitions
 	admit    *admissionChain
 	ready    chan struct{}
@@ -112,6 +116,7 @@ func (s *Server) open() error {
 	if err != nil {
 		return err
 	}
+	s.identity = Identity{CA: keys.caCert, Certificate: keys.executor.certPEM, Key: keys.executor.keyPEM}
 	if s.backends = s.cfg.EtcdServers; len(s.backends) == 0 {
 		if s.etcd, err = startEtcd(s.cfg.DataDir, s.cfg.Logger); err != nil {
 			return err
@@ -134,6 +139,9 @@ func (s *Server) EtcdEndpoints() []string { return s.backends }
 
 // LoopbackConfig is for clients in this process; they are allowed everything and not limited.
 func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }
+
+// SchedulerIdentity is what the scheduler shows to executors, and the authority that they must check it by.
+func (s *Server) SchedulerIdentity() Identity { return s.identity }
 
 // Ready is closed when all kinds are served.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
