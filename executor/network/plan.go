@@ -242,16 +242,16 @@ func Silence(w Wanted, host []Link) []Op {
 	return ops
 }
 
-// Sweep orders the removal of host ends that belong to no instance: those of executors that are not alive, and those
-// of self that are not in live. Names that HostEnd does not make are never touched.
-func Sweep(host []Link, self string, alive func(ownerTag string) bool, live map[string]bool) []Op {
+// Sweep orders the removal of host ends of self that are not in live. Those of other owners are never touched: their
+// containers may go on while no executor is there. Names that HostEnd does not make are strangers'.
+func Sweep(host []Link, self string, live map[string]bool) []Op {
 	var ops []Op
 	for _, l := range host {
 		tag, ok := ParseHostEnd(l.Name)
 		if !ok || l.Kind != "veth" || live[l.Name] {
 			continue
 		}
-		if tag == OwnerTag(self) || !alive(tag) {
+		if tag == OwnerTag(self) {
 			ops = append(ops, DelLink{l.Name})
 		}
 	}

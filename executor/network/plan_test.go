@@ -116,10 +116,10 @@ func TestBadAttachmentsAreRefused(t *testing.T) {
 
 func TestSweepLeavesStrangersAndTheLivingAlone(t *testing.T) {
 	veth := func(name string) Link { return Link{Name: name, Kind: "veth"} }
-	mine, kept, dead, living := HostEnd("me", "a", 0), HostEnd("me", "b", 0), HostEnd("dead", "a", 0), HostEnd("living", "a", 0)
-	host := []Link{device("eth0"), veth("pdx"), veth("veth0123456789a"), {Name: HostEnd("me", "c", 0), Kind: "device"}, veth(mine), veth(kept), veth(dead), veth(living)}
-	ops := Sweep(host, "me", func(tag string) bool { return tag == OwnerTag("living") }, map[string]bool{kept: true})
-	if want := fmt.Sprintf("[ip link del %s ip link del %s]", mine, dead); fmt.Sprint(ops) != want {
+	mine, kept, other := HostEnd("me", "a", 0), HostEnd("me", "b", 0), HostEnd("other", "a", 0)
+	host := []Link{device("eth0"), veth("pdx"), veth("veth0123456789a"), {Name: HostEnd("me", "c", 0), Kind: "device"}, veth(mine), veth(kept), veth(other)}
+	ops := Sweep(host, "me", map[string]bool{kept: true})
+	if want := fmt.Sprintf("[ip link del %s]", mine); fmt.Sprint(ops) != want {
 		t.Errorf("got %v, want %v", ops, want)
 	}
 }

@@ -30,7 +30,7 @@ type Network struct {
 	// raw is a second socket in the host's namespace, for requests that the library cannot make.
 	raw map[int]*nl.SocketHandle
 	// claim is a bound abstract Unix socket. It exists as long as this process, within this network namespace, and
-	// so tells other executors that the host ends with our tag have an owner.
+	// so tells the next executor that the host ends with our tag have somebody who looks after them.
 	claim int
 	// announcer sends ARP announcements; it is bound to no protocol and never receives.
 	announcer int
@@ -38,8 +38,8 @@ type Network struct {
 	bridges sync.Mutex
 }
 
-// ErrOwned tells that another living executor has the same owner name on this host.
-var ErrOwned = errors.New("another executor with this id is alive on this host; wait for its end, or end it")
+// ErrOwned tells that another living executor has the same owner on this host.
+var ErrOwned = errors.New("another executor of this framework is alive on this host; wait for its end, or end it")
 
 // Open claims the owner name on this host, waiting up to wait for a dying executor of that name.
 func Open(owner string, wait time.Duration) (*Network, error) {
@@ -100,15 +100,6 @@ func claim(owner string, wait time.Duration) (int, error) {
 	}
 }
 
-func alive(tag string) bool {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return true
-	}
-	defer unix.Close(fd)
-	return unix.Connect(fd, claimName(tag)) != unix.ECONNREFUSED
-}
-
 // Attach makes the wanted network of an instance whose network namespace is open as ns. On an error nothing answers for
 // the addresses. A refusal of the plan is returned as it is; it says what to do.
 func (n *Network) Attach(ns int, w network.Wanted) error {
@@ -153,8 +144,7 @@ func (n *Network) Detach(w network.Wanted) error {
 	return errors.Join(failed...)
 }
 
-// Sweep removes the host ends of instances that no living executor has: those of dead executors, and those of this one
-// that are not in live. It returns their names; all of them are silent when it returns.
+// Sweep removes the host ends of this owner's instances that are not in live. It returns their names; all of them are silent when it returns.
 func (n *Network) Sweep(live map[string]bool) ([]string, error) {
 	links, err := n.host.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -166,7 +156,7 @@ func (n *Network) Sweep(live map[string]bool) ([]string, error) {
 	}
 	var removed []string
 	var failed []error
-	ops := network.Sweep(host, n.owner, alive, live)
+	ops := network.Sweep(host, n.owner, live)
 	for _, op := range ops {
 		name := op.(network.DelLink).Link
 		if err := n.apply([]network.Op{network.SetDown{Link: name}}, -1, nil); err != nil && !gone(err) {
