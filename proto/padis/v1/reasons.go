@@ -58,6 +58,8 @@ const (
 	ReasonInsufficientSpace = "InsufficientSpace"
 	ReasonVolumeFailed      = "VolumeFailed"
 	ReasonVolumeForbidden   = "VolumeForbidden"
+	// A capability is added that the Tenant does not grant.
+	ReasonPrivilegeForbidden = "PrivilegeForbidden"
 
 	// What becomes of images and containers.
 	ReasonPulling             = "Pulling"
