@@ -3727,7 +3727,9 @@ type Launch struct {
 	// Those that concern the agent.
 	Registries []*Registry `protobuf:"bytes,16,rep,name=registries,proto3" json:"registries,omitempty"`
 	// What the template's volumes refer to.
-	Configs       []*ConfigData `protobuf:"bytes,17,rep,name=configs,proto3" json:"configs,omitempty"`
+	Configs []*ConfigData `protobuf:"bytes,17,rep,name=configs,proto3" json:"configs,omitempty"`
+	// With adopt: the instance was ready when it lost its executor. It stays so until a health check fails.
+	WasReady      bool `protobuf:"varint,18,opt,name=was_ready,json=wasReady,proto3" json:"was_ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3879,6 +3881,13 @@ func (x *Launch) GetConfigs() []*ConfigData {
 		return x.Configs
 	}
 	return nil
+}
+
+func (x *Launch) GetWasReady() bool {
+	if x != nil {
+		return x.WasReady
+	}
+	return false
 }
 
 // ToExecutor is FrameworkMessage data: all that the scheduler wants of one executor beside its tasks. It is sent again
@@ -4944,7 +4953,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\x04\n" +
 	"\x06Launch\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x17\n" +
@@ -4967,7 +4976,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"registries\x18\x10 \x03(\v2\x12.padis.v1.RegistryR\n" +
 	"registries\x12.\n" +
-	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xd8\x01\n" +
+	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12\x1b\n" +
+	"\twas_ready\x18\x12 \x01(\bR\bwasReady\"\xd8\x01\n" +
 	"\n" +
 	"ToExecutor\x12\x1e\n" +
 	"\n" +
