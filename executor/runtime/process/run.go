@@ -32,6 +32,11 @@ func (i *instance) Run(command []string, timeout time.Duration) (runtime.Output,
 	}
 	defer out.Close()
 	defer in.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return runtime.Output{}, err
+	}
+	defer null.Close()
 	type started struct {
 		pid int
 		err error
@@ -39,7 +44,9 @@ func (i *instance) Run(command []string, timeout time.Duration) (runtime.Output,
 	begun, done := make(chan started, 1), make(chan unix.WaitStatus, 1)
 	go func() {
 		goruntime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		pid, err := i.spawnInside(command, in)
+		pid, err := i.spawnInside(visitor{
+			command: command, env: i.spec.Env, user: i.spec.User, dir: i.spec.WorkingDir, files: [3]*os.File{null, in, in},
+		})
 		begun <- started{pid, err}
 		if err != nil {
 			return
@@ -82,8 +89,19 @@ func (i *instance) Run(command []string, timeout time.Duration) (runtime.Output,
 	return result, nil
 }
 
+// visitor is a command that is run in an instance beside its program.
+type visitor struct {
+	command, env []string
+	user, dir    string
+	// files become its first descriptors. With terminal they are one, which becomes its controlling terminal.
+	files    [3]*os.File
+	terminal bool
+	// own tells that the files are its own: its user may open them again.
+	own bool
+}
+
 // spawnInside starts the command in the instance. It changes the calling thread for good.
-func (i *instance) spawnInside(command []string, output *os.File) (int, error) {
+func (i *instance) spawnInside(v visitor) (int, error) {
 	// A mount namespace can be entered only by who shares the root and working directory with nobody.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return 0, fmt.Errorf("prepare to enter the instance: %w", err)
@@ -100,36 +118,39 @@ func (i *instance) spawnInside(command []string, output *os.File) (int, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("set no_new_privs: %w", err)
 	}
-	who, err := lookUp(i.spec.User)
+	who, err := lookUp(v.user)
 	if err != nil {
 		return 0, err
 	}
-	dir := i.spec.WorkingDir
+	dir := v.dir
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(i.spec.Dir, "work", dir)
 	}
 	if err := unix.Chdir(dir); err != nil {
 		return 0, fmt.Errorf("enter the working directory %s: %w", dir, err)
 	}
-	path, err := resolve(command, i.spec.Env)
+	path, err := resolve(v.command, v.env)
 	if err != nil {
 		return 0, err
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return 0, err
-	}
-	defer null.Close()
 	// No parent-death signal: the command ends with the instance, which ends with the executor. (The Go runtime would
 	// take its absent parent process id, seen from inside the namespace, for a parent that has died.)
-	sys := &syscall.SysProcAttr{Setpgid: true}
+	sys := &syscall.SysProcAttr{Setpgid: !v.terminal, Setsid: v.terminal, Setctty: v.terminal}
 	if who != nil && who.uid != os.Getuid() {
 		sys.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}
 		for _, g := range who.groups {
 			sys.Credential.Groups = append(sys.Credential.Groups, uint32(g))
 		}
+		for _, f := range v.files {
+			if !v.own {
+				break
+			}
+			if err := f.Chown(who.uid, who.gid); err != nil {
+				return 0, unmapped(who, err)
+			}
+		}
 	}
-	return syscall.ForkExec(path, command, &syscall.ProcAttr{
-		Env: i.spec.Env, Files: []uintptr{null.Fd(), output.Fd(), output.Fd()}, Sys: sys,
+	return syscall.ForkExec(path, v.command, &syscall.ProcAttr{
+		Env: v.env, Files: []uintptr{v.files[0].Fd(), v.files[1].Fd(), v.files[2].Fd()}, Sys: sys,
 	})
 }
