@@ -3052,7 +3052,11 @@ type InstanceRecord struct {
 	// What the executor said last of the image.
 	ImageDigest string `protobuf:"bytes,31,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
 	// The old task is left alone until the new image is on its agent.
-	Prepulling    bool `protobuf:"varint,32,opt,name=prepulling,proto3" json:"prepulling,omitempty"`
+	Prepulling bool `protobuf:"varint,32,opt,name=prepulling,proto3" json:"prepulling,omitempty"`
+	// Their containers, in the order of haunted_agents; empty for those that have none.
+	HauntedContainers []string `protobuf:"bytes,33,rep,name=haunted_containers,json=hauntedContainers,proto3" json:"haunted_containers,omitempty"`
+	// Hash of each ConfigData that its container was made with, by name.
+	ConfigHashes  map[string]string `protobuf:"bytes,34,rep,name=config_hashes,json=configHashes,proto3" json:"config_hashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3309,6 +3313,20 @@ func (x *InstanceRecord) GetPrepulling() bool {
 		return x.Prepulling
 	}
 	return false
+}
+
+func (x *InstanceRecord) GetHauntedContainers() []string {
+	if x != nil {
+		return x.HauntedContainers
+	}
+	return nil
+}
+
+func (x *InstanceRecord) GetConfigHashes() map[string]string {
+	if x != nil {
+		return x.ConfigHashes
+	}
+	return nil
 }
 
 type Termination struct {
@@ -4867,7 +4885,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x0fartifact_sha256\x18\x01 \x01(\tR\x0eartifactSha256\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\x05R\vmaxParallel\x12+\n" +
-	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xfc\a\n" +
+	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xbd\t\n" +
 	"\x0eInstanceRecord\x12\x17\n" +
 	"\aapp_uid\x18\x01 \x01(\tR\x06appUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -4909,7 +4927,12 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\fimage_digest\x18\x1f \x01(\tR\vimageDigest\x12\x1e\n" +
 	"\n" +
 	"prepulling\x18  \x01(\bR\n" +
-	"prepulling\"\xc2\x02\n" +
+	"prepulling\x12-\n" +
+	"\x12haunted_containers\x18! \x03(\tR\x11hauntedContainers\x12O\n" +
+	"\rconfig_hashes\x18\" \x03(\v2*.padis.v1.InstanceRecord.ConfigHashesEntryR\fconfigHashes\x1a?\n" +
+	"\x11ConfigHashesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x02\n" +
 	"\vTermination\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x1b\n" +
@@ -5072,7 +5095,7 @@ func file_padis_v1_padis_proto_rawDescGZIP() []byte {
 }
 
 var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_padis_v1_padis_proto_goTypes = []any{
 	(Phase)(0),                // 0: padis.v1.Phase
 	(Constraint_Operator)(0),  // 1: padis.v1.Constraint.Operator
@@ -5133,7 +5156,8 @@ var file_padis_v1_padis_proto_goTypes = []any{
 	nil,                       // 56: padis.v1.ConfigData.DataEntry
 	nil,                       // 57: padis.v1.Template.LabelsEntry
 	nil,                       // 58: padis.v1.HttpProbe.HeadersEntry
-	nil,                       // 59: padis.v1.AgentRecord.AttributesEntry
+	nil,                       // 59: padis.v1.InstanceRecord.ConfigHashesEntry
+	nil,                       // 60: padis.v1.AgentRecord.AttributesEntry
 }
 var file_padis_v1_padis_proto_depIdxs = []int32{
 	55, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
@@ -5183,27 +5207,28 @@ var file_padis_v1_padis_proto_depIdxs = []int32{
 	0,  // 44: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
 	41, // 45: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
 	41, // 46: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
-	24, // 47: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
-	59, // 48: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	13, // 49: padis.v1.Launch.template:type_name -> padis.v1.Template
-	52, // 50: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	6,  // 51: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
-	7,  // 52: padis.v1.Launch.registries:type_name -> padis.v1.Registry
-	5,  // 53: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
-	47, // 54: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
-	48, // 55: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
-	6,  // 56: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	7,  // 57: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	5,  // 58: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	50, // 59: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	51, // 60: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	32, // 61: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	54, // 62: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	59, // 47: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
+	24, // 48: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
+	60, // 49: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
+	13, // 50: padis.v1.Launch.template:type_name -> padis.v1.Template
+	52, // 51: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	6,  // 52: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	7,  // 53: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	5,  // 54: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	47, // 55: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	48, // 56: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	6,  // 57: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	7,  // 58: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	5,  // 59: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	50, // 60: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	51, // 61: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	32, // 62: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	54, // 63: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }
@@ -5229,7 +5254,7 @@ func file_padis_v1_padis_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_padis_v1_padis_proto_rawDesc), len(file_padis_v1_padis_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
