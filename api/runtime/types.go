@@ -29,7 +29,7 @@ type Instance struct {
 type InstanceStatus struct {
 	App  string `json:"app"`
 	Slot int32  `json:"slot"`
-	// Pending, BackOff, Staging, Starting, Running, Stopping, Unreachable or Retired.
+	// Pending, BackOff, Staging, Starting, Running, Adopting, Stopping, Unreachable or Retired.
 	Phase string `json:"phase"`
 	Ready bool   `json:"ready"`
 	// Host name and Mesos id of the agent; empty while there is none.
@@ -51,6 +51,12 @@ type InstanceStatus struct {
 	// When a delayed restart is due.
 	NotBefore       *metav1.Time `json:"notBefore,omitempty"`
 	LastTermination *Termination `json:"lastTermination,omitempty"`
+	// The newest ends, newest first.
+	Terminations []Termination `json:"terminations,omitempty"`
+	// Name of the container on its host; empty for a plain process.
+	Container string `json:"container,omitempty"`
+	// Digest of the image that runs.
+	ImageDigest string `json:"imageDigest,omitempty"`
 }
 
 // Termination is how the previous run of an instance ended.
@@ -61,6 +67,11 @@ type Termination struct {
 	Reason     string       `json:"reason,omitempty"`
 	Message    string       `json:"message,omitempty"`
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
+	StartedAt  *metav1.Time `json:"startedAt,omitempty"`
+	// The kernel ended it for want of memory.
+	OOMKilled bool   `json:"oomKilled,omitempty"`
+	Revision  string `json:"revision,omitempty"`
+	Container string `json:"container,omitempty"`
 }
 
 // InstanceList is a list of Instances.
