@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,8 @@ type hostFlags struct {
 	name, ip, master, workDir, attributes, resources string
 	port, link                                       int
 	keep                                             []string
+	// Of the executors and their containers.
+	state, noContainers, containerd, containerdRoot, cgroupParent, logs string
 }
 
 func parseHostFlags(args []string) (hostFlags, error) {
@@ -39,13 +42,19 @@ func parseHostFlags(args []string) (hostFlags, error) {
 		f.keep = append(f.keep, dir)
 		return nil
 	})
+	set.StringVar(&f.state, "state", "", "directory that executors keep their instances in")
+	set.StringVar(&f.containerd, "containerd", "", "path of containerd; empty: the host runs no containers")
+	set.StringVar(&f.containerdRoot, "containerd-root", "", "directory of containerd")
+	set.StringVar(&f.cgroupParent, "cgroup-parent", "", "control group of the host's containers")
+	set.StringVar(&f.noContainers, "no-containers", "", "why the host runs no containers")
+	set.StringVar(&f.logs, "logs", "", "directory of containerd's log")
 	if err := set.Parse(args); err != nil {
 		return f, err
 	}
 	if set.NArg() > 0 {
 		return f, fmt.Errorf("host: unexpected argument %q", set.Arg(0))
 	}
-	for name, value := range map[string]string{"--name": f.name, "--ip": f.ip, "--master": f.master, "--work-dir": f.workDir, "--resources": f.resources} {
+	for name, value := range map[string]string{"--name": f.name, "--ip": f.ip, "--master": f.master, "--work-dir": f.workDir, "--resources": f.resources, "--state": f.state} {
 		if value == "" {
 			return f, fmt.Errorf("host: %s is missing", name)
 		}
@@ -53,22 +62,52 @@ func parseHostFlags(args []string) (hostFlags, error) {
 	if _, err := netip.ParseAddr(f.ip); err != nil {
 		return f, fmt.Errorf("host: --ip: %w", err)
 	}
+	if f.containerd != "" && f.logs == "" {
+		return f, errors.New("host: --containerd needs --containerd-root, --cgroup-parent and --logs")
+	}
 	if f.link < 3 {
 		return f, fmt.Errorf("host: --link-fd %d: it is 3 or more", f.link)
 	}
 	return f, nil
 }
 
-// agentArguments are those of the agent that runs on the host. Executors find the programs that we find.
-func (f hostFlags) agentArguments(bootID, path string) []string {
-	return []string{
-		"agent", "--master", f.master, "--work-dir", f.workDir, "--hostname", f.name, "--ip", f.ip, "--port", strconv.Itoa(f.port),
-		"--attributes", f.attributes, "--resources", f.resources, "--boot-id", bootID,
-		"--executor-environment-variables", fmt.Sprintf(`{"PATH": %q}`, path),
+// executorEnvironment is what executors on the host must know of it. They find the programs that we find.
+func (f hostFlags) executorEnvironment(path string) map[string]string {
+	env := map[string]string{"PATH": path, "PADIS_STATE_DIR": f.state}
+	if f.containerd == "" {
+		env["PADIS_NO_CONTAINERS"] = f.noContainers
+		return env
+	}
+	env["PADIS_CONTAINERD_ADDRESS"], env["PADIS_CGROUP_PARENT"] = hosts.ContainerdAddress, f.cgroupParent
+	return env
+}
+
+// containers is the host's containerd, nil if it has none.
+func (f hostFlags) containers() *hosts.Containerd {
+	if f.containerd == "" {
+		return nil
+	}
+	return &hosts.Containerd{
+		Program: f.containerd, Root: f.containerdRoot, CgroupParent: f.cgroupParent,
+		Log: func() (*os.File, error) { return supervise.OpenLog(f.logs, hosts.ContainerdLog(f.name)) },
 	}
 }
 
-// runHost is an embedded host: process 1 of namespaces that `padis up` made, with a Mesos agent that it keeps running.
+// agentArguments are those of the agent that runs on the host.
+func (f hostFlags) agentArguments(bootID, path string) []string {
+	environment, err := json.Marshal(f.executorEnvironment(path))
+	if err != nil {
+		panic(err) // a map of strings
+	}
+	return []string{
+		"agent", "--master", f.master, "--work-dir", f.workDir, "--hostname", f.name, "--ip", f.ip, "--port", strconv.Itoa(f.port),
+		"--attributes", f.attributes, "--resources", f.resources, "--boot-id", bootID,
+		"--executor-environment-variables", string(environment),
+	}
+}
+
+// runHost is an embedded host: process 1 of namespaces that `padis up` made, with a Mesos agent and, where containers can
+// run, a containerd that it keeps running.
 func runHost(args []string) error {
 	f, err := parseHostFlags(args)
 	if err != nil {
@@ -98,6 +137,8 @@ func runHost(args []string) error {
 		Name: f.name,
 		Link: link,
 		Keep: f.keep,
+
+		Containerd: f.containers(),
 		Agent: func() (supervise.Command, error) {
 			return supervise.Command{Path: program, Args: f.agentArguments(bootID, os.Getenv("PATH")), Env: os.Environ(), Output: os.Stdout}, nil
 		},

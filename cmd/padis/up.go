@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,11 @@ type upConfig struct {
 	AgentAttributes string
 	// HostRestartDelay is how long a host that lost power stays off.
 	HostRestartDelay time.Duration
+	// Containers says whether the hosts run containers: auto, on or off.
+	Containers string
+	// NoContainers says why the hosts run none, and Containerd where containerd is if they do. Both are found out before
+	// the inner process starts, for in its namespaces everybody is root.
+	NoContainers, Containerd string
 	// Quiet leaves the progress out.
 	Quiet bool
 	// Inner is set in the process that `padis up` starts in namespaces of its own.
@@ -64,9 +70,29 @@ func (c *upConfig) validate() error {
 	if _, err := hosts.ExpandAttributes(c.AgentAttributes, 1); err != nil {
 		return usagef("--agent-attributes: %v", err)
 	}
+	if !slices.Contains([]string{"auto", "on", "off"}, c.Containers) {
+		return usagef("--containers %q: write auto, on or off", c.Containers)
+	}
 	if c.HostRestartDelay < 0 {
 		return usagef("--host-restart-delay %v: it cannot be negative", c.HostRestartDelay)
 	}
+	return nil
+}
+
+// findContainers decides whether the hosts run containers.
+func (c *upConfig) findContainers(find func() (string, error)) error {
+	if c.Containers == "off" {
+		c.NoContainers = "`padis up` runs with --containers off"
+		return nil
+	}
+	containerd, err := find()
+	if err != nil && c.Containers == "on" {
+		return fmt.Errorf("--containers on: %w", err)
+	}
+	if err != nil {
+		c.NoContainers = err.Error()
+	}
+	c.Containerd = containerd
 	return nil
 }
 
@@ -75,7 +101,7 @@ func (c *upConfig) arguments() []string {
 	return []string{
 		"up", "--inner", "--data-dir", c.DataDir, "--hosts", fmt.Sprint(c.Hosts), "--listen", c.Listen,
 		"--agent-resources", c.AgentResources, "--agent-attributes", c.AgentAttributes,
-		"--host-restart-delay", c.HostRestartDelay.String(),
+		"--host-restart-delay", c.HostRestartDelay.String(), "--containerd", c.Containerd, "--no-containers", c.NoContainers,
 	}
 }
 
@@ -88,8 +114,9 @@ func newUpCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		Short: "Run all of Padis on this machine, with embedded hosts",
 		Long: strings.TrimSpace(`
 Run all of Padis on this machine: the control plane, an embedded Mesos master and embedded hosts with an agent each,
-every host with a network stack, mounts and processes of its own. Nothing needs to be installed, and without root it
-runs in a user namespace. What dies is started again. The state is in the data directory and survives a restart;
+every host with a network stack, mounts and processes of its own. Nothing needs to be installed for plain processes, and
+without root it runs in a user namespace. Where containerd and runc are installed and it runs as root, each host has a
+containerd of its own and runs images. What dies is started again. The state is in the data directory and survives a restart;
 Ctrl-C stops everything.
 
 `) + "\n\n" + exitHelp,
@@ -101,6 +128,9 @@ Ctrl-C stops everything.
 			}
 			if c.Inner {
 				return runInner(c)
+			}
+			if err := c.findContainers(hosts.Containers); err != nil {
+				return err
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
@@ -114,11 +144,16 @@ Ctrl-C stops everything.
 	flags.StringVar(&c.AgentResources, "agent-resources", "cpus:4;mem:4096;disk:10240", "Resources of each host.")
 	flags.StringVar(&c.AgentAttributes, "agent-attributes", "rack:r{i};zone:z{i}", "Attributes of each host; {i} is its number.")
 	flags.DurationVar(&c.HostRestartDelay, "host-restart-delay", 15*time.Second, "Time until a host that was killed is switched on again.")
+	flags.StringVar(&c.Containers, "containers", "auto", "Whether the hosts run containers: on, off, or auto: where root and containerd are.")
 	flags.BoolVarP(&c.Quiet, "quiet", "q", false, "Print errors only.")
 	flags.BoolVar(&c.Inner, "inner", false, "")
-	// Only `padis up` itself uses it.
-	if err := flags.MarkHidden("inner"); err != nil {
-		panic(err)
+	flags.StringVar(&c.Containerd, "containerd", "", "")
+	flags.StringVar(&c.NoContainers, "no-containers", "", "")
+	// Only `padis up` itself uses them.
+	for _, name := range []string{"inner", "containerd", "no-containers"} {
+		if err := flags.MarkHidden(name); err != nil {
+			panic(err)
+		}
 	}
 	return cmd
 }

@@ -46,6 +46,8 @@ type inner struct {
 	outer      *lines
 	log        *zap.Logger
 	services   []string
+	// cgroupParent is the control group of all containers; empty if the hosts run none.
+	cgroupParent string
 }
 
 // runInner builds the network, starts everything and returns when the outer process wants it or is gone.
@@ -86,6 +88,12 @@ func runInner(c upConfig) error {
 	if err := n.outer.send(news{Name: "client", Kind: string(supervise.Started), Descriptor: n.fabric.ClientNamespace()}); err != nil {
 		return err
 	}
+	if n.config.Containerd != "" {
+		if n.cgroupParent, err = hosts.CgroupParent(n.config.DataDir); err != nil {
+			return err
+		}
+		n.removeCgroups()
+	}
 	if err := n.startAll(executable); err != nil {
 		return err
 	}
@@ -98,7 +106,18 @@ func runInner(c upConfig) error {
 	}()
 	n.trimLogs(ctx)
 	n.supervisor.Stop()
+	n.removeCgroups()
 	return nil
+}
+
+// removeCgroups removes what hosts that were killed have left in the control groups of the machine.
+func (n *inner) removeCgroups() {
+	if n.cgroupParent == "" {
+		return
+	}
+	if err := hosts.RemoveCgroups(n.cgroupParent); err != nil {
+		n.log.Warn("control groups of containers stay", zap.Error(err))
+	}
 }
 
 // trimLogs keeps the logs within bounds until ctx ends.
@@ -192,12 +211,19 @@ func (n *inner) addHost(mesos string, index int) error {
 	if err != nil {
 		return err
 	}
+	dir := filepath.Join(n.config.DataDir, "hosts", spec.Name)
 	arguments := []string{
 		"host", "--name", spec.Name, "--ip", spec.Address().Addr().String(), "--master", "http://" + masterAddress,
-		"--work-dir", filepath.Join(n.config.DataDir, "hosts", spec.Name, "mesos"), "--resources", n.config.AgentResources,
+		"--work-dir", filepath.Join(dir, "mesos"), "--resources", n.config.AgentResources,
 		"--attributes", attributes, "--keep", n.config.DataDir, "--keep", n.bin, "--link-fd", "3",
+		"--state", filepath.Join(dir, "state"), "--no-containers", n.config.NoContainers,
 	}
 	n.services = append(n.services, spec.Name)
+	if n.config.Containerd != "" {
+		arguments = append(arguments, "--containerd", n.config.Containerd, "--containerd-root", filepath.Join(dir, "containerd"),
+			"--cgroup-parent", filepath.Join(n.cgroupParent, spec.Name), "--logs", n.config.logDir())
+		n.services = append(n.services, hosts.ContainerdLog(spec.Name))
+	}
 	var log, ours, theirs *os.File
 	n.supervisor.Add(supervise.Service{
 		Name:  spec.Name,
@@ -222,7 +248,7 @@ func (n *inner) addHost(mesos string, index int) error {
 			return n.fabric.Attach(spec, pid, ours)
 		},
 		Backoff: supervise.Constant(n.config.HostRestartDelay),
-		Grace:   10 * time.Second,
+		Grace:   15 * time.Second,
 	})
 	return nil
 }

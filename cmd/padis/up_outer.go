@@ -57,6 +57,9 @@ func runOuter(ctx context.Context, restoreSignals func(), c upConfig, streams ge
 		return err
 	}
 	o.progress.say(why.Plain, "api", "listens on "+address)
+	if c.NoContainers != "" {
+		o.progress.say(why.Plain, "containers", "off: "+c.NoContainers)
+	}
 	ended, control, err := o.startInner(listener)
 	if err != nil {
 		return err

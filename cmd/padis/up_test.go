@@ -322,7 +322,7 @@ func TestUpInnerDies(t *testing.T) {
 
 func TestUpConfig(t *testing.T) {
 	t.Parallel()
-	good := upConfig{DataDir: "d", Hosts: 3, Listen: "127.0.0.1:6443", AgentResources: "cpus:4;mem:4096.5;disk:1", AgentAttributes: "rack:r{i}", HostRestartDelay: time.Second}
+	good := upConfig{DataDir: "d", Hosts: 3, Listen: "127.0.0.1:6443", AgentResources: "cpus:4;mem:4096.5;disk:1", AgentAttributes: "rack:r{i}", HostRestartDelay: time.Second, Containers: "auto"}
 	if err := good.validate(); err != nil || !filepath.IsAbs(good.DataDir) {
 		t.Errorf("%v, data directory %s", err, good.DataDir)
 	}
@@ -333,12 +333,37 @@ func TestUpConfig(t *testing.T) {
 		"--agent-resources":    func(c *upConfig) { c.AgentResources = "cpus" },
 		"--agent-attributes":   func(c *upConfig) { c.AgentAttributes = "rack" },
 		"--host-restart-delay": func(c *upConfig) { c.HostRestartDelay = -1 },
+		"--containers":         func(c *upConfig) { c.Containers = "yes" },
 	} {
 		bad := good
 		change(&bad)
 		var usage usageError
 		if err := bad.validate(); !errors.As(err, &usage) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUpContainers(t *testing.T) {
+	t.Parallel()
+	there := func() (string, error) { return "/bin/containerd", nil }
+	lacking := func() (string, error) { return "", errors.New("runc is missing") }
+	for _, c := range []struct {
+		containers       string
+		find             func() (string, error)
+		containerd, none string
+		fails            bool
+	}{
+		{"auto", there, "/bin/containerd", "", false},
+		{"auto", lacking, "", "runc is missing", false},
+		{"on", there, "/bin/containerd", "", false},
+		{"on", lacking, "", "", true},
+		{"off", there, "", "`padis up` runs with --containers off", false},
+	} {
+		u := upConfig{Containers: c.containers}
+		err := u.findContainers(c.find)
+		if (err != nil) != c.fails || u.Containerd != c.containerd || u.NoContainers != c.none {
+			t.Errorf("%s: %v, containerd %q, none because %q", c.containers, err, u.Containerd, u.NoContainers)
 		}
 	}
 }

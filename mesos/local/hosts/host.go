@@ -26,7 +26,15 @@ type HostConfig struct {
 	Link io.ReadWriter
 	// Keep are directories that stay visible when they are below /run.
 	Keep []string
+	// Containerd runs containers on the host; nil if it has none.
+	Containerd *Containerd
 }
+
+// Stages of stopping a host.
+const (
+	stageAgent = iota
+	stageContainerd
+)
 
 func (c HostConfig) validate() error {
 	if c.Name == "" || len(c.Name) > 63 {
@@ -35,12 +43,16 @@ func (c HostConfig) validate() error {
 	if c.Agent == nil || c.Link == nil {
 		return errors.New("host: an agent and a link to the fabric are needed")
 	}
-	return nil
+	if c.Containerd == nil {
+		return nil
+	}
+	return c.Containerd.validate()
 }
 
 // Run is an embedded host: process 1 of a process started with HostAttributes. It prepares mounts and host name, waits
-// for its network, keeps the agent running and reaps orphans, among them the executors of an agent that was killed.
-// When ctx ends it stops the agent and returns; the kernel then ends everything else on the host.
+// for its network, keeps the agent and containerd running and reaps orphans, among them the executors of an agent that
+// was killed and the shims of containers. When ctx ends it stops the agent and containerd, ends everything else on the
+// host and returns.
 func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 	if err := c.validate(); err != nil {
 		return err
@@ -65,19 +77,49 @@ func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 	defer stopReaping()
 	go reaper.Run(reaping)
 	supervisor := supervise.New(reaper, func(e supervise.Event) {
-		log.Info("agent", zap.String("host", c.Name), zap.String("event", string(e.Kind)), zap.Int("pid", e.Pid),
+		log.Info(e.Service, zap.String("host", c.Name), zap.String("event", string(e.Kind)), zap.Int("pid", e.Pid),
 			zap.String("detail", e.Detail), zap.Duration("retryIn", e.RetryIn))
 	})
+	if c.Containerd != nil {
+		if err := c.startContainerd(supervisor, log); err != nil {
+			return fmt.Errorf("host %s: %w", c.Name, err)
+		}
+	}
 	supervisor.Add(supervise.Service{
 		Name:    "agent",
+		Stage:   stageAgent,
 		Command: c.Agent,
 		Backoff: supervise.DefaultBackoff(),
 		Grace:   3 * time.Second,
 	})
 	<-ctx.Done()
 	supervisor.Stop()
+	if c.Containerd == nil {
+		return nil
+	}
+	// The groups can be removed once they are empty.
+	if err := reaper.EndAll(endTimeout); err != nil {
+		return fmt.Errorf("host %s: %w", c.Name, err)
+	}
+	return RemoveCgroups(c.Containerd.CgroupParent)
+}
+
+// startContainerd first removes the control groups of the host's life before this one. They do no harm but take memory,
+// so the host does without if it cannot.
+func (c HostConfig) startContainerd(supervisor *supervise.Supervisor, log *zap.Logger) error {
+	if err := RemoveCgroups(c.Containerd.CgroupParent); err != nil {
+		log.Warn("control groups of an earlier start stay", zap.String("host", c.Name), zap.Error(err))
+	}
+	service, err := c.Containerd.service()
+	if err != nil {
+		return err
+	}
+	supervisor.Add(service)
 	return nil
 }
+
+// endTimeout is how long the processes of a host may take to die of SIGKILL.
+const endTimeout = 5 * time.Second
 
 // prepareTimeout is how long a host may take from its start to being prepared.
 const prepareTimeout = 30 * time.Second

@@ -33,6 +33,7 @@ import (
 const (
 	roleVariable   = "PADIS_HOSTS_TEST_ROLE"
 	markerVariable = "PADIS_HOSTS_TEST_MARKER"
+	dataVariable   = "PADIS_HOSTS_TEST_DATA" // set if the hosts shall run containers
 	testPort       = "7000"
 )
 
@@ -154,6 +155,13 @@ func playMiddle() error {
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	supervisor.Stop()
+	if data := os.Getenv(dataVariable); data != "" {
+		parent, err := CgroupParent(data)
+		if err != nil {
+			return err
+		}
+		return RemoveCgroups(parent)
+	}
 	return nil
 }
 
@@ -164,9 +172,14 @@ func playHost(index string) error {
 	if err != nil {
 		return err
 	}
+	containerd, err := testContainerd("host-" + index)
+	if err != nil {
+		return err
+	}
 	return Run(ctx, HostConfig{
-		Name: "host-" + index,
-		Link: os.NewFile(3, "link"),
+		Name:       "host-" + index,
+		Link:       os.NewFile(3, "link"),
+		Containerd: containerd,
 		Agent: func() (supervise.Command, error) {
 			return supervise.Command{Path: executable, Env: environment("agent:" + index), Output: os.Stderr}, nil
 		},
@@ -239,7 +252,7 @@ type tree struct {
 }
 
 // startTree starts a launcher as the given user and waits until both hosts are there.
-func startTree(t *testing.T, uid uint32) *tree {
+func startTree(t *testing.T, uid uint32, env ...string) *tree {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("entering the namespaces of the tree from the test needs root")
@@ -247,6 +260,7 @@ func startTree(t *testing.T, uid uint32) *tree {
 	tr := &tree{t: t, marker: fmt.Sprintf("%s-%d", t.Name(), time.Now().UnixNano()), notes: make(chan note, 64), hosts: map[string]int{}}
 	tr.launcher = exec.Command(copyOfTestBinary(t))
 	tr.launcher.Env = []string{"PATH=" + os.Getenv("PATH"), roleVariable + "=launcher", markerVariable + "=" + tr.marker}
+	tr.launcher.Env = append(tr.launcher.Env, env...)
 	tr.launcher.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	tr.launcher.Dir = "/"
 	stderr := &lockedBuffer{}

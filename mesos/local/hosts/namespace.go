@@ -75,7 +75,7 @@ func ExplainStart(err error) error {
 }
 
 // PrivateMounts prepares the mount namespace of a process 1 that was started with TreeAttributes or HostAttributes: no
-// mount made in it is seen outside, /proc and /sys show its own namespaces, and /run and /var/cache are empty but for the
+// mount made in it is seen outside, /proc and /sys show its own namespaces but the machine's control groups, and /run and /var/cache are empty but for the
 // directories in keep, which stay what they are. In /var/cache executors keep what they fetched: on a machine that only
 // lends its file system that would be left behind.
 func PrivateMounts(keep ...string) error {
@@ -86,13 +86,34 @@ func PrivateMounts(keep ...string) error {
 	if err := unix.Mount("proc", "/proc", "proc", plain|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w (in a container, run it with unmasked /proc and /sys)", err)
 	}
-	if err := unix.Mount("sysfs", "/sys", "sysfs", plain|unix.MS_NOEXEC, ""); err != nil {
+	if err := mountSys(plain | unix.MS_NOEXEC); err != nil {
 		return fmt.Errorf("mount /sys: %w (in a container, run it with unmasked /proc and /sys)", err)
 	}
 	for _, target := range []string{"/run", "/var/cache"} {
 		if err := mountEmpty(target, keep); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// mountSys mounts a /sys of this network namespace, with the control groups that were visible in the one before.
+func mountSys(flags uintptr) error {
+	kind, err := fileSystem(cgroupMount)
+	if err != nil || kind == unix.SYSFS_MAGIC {
+		// There are none.
+		return unix.Mount("sysfs", "/sys", "sysfs", flags, "")
+	}
+	groups, err := os.OpenFile(cgroupMount, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer groups.Close()
+	if err := unix.Mount("sysfs", "/sys", "sysfs", flags, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", groups.Fd()), cgroupMount, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("control groups: %w", err)
 	}
 	return nil
 }

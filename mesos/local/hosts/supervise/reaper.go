@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Command is one start of a child. Its standard input is /dev/null.
@@ -112,8 +113,8 @@ func (r *Reaper) Run(ctx context.Context) {
 	}
 }
 
-// reap waits for all children that have ended.
-func (r *Reaper) reap() {
+// reap waits for all children that have ended, and says whether any are left.
+func (r *Reaper) reap() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -123,7 +124,7 @@ func (r *Reaper) reap() {
 			continue
 		}
 		if err != nil || pid <= 0 {
-			return
+			return !errors.Is(err, syscall.ECHILD)
 		}
 		if p, ours := r.children[pid]; ours {
 			delete(r.children, pid)
@@ -131,6 +132,23 @@ func (r *Reaper) reap() {
 			close(p.done)
 		}
 	}
+}
+
+// EndAll kills all other processes of the PID namespace whose process 1 this is, and returns when the last was reaped.
+// Nothing may be started any more.
+func (r *Reaper) EndAll(timeout time.Duration) error {
+	if os.Getpid() != 1 {
+		return errors.New("end all processes: this is not process 1 of a PID namespace")
+	}
+	if err := syscall.Kill(-1, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("end all processes: %w", err)
+	}
+	for deadline := time.Now().Add(timeout); r.reap(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("end all processes: some still live after %v", timeout)
+		}
+	}
+	return nil
 }
 
 // Describe says in words how a process ended.
