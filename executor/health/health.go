@@ -79,6 +79,16 @@ func New(now time.Time, checks []Check) State {
 	return s
 }
 
+// Resume goes on checking an instance that was ready until somebody else stopped checking it: it stays so until a check fails.
+func Resume(now time.Time, checks []Check) State {
+	s := New(now, checks)
+	for i := range s.probes {
+		p := &s.probes[i]
+		p.begun, p.passing, p.probed, p.successes = true, true, true, p.SuccessThreshold
+	}
+	return s
+}
+
 // Begin returns the indices of the checks that are due, which are then awaited.
 func (s State) Begin(now time.Time) (State, []int) {
 	var due []int

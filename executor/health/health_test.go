@@ -133,3 +133,26 @@ func TestThresholds(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWasReadyStaysSoUntilACheckFails(t *testing.T) {
+	s := Resume(start, Checks([]*padisv1.HealthCheck{{Probe: &padisv1.HealthCheck_Tcp{}, GracePeriodMs: 60_000, SuccessThreshold: 3, FailureThreshold: 2}}))
+	if !s.Ready() || !s.Checked() || !s.Next().Equal(start) {
+		t.Errorf("at first: ready %v, checked %v, next %v", s.Ready(), s.Checked(), s.Next())
+	}
+	s, _ = s.Begin(start)
+	if s = s.Result(start, 0, true, ""); !s.Ready() {
+		t.Error("not ready after a success")
+	}
+	now := s.Next()
+	s, _ = s.Begin(now)
+	s = s.Result(now, 0, false, "refused")
+	if _, _, failed := s.Failed(); s.Ready() || failed {
+		t.Errorf("after a failure: ready %v, failed %v", s.Ready(), failed)
+	}
+	now = s.Next()
+	s, _ = s.Begin(now)
+	s = s.Result(now, 0, false, "refused")
+	if _, _, failed := s.Failed(); !failed {
+		t.Error("there is no second grace period")
+	}
+}

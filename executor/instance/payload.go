@@ -3,9 +3,12 @@
 //
 // The phases, in order; each failure, kill or end leads to Releasing, and from there to Ended:
 //
-//	Fetching -> Probing -> Creating -> Attaching -> Launching -> Running -> Stopping -> Killing -> Releasing -> Ended
-//	files       addresses  name-       network      program      probes     signal     SIGKILL    network     reported
-//	            silent?    spaces                                                                  silent
+//	Fetching -> Pulling -> Probing -> Creating -> Attaching -> Launching -> Running -> Stopping -> Killing -> Releasing -> Ended
+//	files       image      addresses  name-       network      program      probes     signal     SIGKILL    network     reported
+//	            if any     silent?    spaces                                                                 silent
+//
+// A container that an earlier executor made is adopted instead: Adopting -> Attaching -> Running. Only the word that there
+// is no such container lets the task fail; whatever else goes wrong is tried again, because the container may well serve.
 //
 // The end is reported only after the network is silent, so that the addresses may be configured elsewhere at once.
 package instance
@@ -20,16 +23,6 @@ import (
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
-// Limits of what a launch may ask for.
-const (
-	maxAttachments = 16
-	maxChecks      = 64
-	maxArtifacts   = 256
-	maxTaskID      = 200
-	// hostNameMax is Linux's limit (__NEW_UTS_LEN).
-	hostNameMax = 64
-)
-
 // Failure is why something did not succeed: one of the Reason constants, and a sentence with its remedy.
 type Failure struct{ Reason, Message string }
 
@@ -37,21 +30,27 @@ func (f *Failure) Error() string { return f.Reason + ": " + f.Message }
 
 // Host is the executor's place: what instances are told of it.
 type Host struct {
-	// Owner names the executor: its framework and executor ids.
+	// Owner of what instances have on the host: the framework, because the next executor takes containers over.
 	Owner string
 	// Name of the host, and the PATH in which programs are looked up.
 	Name, Path string
-	// Sandbox of the executor; instances have theirs below it.
+	// Sandbox of the executor; programs have theirs below it, and end with it.
 	Sandbox string
+	// State is a directory that outlives the executor; containers have theirs below it.
+	State string
 }
 
 // Plan is a launch that was understood: everything that is known of an instance before it begins.
 type Plan struct {
 	TaskID string
+	// Container is what the instance is called on the host: the id of the task that made it.
+	Container string
+	// Image to be run; empty is a plain program of the host.
+	Image  string
 	Launch *padisv1.Launch
 	Wanted network.Wanted
 	Files  Files
-	// Environment is NAME=value, complete.
+	// Environment is NAME=value: complete for a program, put over the image's for a container.
 	Environment []string
 	Hostname    string
 }
@@ -61,124 +60,74 @@ type Files struct {
 	Dir, Hosts, ResolvConf string
 }
 
-// Signals that a program can be asked to end by.
-var signals = [...]string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"}
-
 // Understand reads the payload of a task. Whatever it is made of, the result is a plan or a *Failure.
 func Understand(t mesos.Task, h Host) (Plan, *Failure) {
-	invalid := func(format string, args ...any) (Plan, *Failure) {
-		return Plan{}, &Failure{padisv1.ReasonInvalidLaunch, fmt.Sprintf(format, args...)}
-	}
 	if !fileName(t.ID) {
-		return invalid("the task id %q cannot be the name of a directory; use letters, digits, dots and dashes", t.ID)
+		return Plan{}, invalid("the task id %q cannot be the name of a directory; use letters, digits, dots and dashes", t.ID)
 	}
 	l := &padisv1.Launch{}
 	if len(t.Data) == 0 {
-		return invalid("the task has no launch payload; was it launched by another version of Padis?")
+		return Plan{}, invalid("the task has no launch payload; was it launched by another version of Padis?")
 	}
 	if err := padisv1.Decode(t.Data, l); err != nil {
-		return invalid("the launch payload cannot be read (%v); was it launched by another version of Padis?", err)
+		return Plan{}, invalid("the launch payload cannot be read (%v); was it launched by another version of Padis?", err)
 	}
 	if l.GetNamespace() == "" || l.GetApp() == "" || l.GetSlot() < 0 || l.GetTemplate() == nil {
-		return invalid("the launch payload names no instance and template")
+		return Plan{}, invalid("the launch payload names no instance and template")
 	}
-	if err := checkTemplate(l.GetTemplate()); err != nil {
-		return Plan{}, err
+	p, f := place(t.ID, l, h)
+	if f == nil {
+		f = checkTemplate(l)
 	}
-	if len(l.GetAttachments()) > maxAttachments {
-		return invalid("%d networks, more than %d", len(l.GetAttachments()), maxAttachments)
+	if f != nil {
+		return Plan{}, f
 	}
-	wanted, err := network.Want(h.Owner, t.ID, h.Name, l.GetAttachments())
-	if err != nil {
-		return Plan{}, &Failure{padisv1.ReasonNetworkFailed, err.Error()}
-	}
-	p := Plan{TaskID: t.ID, Launch: l, Wanted: wanted, Hostname: hostname(l)}
 	if !hostName(p.Hostname) {
-		return invalid("%q is not a host name of at most %d characters", p.Hostname, hostNameMax)
+		return Plan{}, invalid("%q is not a host name of at most %d characters", p.Hostname, hostNameMax)
 	}
 	for _, s := range append(append([]string{}, l.GetDnsServers()...), l.GetDnsSearch()...) {
 		if strings.ContainsAny(s, " \t\r\n\x00") {
-			return invalid("%q cannot be in a resolv.conf", s)
+			return Plan{}, invalid("%q cannot be in a resolv.conf", s)
 		}
 	}
-	p.Files = Files{Dir: path.Join(h.Sandbox, "tasks", t.ID), Hosts: hostsFile(p), ResolvConf: resolvConf(l)}
+	p.Files.Hosts, p.Files.ResolvConf = hostsFile(p), resolvConf(l)
 	p.Environment = environment(p, h)
 	return p, nil
 }
 
-func checkTemplate(t *padisv1.Template) *Failure {
-	invalid := func(format string, args ...any) *Failure {
-		return &Failure{padisv1.ReasonInvalidLaunch, fmt.Sprintf(format, args...)}
-	}
-	if t.GetImage() != "" {
-		return &Failure{padisv1.ReasonRuntimeUnavailable, "this executor runs programs, not images; use template.command and template.artifacts"}
-	}
-	if len(t.GetCommand()) == 0 || t.GetCommand()[0] == "" {
-		return &Failure{padisv1.ReasonCommandNotFound, "the template has no command; set template.command"}
-	}
-	words := append([]string{t.GetWorkingDir(), t.GetUser()}, t.GetCommand()...)
-	for _, e := range t.GetEnv() {
-		if e.GetName() == "" || strings.ContainsAny(e.GetName(), "=\x00") {
-			return invalid("%q is not the name of an environment variable", e.GetName())
-		}
-		words = append(words, e.GetValue())
-	}
-	for _, w := range words {
-		if strings.ContainsRune(w, 0) {
-			return invalid("%q contains a zero byte", w)
-		}
-	}
-	if s := t.GetStop().GetSignal(); s != "" && !known(s) {
-		return invalid("there is no stop signal %q; use one of %s", s, strings.Join(signals[:], ", "))
-	}
-	if t.GetStop().GetGracePeriodMs() < 0 || len(t.GetArtifacts()) > maxArtifacts || len(t.GetHealthChecks()) > maxChecks {
-		return invalid("a negative grace period, more than %d artifacts or more than %d health checks", maxArtifacts, maxChecks)
-	}
-	for i, h := range t.GetHealthChecks() {
-		if msg := badCheck(h); msg != "" {
-			return invalid("healthChecks[%d]: %s", i, msg)
-		}
-	}
-	return nil
+// Recall understands the launch that made a container without a task, as far as its place on the host is concerned: what
+// is there can be silenced and removed.
+func Recall(container string, l *padisv1.Launch, h Host) (Plan, *Failure) {
+	return place(container, l, h)
 }
 
-func badCheck(h *padisv1.HealthCheck) string {
-	port, command := int32(1), []string{"x"}
+// place is where an instance lives on the host. It depends on nothing that is another at the adoption of a container.
+func place(task string, l *padisv1.Launch, h Host) (Plan, *Failure) {
+	p := Plan{TaskID: task, Container: l.GetContainer(), Image: l.GetTemplate().GetImage(), Launch: l, Hostname: hostname(l)}
+	if p.Container == "" {
+		p.Container = task
+	}
 	switch {
-	case h.GetTcp() != nil:
-		port = h.GetTcp().GetPort()
-	case h.GetHttp() != nil:
-		port = h.GetHttp().GetPort()
-	case h.GetCommand() != nil:
-		command = h.GetCommand().GetCommand()
-	default:
-		return "set one of tcp, http and command"
+	case p.Image == "" && (l.GetAdopt() || p.Container != task):
+		return Plan{}, invalid("only containers can be adopted, and the template has no image")
+	case !fileName(p.Container):
+		return Plan{}, invalid("the container name %q cannot be the name of a directory; use letters, digits, dots and dashes", p.Container)
+	case len(l.GetAttachments()) > maxAttachments:
+		return Plan{}, invalid("%d networks, more than %d", len(l.GetAttachments()), maxAttachments)
 	}
-	if port < 1 || port > 65535 {
-		return fmt.Sprintf("port %d is not between 1 and 65535", port)
+	var err error
+	if p.Wanted, err = network.Want(h.Owner, p.Container, h.Name, l.GetAttachments()); err != nil {
+		return Plan{}, &Failure{padisv1.ReasonNetworkFailed, err.Error()}
 	}
-	if len(command) == 0 || command[0] == "" || strings.ContainsRune(strings.Join(command, ""), 0) {
-		return "the command is empty or contains a zero byte"
+	p.Files.Dir = path.Join(h.Sandbox, "tasks", p.Container)
+	if p.Image != "" {
+		p.Files.Dir = Directory(h.State, p.Container)
 	}
-	return ""
+	return p, nil
 }
 
-func known(signal string) bool {
-	for _, s := range signals {
-		if s == signal {
-			return true
-		}
-	}
-	return false
-}
-
-func fileName(s string) bool {
-	return s != "" && len(s) <= maxTaskID && s[0] != '.' && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
-	})
-}
-
-func hostName(s string) bool { return fileName(s) && len(s) <= hostNameMax }
+// Directory of a container, which outlives its executor.
+func Directory(state, container string) string { return path.Join(state, "instances", container) }
 
 func hostname(l *padisv1.Launch) string {
 	if l.GetHostname() != "" {
@@ -214,7 +163,7 @@ func resolvConf(l *padisv1.Launch) string {
 	return b.String()
 }
 
-// environment is what every instance is told, under what its template says.
+// environment is what every instance is told, under what its template says. An image has a PATH and a HOME of its own.
 func environment(p Plan, h Host) []string {
 	l := p.Launch
 	addresses := p.addresses()
@@ -222,9 +171,11 @@ func environment(p Plan, h Host) []string {
 	if len(addresses) > 0 {
 		first = addresses[0]
 	}
-	all := [][2]string{
-		{"PATH", h.Path},
-		{"HOME", path.Join(p.Files.Dir, "work")},
+	var all [][2]string
+	if p.Image == "" {
+		all = [][2]string{{"PATH", h.Path}, {"HOME", path.Join(p.Files.Dir, "work")}}
+	}
+	all = append(all, [][2]string{
 		{"PADIS_INSTANCE", name(l)},
 		{"PADIS_APP", l.GetApp()},
 		{"PADIS_NAMESPACE", l.GetNamespace()},
@@ -232,7 +183,7 @@ func environment(p Plan, h Host) []string {
 		{"PADIS_HOST", h.Name},
 		{"PADIS_ADDRESS", first},
 		{"PADIS_ADDRESSES", strings.Join(addresses, ",")},
-	}
+	}...)
 	for _, e := range l.GetTemplate().GetEnv() {
 		all = append(all, [2]string{e.GetName(), e.GetValue()})
 	}

@@ -2,7 +2,6 @@ package instance
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"padis.io/padis/executor/health"
@@ -16,7 +15,9 @@ type Phase int
 // The phases; see the package comment.
 const (
 	New Phase = iota
+	Adopting
 	Fetching
+	Pulling
 	Probing
 	Creating
 	Attaching
@@ -28,7 +29,7 @@ const (
 	Ended
 )
 
-var phaseNames = [...]string{"New", "Fetching", "Probing", "Creating", "Attaching", "Launching", "Running", "Stopping", "Killing", "Releasing", "Ended"}
+var phaseNames = [...]string{"New", "Adopting", "Fetching", "Pulling", "Probing", "Creating", "Attaching", "Launching", "Running", "Stopping", "Killing", "Releasing", "Ended"}
 
 func (p Phase) String() string { return phaseNames[p] }
 
@@ -37,11 +38,16 @@ const (
 	// firstRetry is the pause before an address that was answered is probed again; it doubles up to lastRetry.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// releaseRetry is the pause before the network is silenced again, when that failed.
+	// releaseRetry is the pause before the network is silenced again, when that failed; it doubles, too.
 	releaseRetry = 200 * time.Millisecond
+	// progressPause is the time between two reports of how far a pull is.
+	progressPause = 2 * time.Second
 	// defaultGrace is the time between the stop signal and SIGKILL, as in the API.
 	defaultGrace = 10 * time.Second
 )
+
+// attachRetries bounds how often the network of a container that is being adopted is tried: half a minute in all.
+const attachRetries = 7
 
 // announcements after the network was configured: the first one, the kernel's own, can be lost.
 var announcements = [...]time.Duration{50 * time.Millisecond, time.Second}
@@ -54,8 +60,13 @@ type State struct {
 	busy bool
 	// created: there are namespaces and a process in them, whose end will come as Exited.
 	created bool
-	pid     int
-	health  health.State
+	// runs: the program in them was started.
+	runs bool
+	// unheld: there may be a container whose processes the executor does not hold.
+	unheld bool
+	pid    int
+	digest string
+	health health.State
 	// retries of what the phase waits for, and when the next one is; deadline of Stopping.
 	retries int
 	at      time.Time
@@ -63,8 +74,9 @@ type State struct {
 	announced  int
 	configured time.Time
 	ending     *ending
-	// reported is what the last report said.
+	// reported is what the last report said, told when progress was reported last.
 	reported Report
+	told     time.Time
 }
 
 // ending is how the instance will be reported when all is released. What was decided first stays.
@@ -72,6 +84,8 @@ type ending struct {
 	state           mesos.TaskState
 	reason, message string
 	exit            *Exited
+	// grace that was asked for, if it was.
+	grace *time.Duration
 }
 
 // Event is what happened.
@@ -81,8 +95,24 @@ type Event interface{ event() }
 type (
 	// Begun is the first event of an instance.
 	Begun struct{}
+	// Adopted: the container is held, running as PID, or Ended. A failure with the reason ContainerGone says that it does
+	// not exist; any other, that this is not known.
+	Adopted struct {
+		PID int
+		// Digest of its image, if it is known.
+		Digest  string
+		Ended   *Exited
+		Failure *Failure
+	}
 	// Fetched: the sandbox is complete.
 	Fetched struct{ Failure *Failure }
+	// Pulled: the image is on the host.
+	Pulled struct {
+		Digest  string
+		Failure *Failure
+	}
+	// PullProgress: so many bytes of the image are there. A Total of 0 is not known.
+	PullProgress struct{ Done, Total int64 }
 	// Probed: nobody answered, or somebody did, and what that means in words.
 	Probed struct {
 		Answered string
@@ -105,8 +135,9 @@ type (
 	}
 	// Exited: all processes of the instance have ended. It comes once, after Started, or after Kill if that is earlier.
 	Exited struct {
-		Code   int
-		Signal string
+		Code      int
+		Signal    string
+		OOMKilled bool
 	}
 	// Released: nobody answers for the addresses, and nothing is left.
 	Released struct{ Failure *Failure }
@@ -116,25 +147,32 @@ type (
 	Tick struct{}
 )
 
-func (Begun) event()      {}
-func (Fetched) event()    {}
-func (Probed) event()     {}
-func (Created) event()    {}
-func (Attached) event()   {}
-func (Started) event()    {}
-func (Checked) event()    {}
-func (Exited) event()     {}
-func (Released) event()   {}
-func (KillWanted) event() {}
-func (Tick) event()       {}
+func (Begun) event()        {}
+func (Adopted) event()      {}
+func (Fetched) event()      {}
+func (Pulled) event()       {}
+func (PullProgress) event() {}
+func (Probed) event()       {}
+func (Created) event()      {}
+func (Attached) event()     {}
+func (Started) event()      {}
+func (Checked) event()      {}
+func (Exited) event()       {}
+func (Released) event()     {}
+func (KillWanted) event()   {}
+func (Tick) event()         {}
 
 // Action is what is to be done.
 type Action interface{ action() }
 
-// The actions. Each of the first six is answered by its outcome.
+// The actions. Each of the first eight is answered by its outcome.
 type (
+	// Adopt takes a container over that an earlier executor made.
+	Adopt struct{}
 	// Fetch makes the sandbox and brings the artifacts into it.
 	Fetch struct{}
+	// Pull brings the image to the host.
+	Pull struct{}
 	// Probe asks whether somebody has the addresses.
 	Probe struct{}
 	// Create makes the namespaces.
@@ -143,9 +181,9 @@ type (
 	Attach struct{}
 	// Start runs the program.
 	Start struct{}
-	// Release silences the network and frees all.
-	Release struct{}
-	// Cancel cuts short a Fetch or Probe that is being carried out; its outcome still comes.
+	// Release silences the network and frees all. Discard: whatever there may be of a container that is not held, too.
+	Release struct{ Discard bool }
+	// Cancel cuts short an Adopt, Fetch, Pull or Probe that is being carried out; its outcome still comes.
 	Cancel struct{}
 	// Check makes one probe of check Index.
 	Check struct {
@@ -166,7 +204,9 @@ type (
 	}
 )
 
+func (Adopt) action()    {}
 func (Fetch) action()    {}
+func (Pull) action()     {}
 func (Probe) action()    {}
 func (Create) action()   {}
 func (Attach) action()   {}
@@ -187,14 +227,21 @@ func Step(now time.Time, s State, e Event) (State, []Action, error) {
 	switch e := e.(type) {
 	case Begun:
 		ok = m.begin()
+	case Adopted:
+		ok = m.adopted(e)
 	case Fetched:
 		ok = m.outcome(Fetching, e.Failure, m.fetched)
+	case Pulled:
+		m.digest = e.Digest
+		ok = m.outcome(Pulling, e.Failure, m.probeOrCreate)
+	case PullProgress:
+		ok = m.progress(e)
 	case Probed:
 		ok = m.probed(e)
 	case Created:
 		ok = m.wasCreated(e)
 	case Attached:
-		ok = m.outcome(Attaching, e.Failure, m.attached)
+		ok = m.wasAttached(e)
 	case Started:
 		ok = m.outcome(Launching, e.Failure, m.started)
 	case Checked:
@@ -238,281 +285,16 @@ func (s State) Next() time.Time {
 	return next
 }
 
-type machine struct {
-	State
-	now     time.Time
-	actions []Action
-}
+// AwaitsExit tells that the end of its processes is to be waited for, and comes as Exited.
+func (s State) AwaitsExit() bool { return s.created && s.Phase >= Running }
 
-func (m *machine) do(a ...Action) { m.actions = append(m.actions, a...) }
+// Runs tells whether its program runs.
+func (s State) Runs() bool { return s.created && s.runs }
 
-// wait enters a phase that begins with an action whose outcome is awaited.
-func (m *machine) wait(p Phase, a Action) {
-	m.Phase, m.busy, m.at = p, true, time.Time{}
-	m.do(a)
-}
-
-func (m *machine) begin() bool {
-	if m.Phase != New {
-		return false
-	}
-	m.report(mesos.TaskStarting, nil, padisv1.ReasonStarting, "The sandbox is being made.")
-	m.wait(Fetching, Fetch{})
-	return true
-}
-
-// outcome is the common part of the events that end an action: a failure and a wish to end lead out.
-func (m *machine) outcome(p Phase, f *Failure, next func()) bool {
-	if !m.busy || m.Phase != p {
-		return false
-	}
-	m.busy = false
-	if f != nil {
-		m.fail(f)
-	}
-	if m.ending != nil {
-		m.leave()
-		return true
-	}
-	next()
-	return true
-}
-
-func (m *machine) fail(f *Failure) {
-	if m.ending == nil {
-		m.ending = &ending{state: mesos.TaskFailed, reason: f.Reason, message: f.Message}
-	}
-}
-
-// leave ends what there is: processes first, then the network.
-func (m *machine) leave() {
-	m.at = time.Time{}
-	if m.created {
-		m.Phase = Killing
-		m.do(Kill{})
-		return
-	}
-	m.wait(Releasing, Release{})
-}
-
-func (m *machine) fetched() {
-	if slices.ContainsFunc(m.Launch.GetAttachments(), (*padisv1.Attachment).GetProbe) {
-		m.wait(Probing, Probe{})
-		return
-	}
-	m.wait(Creating, Create{})
-}
-
-func (m *machine) probed(e Probed) bool {
-	return m.outcome(Probing, nil, func() {
-		reason, message := padisv1.ReasonAddressAnswered, e.Answered
-		switch {
-		case e.Failure != nil:
-			reason, message = e.Failure.Reason, e.Failure.Message
-		case e.Answered == "":
-			m.wait(Creating, Create{})
-			return
-		}
-		m.report(mesos.TaskStarting, nil, reason, message)
-		m.at = m.now.Add(min(firstRetry<<min(m.retries, 10), lastRetry))
-		m.retries++
-	})
-}
-
-func (m *machine) wasCreated(e Created) bool {
-	m.created, m.pid = e.Failure == nil, e.PID
-	return m.outcome(Creating, e.Failure, func() { m.wait(Attaching, Attach{}) })
-}
-
-func (m *machine) attached() {
-	m.configured = m.now
-	m.wait(Launching, Start{})
-}
-
-func (m *machine) started() {
-	m.Phase = Running
-	m.health = health.New(m.now, health.Checks(m.Launch.GetTemplate().GetHealthChecks()))
-	m.reportHealth()
-	m.probe()
-}
-
-// probe begins the probes that are due.
-func (m *machine) probe() {
-	var due []int
-	m.health, due = m.health.Begin(m.now)
-	for _, i := range due {
-		m.do(Check{i, m.health.Check(i).Timeout})
-	}
-}
-
-func (m *machine) checked(e Checked) bool {
-	if m.Phase < Running {
-		return false
-	}
-	if m.Phase > Running {
-		return true // a probe that was under way
-	}
-	m.health = m.health.Result(m.now, e.Index, e.OK, e.Message)
-	m.reportHealth()
-	if check, message, failed := m.health.Failed(); failed {
-		m.fail(&Failure{padisv1.ReasonHealthCheckFailed, fmt.Sprintf("The %s check failed %d times in a row, the last time: %s", check.Name, check.FailureThreshold, message)})
-		m.stop(m.grace(nil))
-		return true
-	}
-	m.probe()
-	return true
-}
-
-func (m *machine) kill(e KillWanted) bool {
-	if e.Grace != nil && *e.Grace < 0 {
-		e.Grace = nil
-	}
-	if m.ending == nil && m.Phase < Stopping {
-		m.ending = &ending{state: mesos.TaskKilled, reason: padisv1.ReasonKilled, message: "It was stopped as wanted."}
-		m.report(mesos.TaskKilling, nil, padisv1.ReasonStopping, "It is being stopped.")
-	}
-	switch {
-	case m.Phase == Running:
-		m.stop(m.grace(e.Grace))
-	case m.Phase == Stopping:
-		if by := m.now.Add(m.grace(e.Grace)); by.Before(m.at) {
-			m.at = by
-		}
-	case m.Phase < Running && m.busy:
-		m.do(Cancel{})
-	case m.Phase < Running:
-		m.leave()
-	}
-	return true
-}
-
-func (m *machine) grace(asked *time.Duration) time.Duration {
-	if asked != nil {
-		return *asked
-	}
-	return m.Grace()
-}
-
-func (m *machine) stop(grace time.Duration) {
-	name := m.Launch.GetTemplate().GetStop().GetSignal()
-	if name == "" {
-		name = signals[0]
-	}
-	if grace <= 0 || name == "SIGKILL" {
-		m.leave()
-		return
-	}
-	m.Phase, m.at = Stopping, m.now.Add(grace)
-	m.do(Signal{name})
-}
-
-func (m *machine) exited(e Exited) bool {
-	if !m.created || m.busy {
-		return false
-	}
-	m.created = false
-	if m.ending == nil {
-		m.ending = &ending{state: mesos.TaskFinished, reason: padisv1.ReasonExited, message: "The program exited with code 0."}
-		switch {
-		case e.Signal != "":
-			m.ending.state, m.ending.message = mesos.TaskFailed, "The program was ended by "+e.Signal+"."
-		case e.Code != 0:
-			m.ending.state, m.ending.message = mesos.TaskFailed, fmt.Sprintf("The program exited with code %d; see its log.", e.Code)
-		}
-	}
-	m.ending.exit = &e
-	m.leave()
-	return true
-}
-
-func (m *machine) released(e Released) bool {
-	if m.Phase != Releasing || !m.busy {
-		return false
-	}
-	m.busy = false
-	if e.Failure != nil {
-		// Nobody else may have the addresses before this succeeds.
-		m.at = m.now.Add(releaseRetry)
-		return true
-	}
-	m.Phase = Ended
-	m.report(m.ending.state, nil, m.ending.reason, m.ending.message)
-	return true
-}
-
-func (m *machine) tick() bool {
-	due := !m.at.IsZero() && !m.now.Before(m.at)
-	switch {
-	case m.Phase == Running:
-		for m.announced < len(announcements) && !m.now.Before(m.configured.Add(announcements[m.announced])) {
-			m.announced++
-			if len(m.Wanted.Interfaces) > 0 {
-				m.do(Announce{})
-			}
-		}
-		m.probe()
-	case m.Phase == Probing && due:
-		m.wait(Probing, Probe{})
-	case m.Phase == Stopping && due:
-		m.leave()
-	case m.Phase == Releasing && due:
-		m.wait(Releasing, Release{})
-	}
-	return true
-}
-
-// reportHealth reports a running instance, if that says something new.
-func (m *machine) reportHealth() {
-	ready := m.health.Ready()
-	var healthy *bool
-	if m.health.Checked() {
-		healthy = &ready
-	}
-	reason, message := padisv1.ReasonReady, "It runs, and all health checks pass."
-	switch {
-	case m.health.Empty():
-		message = "It runs; there are no health checks."
-	case !ready && m.reported.Report.GetReady():
-		reason, message = padisv1.ReasonUnhealthy, "A health check does not pass: "+m.unhealthy()
-	case !ready:
-		reason, message = padisv1.ReasonRunning, "It runs; its health checks have not passed yet."
-		if m.health.Checked() {
-			message = "It runs; its health checks have not passed yet: " + m.unhealthy()
-		}
-		if r := m.reported.Report; r.GetReason() == padisv1.ReasonUnhealthy {
-			reason, message = r.GetReason(), r.GetMessage()
-		}
-	}
-	if r := m.reported; r.State == mesos.TaskRunning && r.Report.GetReady() == ready && same(r.Healthy, healthy) {
-		return
-	}
-	m.report(mesos.TaskRunning, healthy, reason, message)
-}
-
-func (m *machine) unhealthy() string {
-	for _, r := range m.health.Reports() {
-		if !r.GetHealthy() {
-			return r.GetProbe() + ": " + r.GetMessage()
-		}
-	}
-	return ""
-}
-
-func same(a, b *bool) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
-
-// report reports, unless the last report said the same.
-func (m *machine) report(state mesos.TaskState, healthy *bool, reason, message string) {
-	r := &padisv1.InstanceReport{Reason: reason, Message: message, Pid: int32(m.pid), Addresses: m.addresses(), Health: m.health.Reports()}
-	r.Ready = state == mesos.TaskRunning && m.health.Ready()
-	if state.Terminal() && m.ending.exit != nil {
-		r.ExitCode, r.Signal = int32(m.ending.exit.Code), m.ending.exit.Signal
-	}
-	last := m.reported
-	if last.State == state && last.Report.GetReason() == reason && last.Report.GetMessage() == message && last.Report.GetReady() == r.Ready && same(last.Healthy, healthy) {
-		return
-	}
-	m.reported = Report{state, healthy, r}
-	m.do(m.reported)
+// Outlives tells whether the instance goes on without its executor: a container that runs, or that is to be adopted, and
+// whose end nobody wants.
+func (s State) Outlives() bool {
+	return s.Image != "" && s.ending == nil && (s.runs || s.Launch.GetAdopt())
 }
 
 // Reported is the last report; its State is empty before the first.

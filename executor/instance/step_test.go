@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -34,7 +33,7 @@ func launch(change ...func(*padisv1.Launch)) *padisv1.Launch {
 	return l
 }
 
-var host = Host{Owner: "fw/exec", Name: "host1", Path: "/usr/bin:/bin", Sandbox: "/sandbox"}
+var host = Host{Owner: "fw", Name: "host1", Path: "/usr/bin:/bin", Sandbox: "/sandbox", State: "/state"}
 
 func task(t interface{ Fatal(...any) }, l *padisv1.Launch) mesos.Task {
 	b, err := padisv1.Encode(l)
@@ -58,20 +57,52 @@ func checked(l *padisv1.Launch) {
 	}}
 }
 
+func image(l *padisv1.Launch) {
+	l.Template.Image, l.Template.Command = "registry/web:1", nil
+	l.Template.Resources = &padisv1.Resources{MemoryMib: 64}
+}
+
+func adopted(l *padisv1.Launch) {
+	image(l)
+	l.Container, l.Adopt, l.WasReady, l.Attempt = "shop.web-3.1a2b3c4d.0", true, true, 2
+}
+
+func unready(l *padisv1.Launch) { l.WasReady = false }
+
 func probing(l *padisv1.Launch) { l.Attachments[0].Probe = true }
 
 var no = &Failure{"SomeReason", "Some remedy."}
 
-// after lets time pass to the moment when a Tick is needed.
-type after struct{}
+var gone = &Failure{padisv1.ReasonContainerGone, "It is gone."}
+
+// after lets time pass to the moment when a Tick is needed, wait so much of it.
+type (
+	after struct{}
+	wait  time.Duration
+)
 
 func (after) event() {}
+func (wait) event()  {}
+
+// attempts to attach that all fail, and then.
+func attempts(n int, then ...Event) []Event {
+	var out []Event
+	for range n {
+		out = append(out, Attached{no}, after{})
+	}
+	return append(append(out, Attached{no}), then...)
+}
 
 func grace(d time.Duration) *time.Duration { return &d }
 
 func TestLives(t *testing.T) {
 	up := []Event{Begun{}, Fetched{}, Created{PID: 7}, Attached{}, Started{}}
 	then := func(es ...Event) []Event { return append(append([]Event{}, up...), es...) }
+	pulled := []Event{Begun{}, Fetched{}, Pulled{Digest: "sha256:1"}, Created{PID: 7}, Attached{}, Started{}}
+	container := func(es ...Event) []Event { return append(append([]Event{}, pulled...), es...) }
+	again := []Event{Begun{}, Adopted{PID: 7, Digest: "sha256:1"}, Attached{}}
+	adoption := func(es ...Event) []Event { return append(append([]Event{}, again...), es...) }
+	const mib = 1 << 20
 	for name, c := range map[string]struct {
 		launch *padisv1.Launch
 		events []Event
@@ -96,7 +127,25 @@ func TestLives(t *testing.T) {
 		"address answered": {launch(probing), []Event{Begun{}, Fetched{}, Probed{Answered: "02:42 has it"}, after{}, Probed{Answered: "02:42 has it"}, after{},
 			Probed{Failure: no}, after{}, Probed{}, Created{PID: 7}, Attached{}, Started{}}},
 		"killed while waiting": {launch(probing), []Event{Begun{}, Fetched{}, Probed{Answered: "02:42 has it"}, KillWanted{}, Released{}}},
-		"no network wanted":    {launch(func(l *padisv1.Launch) { l.Attachments = nil }), then(after{}, Exited{}, Released{})},
+		"container": {launch(image), []Event{Begun{}, Fetched{}, PullProgress{0, 40 * mib}, PullProgress{9 * mib, 40 * mib}, wait(2 * time.Second), PullProgress{12 * mib, 40 * mib},
+			Pulled{Digest: "sha256:1"}, PullProgress{40 * mib, 40 * mib}, Created{PID: 7}, Attached{}, Started{}, KillWanted{}, Exited{Code: 143, Signal: "SIGTERM"}, Released{}}},
+		"container without room":      {launch(image), container(Exited{Code: 137, Signal: "SIGKILL", OOMKilled: true}, Released{})},
+		"container minus a child":     {launch(image), container(Exited{OOMKilled: true}, Released{})},
+		"container of an answered":    {launch(image, probing), []Event{Begun{}, Fetched{}, Pulled{}, Probed{Answered: "02:42 has it"}, after{}, Probed{}, Created{PID: 7}}},
+		"no image":                    {launch(image), []Event{Begun{}, Fetched{}, Pulled{Failure: no}, Released{}}},
+		"no container":                {launch(image), []Event{Begun{}, Fetched{}, Pulled{}, Created{Failure: no}, Released{no}, after{}, Released{}}},
+		"killed while pulling":        {launch(image), []Event{Begun{}, Fetched{}, PullProgress{mib, 0}, KillWanted{}, PullProgress{2 * mib, 0}, Pulled{Failure: no}, Released{}}},
+		"adopted":                     {launch(adopted), adoption(after{}, after{}, Exited{Code: 3}, Released{})},
+		"adopted with checks":         {launch(adopted, checked, probing), adoption(Checked{0, true, ""}, after{}, after{}, after{}, Checked{0, false, "refused"}, after{}, Checked{0, false, "refused"}, Exited{Code: 143}, Released{})},
+		"adopted unready":             {launch(adopted, checked, unready), adoption(Checked{0, false, "refused"}, after{}, Checked{0, true, ""})},
+		"adopted later":               {launch(adopted), []Event{Begun{}, Adopted{Failure: no}, after{}, Adopted{Failure: no}, after{}, Adopted{PID: 7}, Attached{no}, after{}, Attached{}}},
+		"adopted without network":     {launch(adopted), append([]Event{Begun{}, Adopted{PID: 7}}, attempts(attachRetries, Exited{Code: 143}, Released{})...)},
+		"adoption of the ended":       {launch(adopted), []Event{Begun{}, Adopted{Ended: &Exited{Code: 137, Signal: "SIGKILL", OOMKilled: true}}, Released{}}},
+		"adoption of nothing":         {launch(adopted), []Event{Begun{}, Adopted{Failure: gone}, Released{}}},
+		"killed while adopting":       {launch(adopted), []Event{Begun{}, KillWanted{grace(time.Second)}, Adopted{PID: 7}, after{}, Exited{Signal: "SIGKILL"}, Released{}}},
+		"killed before its adoption":  {launch(adopted), []Event{Begun{}, Adopted{Failure: no}, KillWanted{}, Released{no}, after{}, Released{}}},
+		"killed while being attached": {launch(adopted), []Event{Begun{}, Adopted{PID: 7}, Attached{no}, KillWanted{}, Exited{Code: 143}, Released{}}},
+		"no network wanted":           {launch(func(l *padisv1.Launch) { l.Attachments = nil }), then(after{}, Exited{}, Released{})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := transcript(t, plan(t, c.launch), c.events)
@@ -121,7 +170,9 @@ func transcript(t *testing.T, p Plan, events []Event) string {
 	var out strings.Builder
 	s, now := State{Plan: p}, start
 	for _, e := range events {
-		if _, ok := e.(after); ok {
+		if d, ok := e.(wait); ok {
+			e, now = Tick{}, now.Add(time.Duration(d))
+		} else if _, ok := e.(after); ok {
 			e = Tick{}
 			if next := s.Next(); !next.IsZero() {
 				now = next
@@ -148,7 +199,27 @@ func describe(x any) string {
 			healthy = fmt.Sprint(*x.Healthy)
 		}
 		r := x.Report
-		return fmt.Sprintf("Report %s healthy=%s ready=%v %s %q exit=%d%s pid=%d", x.State, healthy, r.Ready, r.Reason, r.Message, r.ExitCode, r.Signal, r.Pid)
+		out := fmt.Sprintf("Report %s healthy=%s ready=%v %s %q exit=%d%s pid=%d", x.State, healthy, r.Ready, r.Reason, r.Message, r.ExitCode, r.Signal, r.Pid)
+		if r.Container != "" {
+			out += fmt.Sprintf(" container=%s image=%s oom=%v", r.Container, r.ImageDigest, r.OomKilled)
+		}
+		return out
+	case Exited:
+		return strings.TrimSuffix(fmt.Sprintf("Exited Code:%d Signal:%s OOMKilled:%v", x.Code, x.Signal, x.OOMKilled), " OOMKilled:false")
+	case Adopted:
+		out := fmt.Sprintf("Adopted PID:%d", x.PID)
+		switch {
+		case x.Ended != nil:
+			out = "Adopted Ended: " + describe(*x.Ended)
+		case x.Failure != nil:
+			out = "Adopted failed: " + x.Failure.Reason
+		}
+		return out
+	case Release:
+		if x.Discard {
+			return "Release, and what is not held"
+		}
+		return "Release"
 	case KillWanted:
 		if x.Grace != nil {
 			return "KillWanted " + x.Grace.String()
@@ -164,146 +235,76 @@ func describe(x any) string {
 
 func TestWhatCannotHappenIsRefused(t *testing.T) {
 	s := State{Plan: plan(t, launch())}
-	for _, e := range []Event{Fetched{}, Created{}, Started{}, Exited{}, Released{}, Checked{}} {
+	for _, e := range []Event{Adopted{}, Fetched{}, Pulled{}, PullProgress{}, Created{}, Attached{}, Started{}, Exited{}, Released{}, Checked{}} {
 		if next, actions, err := Step(start, s, e); err == nil || actions != nil || next.Phase != New {
 			t.Errorf("%T at the beginning: %v, %v, %v", e, next.Phase, actions, err)
 		}
 	}
 }
 
-// Whatever happens in whatever order the executor can bring it: a network is configured only after its address was
-// found silent where that is demanded; nothing is released while processes live; the end is reported once, and last, and
-// only after the release; and whoever is told to end does.
-func TestAnyLife(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		l := launch()
-		if rapid.Bool().Draw(t, "probe") {
-			probing(l)
-		}
-		if rapid.Bool().Draw(t, "checks") {
-			checked(l)
-		}
-		s, now := State{Plan: plan(t, l)}, start
-		// What the executor has been told to do and has not yet answered.
-		var pending []Event
-		var alive, waited, attached, silent, ended, killed bool
-		checks := 0
-		step := func(e Event) {
-			if ended {
-				e = Tick{}
-			}
-			next, actions, err := Step(now, s, e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s = next
-			for _, a := range actions {
-				if ended {
-					t.Fatalf("%T after the end", a)
-				}
-				fail := func() *Failure {
-					if rapid.IntRange(0, 9).Draw(t, "fails") == 0 {
-						return no
-					}
-					return nil
-				}
-				switch a := a.(type) {
-				case Fetch:
-					pending = append(pending, Fetched{fail()})
-				case Probe:
-					e := Probed{Failure: fail()}
-					if rapid.Bool().Draw(t, "answered") {
-						e.Answered = "somebody"
-					}
-					silent = e.Failure == nil && e.Answered == ""
-					pending = append(pending, e)
-				case Create:
-					f := fail()
-					alive = f == nil
-					pending = append(pending, Created{7, f})
-				case Attach:
-					if l.Attachments[0].Probe && !silent {
-						t.Fatal("configured without a silent probe")
-					}
-					attached = true
-					pending = append(pending, Attached{fail()})
-				case Start:
-					pending = append(pending, Started{fail()})
-				case Kill:
-					if !alive {
-						t.Fatal("killed what does not live")
-					}
-					if !waited {
-						waited = true
-						pending = append(pending, Exited{137, "SIGKILL"})
-					}
-				case Check:
-					checks++
-				case Release:
-					if alive {
-						t.Fatal("released what lives")
-					}
-					f := fail()
-					if f == nil {
-						attached = false
-					}
-					pending = append(pending, Released{f})
-				case Report:
-					if a.State.Terminal() {
-						if attached || alive {
-							t.Fatal("reported the end before it")
-						}
-						ended = true
-					}
-				}
-			}
-		}
-		turn := func(killing bool) {
-			now = now.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "pass")) * time.Millisecond)
-			switch k := rapid.IntRange(0, 5).Draw(t, "what"); {
-			case k == 0:
-				step(Tick{})
-			case k == 1 && !ended && !killing && rapid.IntRange(0, 5).Draw(t, "kill") == 0:
-				killed = true
-				step(KillWanted{})
-			case k == 2 && checks > 0:
-				checks--
-				step(Checked{0, rapid.Bool().Draw(t, "ok"), "x"})
-			case k == 3 && alive && !waited && (s.Phase == Running || s.Phase == Stopping):
-				waited, alive = true, false
-				step(Exited{rapid.IntRange(0, 3).Draw(t, "code"), ""})
-			case len(pending) > 0:
-				e := pending[0]
-				pending = pending[1:]
-				if _, ok := e.(Exited); ok {
-					alive = false
-				}
-				step(e)
-			}
-		}
-		step(Begun{})
-		for range rapid.IntRange(0, 40).Draw(t, "turns") {
-			turn(false)
-		}
-		if !killed && !ended {
-			step(KillWanted{})
-		}
-		for range 2000 {
-			if ended {
-				break
-			}
-			turn(true)
-			step(Tick{})
-		}
-		if !ended {
-			t.Fatalf("told to end, it is still %s", s.Phase)
+func empty(path string) *padisv1.Volume {
+	return &padisv1.Volume{MountPath: path, Source: &padisv1.Volume_EmptyDir{EmptyDir: &padisv1.EmptyDir{}}}
+}
+
+func config(name, signal string) *padisv1.Volume {
+	return &padisv1.Volume{MountPath: "/etc/web", Source: &padisv1.Volume_Config{Config: &padisv1.ConfigFiles{
+		Config: name, OnChange: padisv1.ConfigFiles_ON_CHANGE_SIGNAL, Signal: signal,
+	}}}
+}
+
+func TestUnderstandContainers(t *testing.T) {
+	made := launch(image, func(l *padisv1.Launch) {
+		l.Template.Args, l.Template.WorkingDir = []string{"-v"}, "/srv"
+		l.Template.Security = &padisv1.Security{AddCapabilities: []string{"NET_ADMIN"}, DropCapabilities: []string{"ALL"}}
+		l.Configs = []*padisv1.ConfigData{{Name: "configmap/web"}}
+		l.Template.Volumes = []*padisv1.Volume{
+			empty("/data"), empty("/dev/shm"), config("configmap/web", "SIGHUP"),
+			{MountPath: "/logs", Source: &padisv1.Volume_Logs{Logs: &padisv1.AddressLogs{}}},
+			{MountPath: "/home", Source: &padisv1.Volume_HostPath{HostPath: &padisv1.HostPath{Path: "/home"}}},
+			{MountPath: "/nfs", Source: &padisv1.Volume_Nfs{Nfs: &padisv1.Nfs{Server: "nfs1", Path: "/x"}}},
 		}
 	})
+	first := plan(t, made)
+	if want := "/state/instances/shop.web-3.1a2b3c4d.1"; first.Container != first.TaskID || first.Image != "registry/web:1" || first.Files.Dir != want {
+		t.Errorf("%+v", first)
+	}
+	for _, e := range first.Environment {
+		if !strings.HasPrefix(e, "PADIS_") {
+			t.Errorf("%s is the image's to say", e)
+		}
+	}
+	// Whoever adopts it, and remembers it, finds it where it is.
+	again := task(t, launch(image, func(l *padisv1.Launch) {
+		l.Container, l.Adopt, l.Attempt = first.Container, true, 9
+		l.Template.Volumes = []*padisv1.Volume{config("configmap/gone-since", "")}
+	}))
+	again.ID = "shop.web-3.1a2b3c4d.9"
+	second, f := Understand(again, host)
+	if f != nil {
+		t.Fatal(f)
+	}
+	third, f := Recall(first.Container, made, host)
+	if f != nil {
+		t.Fatal(f)
+	}
+	for _, p := range []Plan{second, third} {
+		if p.Container != first.Container || p.Files.Dir != first.Files.Dir || !reflect.DeepEqual(p.Wanted, first.Wanted) {
+			t.Errorf("%+v is not %+v", p, first)
+		}
+	}
 }
 
 func TestUnderstandRefuses(t *testing.T) {
 	tmpl := func(f func(*padisv1.Template)) mesos.Task {
 		return task(t, launch(func(l *padisv1.Launch) { f(l.Template) }))
+	}
+	contained := func(f func(*padisv1.Template)) mesos.Task {
+		return task(t, launch(image, func(l *padisv1.Launch) { f(l.Template) }))
+	}
+	mounted := func(vs ...*padisv1.Volume) mesos.Task {
+		return task(t, launch(image, func(l *padisv1.Launch) {
+			l.Template.Volumes, l.Configs = vs, []*padisv1.ConfigData{{Name: "configmap/web"}}
+		}))
 	}
 	named := func(id string) mesos.Task {
 		k := task(t, launch())
@@ -328,7 +329,6 @@ func TestUnderstandRefuses(t *testing.T) {
 		"dns":            {task(t, launch(func(l *padisv1.Launch) { l.DnsServers = []string{"1.1.1.1\nsearch evil"} })), padisv1.ReasonInvalidLaunch},
 		"bridge":         {task(t, launch(func(l *padisv1.Launch) { l.Attachments[0].Network.Bridge = strings.Repeat("b", 16) })), padisv1.ReasonNetworkFailed},
 		"attachments":    {task(t, launch(func(l *padisv1.Launch) { l.Attachments = make([]*padisv1.Attachment, 100) })), padisv1.ReasonInvalidLaunch},
-		"image":          {tmpl(func(p *padisv1.Template) { p.Image = "nginx" }), padisv1.ReasonRuntimeUnavailable},
 		"no command":     {tmpl(func(p *padisv1.Template) { p.Command = nil }), padisv1.ReasonCommandNotFound},
 		"zero byte":      {tmpl(func(p *padisv1.Template) { p.Command = []string{"a", "b\x00c"} }), padisv1.ReasonInvalidLaunch},
 		"variable":       {tmpl(func(p *padisv1.Template) { p.Env = []*padisv1.EnvVar{{Name: "A=B"}} }), padisv1.ReasonInvalidLaunch},
@@ -342,6 +342,31 @@ func TestUnderstandRefuses(t *testing.T) {
 		"check command": {tmpl(func(p *padisv1.Template) {
 			p.HealthChecks = []*padisv1.HealthCheck{{Probe: &padisv1.HealthCheck_Command{Command: &padisv1.CommandProbe{}}}}
 		}), padisv1.ReasonInvalidLaunch},
+		"memory":            {tmpl(func(p *padisv1.Template) { p.Resources = &padisv1.Resources{MemoryMib: -1} }), padisv1.ReasonInvalidLaunch},
+		"volume of program": {tmpl(func(p *padisv1.Template) { p.Volumes = []*padisv1.Volume{empty("/data")} }), padisv1.ReasonInvalidLaunch},
+		"adopted program":   {task(t, launch(func(l *padisv1.Launch) { l.Adopt = true })), padisv1.ReasonInvalidLaunch},
+		"program elsewhere": {task(t, launch(func(l *padisv1.Launch) { l.Container = "other" })), padisv1.ReasonInvalidLaunch},
+		"container upwards": {task(t, launch(image, func(l *padisv1.Launch) { l.Container = "../x" })), padisv1.ReasonInvalidLaunch},
+		"empty command":     {task(t, launch(image, func(l *padisv1.Launch) { l.Template.Command = []string{"", "x"} })), padisv1.ReasonCommandNotFound},
+		"artifacts":         {contained(func(p *padisv1.Template) { p.Artifacts = []*padisv1.Artifact{{Uri: "x"}} }), padisv1.ReasonInvalidLaunch},
+		"working directory": {contained(func(p *padisv1.Template) { p.WorkingDir = "here" }), padisv1.ReasonInvalidLaunch},
+		"zero image":        {contained(func(p *padisv1.Template) { p.Image = "a\x00" }), padisv1.ReasonInvalidLaunch},
+		"zero argument":     {contained(func(p *padisv1.Template) { p.Args = []string{"a\x00"} }), padisv1.ReasonInvalidLaunch},
+		"capability":        {contained(func(p *padisv1.Template) { p.Security = &padisv1.Security{AddCapabilities: []string{"CAP_KILL"}} }), padisv1.ReasonInvalidLaunch},
+		"lower capability":  {contained(func(p *padisv1.Template) { p.Security = &padisv1.Security{DropCapabilities: []string{"kill"}} }), padisv1.ReasonInvalidLaunch},
+		"relative volume":   {mounted(empty("data")), padisv1.ReasonInvalidLaunch},
+		"dotted volume":     {mounted(empty("/data/../etc")), padisv1.ReasonInvalidLaunch},
+		"root volume":       {mounted(empty("/")), padisv1.ReasonInvalidLaunch},
+		"volume in proc":    {mounted(empty("/proc/x")), padisv1.ReasonInvalidLaunch},
+		"volume over dev":   {mounted(empty("/dev")), padisv1.ReasonInvalidLaunch},
+		"volume twice":      {mounted(empty("/data"), empty("/data")), padisv1.ReasonInvalidLaunch},
+		"volumes":           {mounted(make([]*padisv1.Volume, 300)...), padisv1.ReasonInvalidLaunch},
+		"no source":         {mounted(&padisv1.Volume{MountPath: "/data"}), padisv1.ReasonInvalidLaunch},
+		"negative size":     {mounted(&padisv1.Volume{MountPath: "/data", Source: &padisv1.Volume_EmptyDir{EmptyDir: &padisv1.EmptyDir{SizeMib: -1}}}), padisv1.ReasonInvalidLaunch},
+		"host path":         {mounted(&padisv1.Volume{MountPath: "/data", Source: &padisv1.Volume_HostPath{HostPath: &padisv1.HostPath{Path: "../x"}}}), padisv1.ReasonInvalidLaunch},
+		"no server":         {mounted(&padisv1.Volume{MountPath: "/data", Source: &padisv1.Volume_Nfs{Nfs: &padisv1.Nfs{Path: "/x"}}}), padisv1.ReasonInvalidLaunch},
+		"no such config":    {mounted(config("configmap/none", "")), padisv1.ReasonConfigNotFound},
+		"config signal":     {mounted(config("configmap/web", "SIGNONSENSE")), padisv1.ReasonInvalidLaunch},
 	} {
 		_, f := Understand(c.task, host)
 		var err error = f
@@ -383,6 +408,8 @@ GREETING=hello`
 func FuzzUnderstand(f *testing.F) {
 	f.Add("shop.web-3.1a2b3c4d.1", task(f, launch(checked, probing)).Data)
 	f.Add("", []byte{})
+	f.Add("a", task(f, launch(adopted)).Data)
+	f.Add("b", task(f, launch(image, func(l *padisv1.Launch) { l.Template.Volumes = []*padisv1.Volume{empty("/data")} })).Data)
 	f.Fuzz(func(t *testing.T, id string, data []byte) {
 		p, failure := Understand(mesos.Task{ID: id, Data: data}, host)
 		if failure != nil {
@@ -391,11 +418,16 @@ func FuzzUnderstand(f *testing.F) {
 			}
 			return
 		}
-		if !strings.HasPrefix(p.Files.Dir, "/sandbox/tasks/") || len(p.Launch.GetTemplate().GetCommand()) == 0 {
+		program := strings.HasPrefix(p.Files.Dir, "/sandbox/tasks/") && len(p.Launch.GetTemplate().GetCommand()) > 0
+		if container := strings.HasPrefix(p.Files.Dir, "/state/instances/"); program == container || container != (p.Image != "") {
 			t.Errorf("accepted %+v", p)
 		}
 		s := State{Plan: p}
-		for _, e := range []Event{Begun{}, Fetched{}} {
+		events := []Event{Begun{}, Fetched{}}
+		if p.Launch.GetAdopt() {
+			events = []Event{Begun{}, Adopted{PID: 1}}
+		}
+		for _, e := range events {
 			var err error
 			if s, _, err = Step(start, s, e); err != nil {
 				t.Error(err)

@@ -94,6 +94,18 @@ func (p Prober) dial(t Target, port int32, deadline time.Time) (net.Conn, error)
 	return c, nil
 }
 
+// Dial connects to an address from within a network namespace.
+func (p Prober) Dial(namespace int, to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+	c, err := p.connect(namespace, to, time.Now().Add(timeout))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errors.New("no answer in time")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Time{})
+}
+
 func (p Prober) connect(namespace int, to netip.AddrPort, deadline time.Time) (net.Conn, error) {
 	fd, err := p.socket(namespace)
 	if err != nil {
