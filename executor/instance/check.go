@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"padis.io/padis/executor/volume"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -14,7 +15,6 @@ const (
 	maxAttachments = 16
 	maxChecks      = 64
 	maxArtifacts   = 256
-	maxVolumes     = 256
 	maxTaskID      = 200
 	// hostNameMax is Linux's limit (__NEW_UTS_LEN).
 	hostNameMax = 64
@@ -29,8 +29,8 @@ func invalid(format string, args ...any) *Failure {
 	return &Failure{padisv1.ReasonInvalidLaunch, fmt.Sprintf(format, args...)}
 }
 
-func checkTemplate(l *padisv1.Launch) *Failure {
-	t := l.GetTemplate()
+func check(p Plan, h Host) *Failure {
+	t := p.Launch.GetTemplate()
 	for _, e := range t.GetEnv() {
 		if e.GetName() == "" || strings.ContainsAny(e.GetName(), "=\x00") {
 			return invalid("%q is not the name of an environment variable", e.GetName())
@@ -61,10 +61,16 @@ func checkTemplate(l *padisv1.Launch) *Failure {
 	switch {
 	case t.GetImage() == "":
 		return checkProgram(t)
-	case l.GetAdopt():
+	case p.Launch.GetAdopt():
 		return nil // it is there as it is
 	}
-	return checkContainer(l)
+	if f := checkContainer(t); f != nil {
+		return f
+	}
+	if _, f := volume.Make(p.Files.Dir, h.State, p.Launch); f != nil {
+		return &Failure{f.Reason, f.Message}
+	}
+	return nil
 }
 
 // words are the texts of a template that the kernel ends at a zero byte.
@@ -87,8 +93,7 @@ func checkProgram(t *padisv1.Template) *Failure {
 	return nil
 }
 
-func checkContainer(l *padisv1.Launch) *Failure {
-	t := l.GetTemplate()
+func checkContainer(t *padisv1.Template) *Failure {
 	switch {
 	case len(t.GetCommand()) > 0 && t.GetCommand()[0] == "":
 		return &Failure{padisv1.ReasonCommandNotFound, "the first word of template.command is empty; leave the command out to run the image's"}
@@ -96,72 +101,19 @@ func checkContainer(l *padisv1.Launch) *Failure {
 		return invalid("template.artifacts are for programs of the host; put the files into the image, or use volumes")
 	case t.GetWorkingDir() != "" && !path.IsAbs(t.GetWorkingDir()):
 		return invalid("template.workingDir: %q is not an absolute path in the container", t.GetWorkingDir())
-	case len(t.GetVolumes()) > maxVolumes:
-		return invalid("%d volumes, more than %d", len(t.GetVolumes()), maxVolumes)
 	}
 	for _, c := range slices.Concat(t.GetSecurity().GetAddCapabilities(), t.GetSecurity().GetDropCapabilities()) {
 		if !capability(c) {
 			return invalid("template.security: %q is not the name of a capability; write it like NET_ADMIN", c)
 		}
 	}
-	at := map[string]bool{}
-	for i, v := range t.GetVolumes() {
-		if f := checkVolume(v, l.GetConfigs()); f != nil {
-			return &Failure{f.Reason, fmt.Sprintf("template.volumes[%d]: %s", i, f.Message)}
+	for _, v := range t.GetVolumes() {
+		c := v.GetConfig()
+		if c.GetOnChange() == padisv1.ConfigFiles_ON_CHANGE_SIGNAL && c.GetSignal() != "" && !slices.Contains(signals, c.GetSignal()) {
+			return invalid("volume %s: there is no signal %q; use one of %s", v.GetName(), c.GetSignal(), strings.Join(signals, ", "))
 		}
-		if at[v.GetMountPath()] {
-			return invalid("template.volumes[%d]: another volume is mounted at %s", i, v.GetMountPath())
-		}
-		at[v.GetMountPath()] = true
 	}
 	return nil
-}
-
-// taken are the paths that the container's own mounts have.
-var taken = []string{"/proc", "/sys", "/dev"}
-
-func checkVolume(v *padisv1.Volume, configs []*padisv1.ConfigData) *Failure {
-	p := v.GetMountPath()
-	if !cleanPath(p) || p == "/" {
-		return invalid("mountPath %q is not an absolute path below / without dots", p)
-	}
-	if slices.ContainsFunc(taken, func(t string) bool { return p == t || strings.HasPrefix(p, t+"/") && t != "/dev" }) {
-		return invalid("mountPath %s belongs to the container itself", p)
-	}
-	switch {
-	case v.GetHostPath() != nil:
-		if !cleanPath(v.GetHostPath().GetPath()) {
-			return invalid("hostPath %q is not an absolute path without dots", v.GetHostPath().GetPath())
-		}
-	case v.GetEmptyDir() != nil:
-		if n := v.GetEmptyDir().GetSizeMib(); n < 0 || n > maxAmount {
-			return invalid("size %d MiB is not between 0 and %d", n, int64(maxAmount))
-		}
-	case v.GetNfs() != nil:
-		if v.GetNfs().GetServer() == "" || strings.ContainsAny(v.GetNfs().GetServer()+v.GetNfs().GetPath(), "\n\x00") || !path.IsAbs(v.GetNfs().GetPath()) {
-			return invalid("nfs needs a server and an absolute path")
-		}
-	case v.GetConfig() != nil:
-		return checkConfig(v.GetConfig(), configs)
-	case v.GetLogs() != nil:
-	default:
-		return invalid("its source is none that this executor knows; set one of hostPath, emptyDir, nfs, configMap, secret and logs, or upgrade the executor")
-	}
-	return nil
-}
-
-func checkConfig(c *padisv1.ConfigFiles, configs []*padisv1.ConfigData) *Failure {
-	if !slices.ContainsFunc(configs, func(d *padisv1.ConfigData) bool { return d.GetName() == c.GetConfig() }) {
-		return &Failure{padisv1.ReasonConfigNotFound, fmt.Sprintf("there is no %q; create it in the App's namespace", c.GetConfig())}
-	}
-	if c.GetOnChange() == padisv1.ConfigFiles_ON_CHANGE_SIGNAL && !slices.Contains(signals, c.GetSignal()) {
-		return invalid("there is no signal %q; use one of %s", c.GetSignal(), strings.Join(signals, ", "))
-	}
-	return nil
-}
-
-func cleanPath(p string) bool {
-	return path.IsAbs(p) && path.Clean(p) == p && !strings.ContainsRune(p, 0)
 }
 
 func capability(s string) bool {

@@ -77,7 +77,7 @@ func Understand(t mesos.Task, h Host) (Plan, *Failure) {
 	}
 	p, f := place(t.ID, l, h)
 	if f == nil {
-		f = checkTemplate(l)
+		f = check(p, h)
 	}
 	if f != nil {
 		return Plan{}, f

@@ -285,8 +285,8 @@ func (s State) Next() time.Time {
 	return next
 }
 
-// AwaitsExit tells that the end of its processes is to be waited for, and comes as Exited.
-func (s State) AwaitsExit() bool { return s.created && s.Phase >= Running }
+// AwaitsExit tells that the end of its processes may come now, as Exited.
+func (s State) AwaitsExit() bool { return s.created && !s.busy && (s.runs || s.Phase >= Running) }
 
 // Runs tells whether its program runs.
 func (s State) Runs() bool { return s.created && s.runs }

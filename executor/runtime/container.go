@@ -75,7 +75,8 @@ type Keeper interface {
 	// Found lists the Spec.ID of all instances of this keeper's owner that exist, running or ended.
 	Found(ctx context.Context) ([]string, error)
 	// Adopt takes an instance over that another executor made, running or ended: as if Create and Start had been called
-	// here. If there is none, or it never ran, the error is a *StartError with the reason ContainerGone.
+	// here. If there is none, or it never ran, the error is a *StartError with the reason ContainerGone. The PID of one that
+	// has ended is 0, and its Wait returns at once.
 	Adopt(ctx context.Context, id string) (Instance, error)
 	// Discard ends and removes whatever there is of an instance. That there is nothing is no error.
 	Discard(ctx context.Context, id string) error
