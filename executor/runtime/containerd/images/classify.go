@@ -57,10 +57,8 @@ type failure struct {
 	image name
 	// resolved tells that a registry knew the image.
 	resolved bool
-	// snapshotter is named where space or a layer is at fault.
-	snapshotter string
-	troubles    []trouble
-	err         error
+	troubles []trouble
+	err      error
 }
 
 // architectureError says that an image is for other machines.
@@ -101,13 +99,13 @@ func mentions(err error, phrases []string) bool {
 func classify(f failure) *runtime.StartError {
 	var arch *architectureError
 	var other *notAnImageError
-	var start *runtime.StartError
+	var declared *declarationError
 	is := func(reason, format string, args ...any) *runtime.StartError {
 		return &runtime.StartError{Reason: reason, Message: fmt.Sprintf("image %s: %s", f.image.full, fmt.Sprintf(format, args...))}
 	}
 	switch {
-	case errors.As(f.err, &start):
-		return start
+	case errors.As(f.err, &declared):
+		return is(padisv1.ReasonRegistryUnavailable, "%v", declared)
 	case errors.As(f.err, &arch):
 		return is(padisv1.ReasonImageArchitecture, "%v: push an image for %s, or say in the template's constraints on which agents it can run", arch, arch.want)
 	case errors.As(f.err, &other):
@@ -183,10 +181,10 @@ func (t trouble) user() string {
 func (t trouble) remedy(n name) string {
 	text := t.err.Error()
 	switch {
-	case strings.Contains(text, "server gave HTTP response to HTTPS client") && t.endpoint.mirror:
-		return "it speaks plain HTTP: write the mirror as http://" + t.endpoint.host + " in its Registry"
-	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		return fmt.Sprintf("it speaks plain HTTP: declare a Registry with host %q and plainHTTP: true", n.host)
+	case errors.Is(t.err, errPlainHTTP) && t.endpoint.mirror:
+		return "write the mirror as http://" + t.endpoint.host + " in its Registry"
+	case errors.Is(t.err, errPlainHTTP):
+		return fmt.Sprintf("declare a Registry with host %q and plainHTTP: true", n.host)
 	case strings.Contains(text, "x509: certificate signed by unknown authority"):
 		return fmt.Sprintf("put the certificate of its authority into the ca of a Registry with host %q", n.host)
 	case strings.Contains(text, "x509: "):

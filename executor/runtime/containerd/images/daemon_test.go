@@ -1,21 +1,18 @@
 package images
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"golang.org/x/sys/unix"
 
+	"padis.io/padis/executor/runtime/containerd/containerdtest"
 	"padis.io/padis/tests/registry"
 )
 
@@ -25,47 +22,20 @@ type daemon struct {
 	t *testing.T
 }
 
-// startDaemon runs containerd with its data in root, or a directory of its own.
-func startDaemon(t *testing.T, root string) *daemon {
+// startDaemon runs containerd. With bytes, everything that it keeps is on a disk of that size.
+func startDaemon(t *testing.T, bytes int64) *daemon {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("containerd needs root")
-	}
-	path, err := exec.LookPath("containerd")
-	if err != nil {
-		t.Fatalf("%v: install Debian's package containerd", err)
-	}
-	dir, err := os.MkdirTemp("", "ctrd") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if root == "" {
-		root = filepath.Join(dir, "root")
-	}
-	socket := filepath.Join(dir, "sock")
-	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.aufs\", \"io.containerd.snapshotter.v1.devmapper\"]\n[grpc]\n  address = %q\n[ttrpc]\n  address = %q\n",
-		root, filepath.Join(dir, "state"), socket, socket+".ttrpc")
-	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(path, "--config", filepath.Join(dir, "config.toml"))
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() && os.Getenv("PADIS_TEST_CONTAINERD_LOG") != "" {
-			t.Log(log.String())
+	c := containerdtest.Start(t)
+	if bytes > 0 {
+		c.Kill()
+		if err := unix.Mount("tmpfs", c.Root, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+			t.Fatal(err)
 		}
-	})
-	client, err := containerd.New(socket, containerd.WithDefaultNamespace("padis"), containerd.WithTimeout(20*time.Second))
+		c.Restart(t)
+	}
+	client, err := containerd.New(c.Address, containerd.WithDefaultNamespace("padis"), containerd.WithTimeout(20*time.Second))
 	if err != nil {
-		t.Fatalf("%v\n%s", err, log.String())
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
 	return &daemon{Client: client, t: t}

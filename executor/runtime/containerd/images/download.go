@@ -56,15 +56,9 @@ func (s *Store) download(ctx context.Context, key string, n name, all []endpoint
 	return img, nil
 }
 
-// leased runs a pull under a lease, which keeps containerd from collecting what no image refers to yet. Its name
-// follows from what is pulled, so that after a crash the next pull finds what the last one had.
+// leased runs a pull under a lease, which keeps containerd from collecting what no image refers to yet.
 func (s *Store) leased(ctx context.Context, key string, do func(context.Context) (runtime.Image, error)) (runtime.Image, error) {
-	manager := s.client.LeasesService()
-	id := fmt.Sprintf("padis-pull-%x", sha256.Sum256([]byte(key)))[:43]
-	lease, err := manager.Create(ctx, leases.WithID(id), leases.WithExpiration(leaseFor))
-	if errdefs.IsAlreadyExists(err) {
-		lease, err = leases.Lease{ID: id}, nil
-	}
+	lease, err := s.lease(ctx, key)
 	if err != nil {
 		return runtime.Image{}, fmt.Errorf("lease: %w", err)
 	}
@@ -75,10 +69,21 @@ func (s *Store) leased(ctx context.Context, key string, do func(context.Context)
 	if err != nil {
 		options = append(options, leases.SynchronousDelete)
 	}
-	if e := manager.Delete(tidy, lease, options...); e != nil && !errdefs.IsNotFound(e) && err == nil {
+	if e := s.client.LeasesService().Delete(tidy, lease, options...); e != nil && !errdefs.IsNotFound(e) && err == nil {
 		return runtime.Image{}, fmt.Errorf("lease: %w", e)
 	}
 	return img, err
+}
+
+// lease makes the lease of a pull, or finds that of an executor that was killed: its name follows from what is pulled,
+// so that the next pull has what the last one had.
+func (s *Store) lease(ctx context.Context, key string) (leases.Lease, error) {
+	id := fmt.Sprintf("padis-pull-%x", sha256.Sum256([]byte(key)))[:43]
+	lease, err := s.client.LeasesService().Create(ctx, leases.WithID(id), leases.WithExpiration(leaseFor))
+	if errdefs.IsAlreadyExists(err) {
+		return leases.Lease{ID: id}, nil
+	}
+	return lease, err
 }
 
 // pull is a resolver that watches what is resolved and fetched through it.

@@ -1,7 +1,6 @@
 package images
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -93,7 +92,7 @@ func endpoints(host string, registries []*padisv1.Registry, auths []*padisv1.Reg
 		mirrorsOnly = mirrorsOnly || r.MirrorsOnly
 	}
 	if mirrorsOnly && len(all) == 0 {
-		return nil, &runtime.StartError{Reason: padisv1.ReasonRegistryUnavailable, Message: fmt.Sprintf("registry %s may only be reached through mirrors, and none is declared for this agent: name some in the mirrors of a Registry with the host %q", host, host)}
+		return nil, &declarationError{fmt.Sprintf("registry %s may only be reached through mirrors, and none is declared for this agent: name some in the mirrors of a Registry with the host %q", host, host)}
 	}
 	if !mirrorsOnly {
 		all = append(all, own)
@@ -121,7 +120,7 @@ func mirror(r *padisv1.Registry, base string, auths []*padisv1.RegistryAuth) (en
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return endpoint{}, &runtime.StartError{Reason: padisv1.ReasonRegistryUnavailable, Message: fmt.Sprintf("Registry %q: mirror %q is no base URL; it must be like https://mirror.example.com", r.Name, base)}
+		return endpoint{}, &declarationError{fmt.Sprintf("Registry %q: mirror %q is no base URL; it must be like https://mirror.example.com", r.Name, base)}
 	}
 	p := path.Join("/", u.Path)
 	if path.Base(p) != "v2" {
@@ -171,16 +170,12 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
+// declarationError says what is wrong with a Registry.
+type declarationError struct{ text string }
+
+func (e *declarationError) Error() string { return e.text }
+
 // key is equal for pulls that may be made once for all who ask: the same image from the same places as the same user.
 func key(n name, always bool, all []endpoint) string {
 	return fmt.Sprintf("%s\n%t\n%+v", n.full, always, all)
-}
-
-// repository is an image's name without tag and digest, for messages.
-func repository(full string) string {
-	ref, err := reference.ParseNormalizedNamed(full)
-	if err != nil {
-		return full
-	}
-	return cmp.Or(reference.TrimNamed(ref).Name(), full)
 }

@@ -87,7 +87,7 @@ func (s *Store) Pull(ctx context.Context, p runtime.Pull, progress func(done, to
 	}
 	all, err := endpoints(n.host, p.Registries, p.Auths)
 	if err != nil {
-		return runtime.Image{}, err
+		return runtime.Image{}, s.explain(failure{image: n, err: err})
 	}
 	k := key(n, p.Always, all)
 	f, err := s.join(ctx, k, func(ctx context.Context, progress *counter) (runtime.Image, error) {
@@ -149,7 +149,6 @@ func (s *Store) describe(ctx context.Context, record images.Image) (runtime.Imag
 
 // explain makes a sentence of a failure, and logs it with all that is known.
 func (s *Store) explain(f failure) error {
-	f.snapshotter = s.config.Snapshotter
 	e := classify(f)
 	if !errors.Is(f.err, context.Canceled) {
 		s.config.Log.Warn("an image could not be pulled", zap.String("image", f.image.full), zap.String("reason", e.Reason), zap.Stringers("endpoints", f.troubles), zap.Error(f.err))

@@ -48,7 +48,7 @@ func refused(t *testing.T, s *Store, reason string, p runtime.Pull) string {
 }
 
 func TestPull(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{Dir: t.TempDir()})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{Dir: t.TempDir()})
 	s := d.store(Config{})
 	digest := push(t, r, "web:1", registry.Config{Filler: []int64{3 << 20, 1 << 20}})
 	var last, total int64
@@ -92,7 +92,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestAlwaysSeesThatATagMoved(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{})
 	s := d.store(Config{})
 	first := push(t, r, "web:1", registry.Config{})
 	if got := pulled(t, s, runtime.Pull{Image: r.Ref("web:1"), Always: true}); got.Digest != first {
@@ -118,7 +118,7 @@ func TestAlwaysSeesThatATagMoved(t *testing.T) {
 }
 
 func TestWhatIsNotThere(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{})
 	s := d.store(Config{})
 	push(t, r, "web:1", registry.Config{})
 	refused(t, s, padisv1.ReasonImageNotFound, runtime.Pull{Image: r.Ref("web:2")})
@@ -134,7 +134,7 @@ func TestWhatIsNotThere(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{Users: map[string]string{"ann": "secret"}})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{Users: map[string]string{"ann": "secret"}})
 	s := d.store(Config{})
 	push(t, r, "web:1", registry.Config{})
 	as := func(host, user, password string) runtime.Pull {
@@ -152,7 +152,7 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestArchitecture(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{})
 	s := d.store(Config{})
 	push(t, r, "other:1", registry.Config{Platform: "linux/s390x", Filler: []int64{1 << 20}})
 	if m := refused(t, s, padisv1.ReasonImageArchitecture, runtime.Pull{Image: r.Ref("other:1")}); !strings.Contains(m, "linux/s390x") {
@@ -196,7 +196,7 @@ func TestArchitecture(t *testing.T) {
 }
 
 func TestCorruptLayer(t *testing.T) {
-	d, r := startDaemon(t, ""), registry.Start(t, registry.Options{})
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{})
 	s := d.store(Config{})
 	img, err := registry.Busybox(registry.Config{Filler: []int64{100_000}})
 	if err != nil {

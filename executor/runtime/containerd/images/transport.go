@@ -69,8 +69,12 @@ type watched struct {
 	away error
 }
 
-// errStalled is why a request was given up.
-var errStalled = errors.New("no data came for too long")
+var (
+	// errStalled is why a request was given up.
+	errStalled = errors.New("no data came for too long")
+	// errPlainHTTP is what a TLS client makes of a server that knows no TLS.
+	errPlainHTTP = errors.New("it speaks plain HTTP, not TLS")
+)
 
 func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := w.isAway(); err != nil {
@@ -114,8 +118,12 @@ func (w *watched) isAway() error {
 
 // failed notes that the endpoint cannot be reached, and makes an error of it.
 func (w *watched) failed(err error) error {
-	if errors.Is(err, errStalled) {
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, errStalled):
 		err = fmt.Errorf("no data came for %v", w.stall)
+	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
+		err = errPlainHTTP
 	}
 	w.journal.note(trouble{endpoint: w.endpoint, err: err})
 	reach := &reachError{text: err.Error()}
@@ -203,7 +211,7 @@ func (s *Store) transport(e endpoint) (*http.Transport, error) {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM([]byte(e.ca)) {
-			return nil, fmt.Errorf("the ca of the Registry for %s has no certificate: it must be PEM", e)
+			return nil, &declarationError{fmt.Sprintf("the ca of the Registry for %s has no certificate: it must be PEM", e.host)}
 		}
 		config.RootCAs = pool
 	}
