@@ -97,7 +97,7 @@ func TestTurnOrder(t *testing.T) {
 		t.Error(got)
 	}
 	up := mesos.Update{Status: mesos.Status{TaskID: "ns.web-0.uid.1", AgentID: "a", State: mesos.TaskRunning, Source: "SOURCE_EXECUTOR", UUID: []byte("1")}}
-	if got := turn(events(up)); got != "commit 1; Acknowledge" {
+	if got := turn(events(up)); got != "commit 1; ToExecutor; Acknowledge" {
 		t.Error(got)
 	}
 	if got := turn(events(up)); got != "Acknowledge" {

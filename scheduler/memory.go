@@ -24,6 +24,7 @@ type memory struct {
 	addresses map[core.Address]*runtime.Address
 	usage     map[string]usage
 	sandboxes sandboxes
+	executors executors
 	listeners []listener
 }
 
@@ -33,13 +34,14 @@ type usage struct{ capacity, allocated, free int64 }
 func newMemory(c *core.Core) *memory {
 	m := &memory{
 		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
-		addresses: map[core.Address]*runtime.Address{}, usage: map[string]usage{}, sandboxes: newSandboxes(),
+		addresses: map[core.Address]*runtime.Address{}, usage: map[string]usage{}, sandboxes: newSandboxes(), executors: newExecutors(),
 	}
 	var agents []string
 	for _, a := range c.Agents() {
 		agents = append(agents, a.Record.GetAgentId())
 	}
 	m.sandboxes.keep(c, c.Slots(), agents)
+	m.executors.keep(c, agents)
 	for _, key := range c.Slots() {
 		m.keepInstance(c, key)
 		m.keepApp(c, key.AppUID)
@@ -105,6 +107,7 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 	leases := false
 	m.mu.Lock()
 	m.sandboxes.keep(c, eff.Changed.Slots, eff.Changed.Agents)
+	m.executors.keep(c, eff.Changed.Agents)
 	for _, key := range eff.Changed.Slots {
 		changed[key.AppUID] = m.name(key.AppUID)
 		m.keepInstance(c, key)

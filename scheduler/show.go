@@ -98,10 +98,4 @@ func (l *Loop) showAddress(at core.Address) {
 }
 
 // configured tells whether the instance's addresses are on its host, as far as is known.
-func configured(rec *padisv1.InstanceRecord) bool {
-	switch rec.GetPhase() {
-	case padisv1.Phase_RUNNING, padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE:
-		return rec.GetRunningMs() != 0
-	}
-	return false
-}
+func configured(rec *padisv1.InstanceRecord) bool { return rec.GetRunningMs() != 0 }

@@ -28,6 +28,8 @@ type agent struct {
 	leaving bool
 	// info is what the operator API told last; nil before.
 	info *mesos.Agent
+	// talk is what is wanted of its executor beside its tasks, and what that says.
+	talk talk
 	// shutdownAt is when an outdated executor was asked to end.
 	shutdownAt time.Time
 }
@@ -62,7 +64,7 @@ func (c *Core) heard(now time.Time, a *agent) {
 		return
 	}
 	a.present = true
-	c.turn.agents[a.id], c.turn.place = true, true
+	c.turn.agents[a.id], c.turn.place, c.turn.heed[a.id] = true, true, true
 	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
 		s := c.slots[key]
 		if s.rec.GetPhase() == padisv1.Phase_UNREACHABLE && s.rec.GetAgentId() == a.id {
@@ -82,6 +84,7 @@ func (c *Core) heard(now time.Time, a *agent) {
 func (c *Core) away(a *agent) {
 	if a.present || len(a.offers) > 0 {
 		a.present, a.info = false, nil
+		c.turn.heed[a.id] = true
 		clear(a.offers)
 		c.turn.agents[a.id], c.turn.place = true, true
 	}
@@ -128,6 +131,10 @@ func (c *Core) conjure(s *slot) {
 			s.ghosts[id].ask.start(c.now.Add(ghostPause))
 		}
 	}
+	for _, g := range instance.Ghosts(s.rec) {
+		s.ghosts[g.Task].container = g.Container
+	}
+	c.possess(s)
 }
 
 // hosts are the agents on which the instance has a task, or may have.
@@ -233,6 +240,8 @@ func (c *Core) failed(now time.Time, f mesos.Failure) {
 		c.away(a)
 	} else if a.executor.GetExecutorId() == f.ExecutorID {
 		a.executor, a.shutdownAt = nil, time.Time{}
+		a.talk.lapse()
+		c.turn.heed[a.id] = true
 		c.turn.puts[record.ExecutorKey(a.id)] = nil
 		c.turn.agents[a.id], c.turn.place = true, true
 	}

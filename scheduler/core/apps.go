@@ -66,6 +66,9 @@ func (c *Core) want(now time.Time, rec *padisv1.WantedApp) {
 	c.book.SetApp(n)
 	c.turn.puts[record.AppKey(n.GetUid())] = n
 	c.turn.place = true
+	for _, s := range a.slots {
+		c.turn.heed[s.rec.GetAgentId()] = true
+	}
 	c.follow(now, a)
 }
 
@@ -102,6 +105,7 @@ func (c *Core) declare(cluster *padisv1.Cluster) {
 	c.book.SetCluster(n)
 	c.turn.puts[record.KeyCluster] = n
 	c.turn.place = true
+	c.heedAll()
 }
 
 // follow creates the slots that are wanted and missing and brings all others in line, the highest first: that is the
@@ -156,8 +160,16 @@ func (c *Core) align(now time.Time, s *slot) {
 			c.put(s, n, err)
 		}
 	case padisv1.Phase_STAGING, padisv1.Phase_STARTING, padisv1.Phase_RUNNING:
-		if !s.wanted() || outdated {
+		switch {
+		case instance.Adopted(r) && r.GetPhase() != padisv1.Phase_RUNNING:
+			// First it is taken over, then it can be stopped: a KILL that comes before would leave its container behind.
+		case !s.wanted():
 			c.stop(now, s)
+		case outdated:
+			c.replace(now, s)
+		case r.GetPrepulling():
+			n, err := instance.Abandon(r)
+			c.put(s, n, err)
 		}
 	case padisv1.Phase_STOPPING:
 		if (!s.wanted() || outdated) && !r.GetStopWanted() {
@@ -165,6 +177,8 @@ func (c *Core) align(now time.Time, s *slot) {
 		}
 	case padisv1.Phase_UNREACHABLE:
 		// It is stopped when it comes back. Until then its addresses stay with it.
+	case padisv1.Phase_ADOPTING:
+		// It is stopped when it was adopted.
 	case padisv1.Phase_RETIRED:
 		if s.wanted() {
 			n, err := instance.Revive(r)

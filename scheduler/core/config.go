@@ -17,6 +17,8 @@ type Config struct {
 	FrameworkName string
 	// Artifact is the executor that agents fetch.
 	Artifact Artifact
+	// ClientCA is the PEM of the authority whose clients may use the access endpoints of executors.
+	ClientCA string
 	// Executor is what one executor takes of its agent; default 0.1 CPU and 64 MiB.
 	Executor mesos.Amounts
 	// Seed breaks ties of placement.

@@ -31,6 +31,12 @@ type Core struct {
 	agents map[string]*agent
 	book   *ipam.Book
 	leases map[Address]*padisv1.LeaseRecord
+	// possessed are the slots that are haunted by containers whose tasks are over.
+	possessed map[record.Slot]*slot
+	// talking are the agents whose executors have not applied yet what is wanted of them, by id.
+	talking map[string]*agent
+	// upgrading are the agents whose executor is being replaced, by id.
+	upgrading map[string]*upgrading
 	// strays are tasks that run and should not, by id.
 	strays map[string]*stray
 	// pending are the slots that need an agent.
@@ -68,7 +74,7 @@ type slot struct {
 	// leases that the slot holds.
 	leases   []*padisv1.LeaseRecord
 	refusals map[string]int32
-	// overdue: it is unreachable for so long that it may be replaced.
+	// overdue: it is unreachable for so long that it may be replaced, or the pause before its adoption is over.
 	overdue bool
 	// due is the wake-up that is in the queue.
 	due time.Time
@@ -79,6 +85,8 @@ func (s *slot) wanted() bool { return s.revision != "" }
 // ghost is a task whose end is uncertain.
 type ghost struct {
 	ask repeat
+	// container that the task made or took over; empty if it had none.
+	container string
 	// over is when it was said for the first time, and without contradiction since, that the task is no more.
 	over time.Time
 }
@@ -127,7 +135,9 @@ type turn struct {
 	slots     map[record.Slot]bool
 	agents    map[string]bool
 	addresses map[Address]bool
-	errs      []error
+	// heed are the agents of whose executors something else may be wanted now.
+	heed map[string]bool
+	errs []error
 	// place asks for a run of placement.
 	place bool
 }
@@ -138,7 +148,8 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 	c := &Core{
 		cfg: cfg.withDefaults(), framework: snap.Framework.GetFrameworkId(), cluster: snap.Cluster,
 		apps: map[string]*app{}, slots: map[record.Slot]*slot{}, tasks: map[string]*slot{}, agents: map[string]*agent{},
-		strays: map[string]*stray{}, pending: map[record.Slot]*slot{},
+		strays: map[string]*stray{}, pending: map[record.Slot]*slot{}, possessed: map[record.Slot]*slot{},
+		talking: map[string]*agent{}, upgrading: map[string]*upgrading{},
 		leases: map[Address]*padisv1.LeaseRecord{},
 	}
 	if c.cluster == nil {
@@ -232,8 +243,10 @@ func (c *Core) Step(now time.Time, events ...Event) Effects {
 		}
 	}
 	c.pass(now)
+	c.upgrade(now)
 	c.place(now)
 	c.trade(now)
+	c.speak(now)
 	return c.effects(now)
 }
 
@@ -241,7 +254,7 @@ func (c *Core) fail(err error)       { c.turn.errs = append(c.turn.errs, err) }
 func (c *Core) call(call mesos.Call) { c.turn.calls = append(c.turn.calls, call) }
 
 func (t *turn) reset() {
-	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}}
+	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}, heed: map[string]bool{}}
 }
 
 // effects empties the turn.
@@ -308,6 +321,8 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	before := s.rec
 	s.rec = r
 	c.turn.slots[s.key] = true
+	c.turn.heed[r.GetAgentId()], c.turn.heed[before.GetAgentId()] = true, true
+	s.overdue = s.overdue && before.GetPhase() == r.GetPhase()
 	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
 		instance.HasTask(before.GetPhase()) != instance.HasTask(r.GetPhase()) {
 		c.rehost(s, before)
@@ -323,8 +338,12 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 // index keeps pending true: the slot is in it if it waits for an agent.
 func (c *Core) index(s *slot) {
 	p := s.rec.GetPhase()
-	s.overdue = s.overdue && p == padisv1.Phase_UNREACHABLE
-	needs := s.wanted() && (p == padisv1.Phase_PENDING || s.overdue)
+	needs := s.wanted() && (p == padisv1.Phase_PENDING || p == padisv1.Phase_UNREACHABLE && s.overdue)
+	if p == padisv1.Phase_ADOPTING {
+		// Also what is not wanted is adopted: only so it can be stopped.
+		s.overdue = s.overdue || s.rec.GetNotBeforeMs() <= c.now.UnixMilli()
+		needs = s.overdue
+	}
 	switch {
 	case needs && c.pending[s.key] == nil:
 		c.pending[s.key] = s
@@ -345,6 +364,7 @@ func (c *Core) drop(s *slot) {
 	delete(c.slots, s.key)
 	delete(s.app.slots, s.key.Index)
 	delete(c.pending, s.key)
+	delete(c.possessed, s.key)
 	key, _, _ := instance.TaskKey(instance.TaskID(s.rec))
 	delete(c.tasks, key)
 	if floor := s.rec.GetAttempt(); floor > s.app.rec.GetAttemptFloor() {

@@ -47,7 +47,7 @@ func (c *Core) trade(now time.Time) {
 	if !c.link.connected {
 		return
 	}
-	if len(c.pending) == 0 {
+	if len(c.pending) == 0 && len(c.possessed) == 0 {
 		m.unplaced, m.fresh = 0, false
 	}
 	if len(m.owed) > 0 && !m.settle.After(now) {

@@ -21,11 +21,24 @@ type candidate struct {
 	revision *padisv1.Revision
 	leases   []*padisv1.LeaseRecord
 	links    []*padisv1.Attachment
+	// ghost is the task whose container is to be taken over, so that it can be ended; empty but for the possessed.
+	ghost, ghostAgent, container string
+}
+
+// pin is the agent on which the candidate is already; empty if it may go anywhere.
+func (c candidate) pin() string {
+	if c.ghost != "" {
+		return c.ghostAgent
+	}
+	if c.s.rec.GetPhase() == padisv1.Phase_ADOPTING {
+		return c.s.rec.GetAgentId()
+	}
+	return ""
 }
 
 // place runs placement once, if anything that it depends on has changed and somebody needs an agent.
 func (c *Core) place(now time.Time) {
-	if !c.turn.place || len(c.pending) == 0 {
+	if !c.turn.place || len(c.pending) == 0 && len(c.possessed) == 0 {
 		return
 	}
 	waiting := slices.SortedFunc(maps.Values(c.pending), urgency)
@@ -37,10 +50,15 @@ func (c *Core) place(now time.Time) {
 	}
 	var able []candidate
 	for _, s := range waiting {
-		if cand, ok := c.prepare(now, s); ok {
+		take := c.prepare
+		if s.rec.GetPhase() == padisv1.Phase_ADOPTING {
+			take = c.adoptee
+		}
+		if cand, ok := take(now, s); ok {
 			able = append(able, cand)
 		}
 	}
+	able = append(able, c.exorcisms()...)
 	before := c.market.unplaced
 	c.market.unplaced = 0
 	if len(able) == 0 {
@@ -49,7 +67,9 @@ func (c *Core) place(now time.Time) {
 	launches := map[string][]candidate{}
 	for i, d := range place.Decide(c.snapshot(now, able)) {
 		if d.AgentID == "" {
-			c.refuse(able[i].s, d.Reason, d.Message, d.Refusals)
+			if able[i].ghost == "" {
+				c.refuse(able[i].s, d.Reason, d.Message, d.Refusals)
+			}
 			c.market.unplaced++
 			continue
 		}
@@ -64,9 +84,16 @@ func (c *Core) place(now time.Time) {
 	}
 }
 
-// urgency orders by age, so that who waits longest is served first.
+// urgency orders by age, so that who waits longest is served first; before all others those whose containers run without
+// a task, because the resources that these take must not be given to others.
 func urgency(a, b *slot) int {
-	return cmp.Or(cmp.Compare(a.rec.GetCreatedMs(), b.rec.GetCreatedMs()), cmp.Compare(a.rec.GetNamespace(), b.rec.GetNamespace()),
+	adopting := func(s *slot) int {
+		if s.rec.GetPhase() == padisv1.Phase_ADOPTING {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(adopting(a), adopting(b)), cmp.Compare(a.rec.GetCreatedMs(), b.rec.GetCreatedMs()), cmp.Compare(a.rec.GetNamespace(), b.rec.GetNamespace()),
 		cmp.Compare(a.rec.GetApp(), b.rec.GetApp()), compareSlots(a.key, b.key))
 }
 
@@ -150,7 +177,7 @@ func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
 	byHost := map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
 		a := c.agents[id]
-		pa := place.Agent{ID: id, Hostname: a.hostname, Attributes: a.attributes, HasOffer: len(a.offers) > 0, HasExecutor: c.runsExecutor(a), Unavailable: a.leaving || !a.present}
+		pa := place.Agent{ID: id, Hostname: a.hostname, Attributes: a.attributes, HasOffer: len(a.offers) > 0, HasExecutor: c.runsExecutor(a), Unavailable: a.leaving || !a.present || c.departing(a)}
 		for _, o := range a.offers {
 			pa.Offered = pa.Offered.Add(mesos.Sum(o.Resources))
 		}
@@ -172,7 +199,7 @@ func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
 		r := cand.s.rec
 		w := place.Want{
 			Slot: cand.s.key, Tenant: r.GetTenant(), Needs: amounts(cand.revision.GetTemplate().GetResources()),
-			Constraints: cand.revision.GetConstraints(), Prefer: byHost[r.GetLastTermination().GetHostname()],
+			Constraints: cand.revision.GetConstraints(), Prefer: byHost[r.GetLastTermination().GetHostname()], Pin: cand.pin(),
 		}
 		if r.GetPhase() == padisv1.Phase_UNREACHABLE {
 			w.Prefer, w.Avoid = "", []string{r.GetAgentId()}
@@ -191,14 +218,15 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 	}
 	running := c.runsExecutor(a)
 	exec := a.executor
-	if next := c.cfg.newExecutor(a.id); exec == nil || !running && exec.GetExecutorId() != next.GetExecutorId() {
+	if next := c.cfg.newExecutor(a.id); exec == nil || !running && (exec.GetExecutorId() != next.GetExecutorId() || exec.GetLeaving()) {
 		exec = next
 	}
 	if !running {
+		a.talk.lapse()
 		rest, ok := unreserved(pool, amounts(exec.GetResources()))
 		if !ok {
 			for _, cand := range cands {
-				c.refuse(cand.s, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has no unreserved resources left for the executor", a.hostname), nil)
+				c.deny(cand, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has no unreserved resources left for the executor", a.hostname))
 				c.market.unplaced++
 			}
 			return
@@ -213,13 +241,13 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 	for _, cand := range cands {
 		taken, rest, ok := mesos.Carve(pool, amounts(cand.revision.GetTemplate().GetResources()))
 		if !ok {
-			c.refuse(cand.s, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has not enough left", a.hostname), nil)
+			c.deny(cand, padisv1.ReasonInsufficientCPU, fmt.Sprintf("agent %s has not enough left", a.hostname))
 			c.market.unplaced++
 			continue
 		}
 		task, n, err := c.task(now, a, exec, cand)
 		if err != nil {
-			c.refuse(cand.s, padisv1.ReasonInvalidLaunch, err.Error(), nil)
+			c.deny(cand, padisv1.ReasonInvalidLaunch, err.Error())
 			continue
 		}
 		if !c.put(cand.s, n, nil) {
@@ -228,7 +256,9 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 		pool = rest
 		task.Resources, task.Executor = taken, info
 		acc.Tasks = append(acc.Tasks, task)
-		cand.s.ask.start(now.Add(c.cfg.LaunchTimeout))
+		if cand.ghost == "" {
+			cand.s.ask.start(now.Add(c.cfg.LaunchTimeout))
+		}
 		c.schedule(cand.s)
 	}
 	if len(acc.Tasks) == 0 {
@@ -245,36 +275,6 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 	clear(a.offers)
 	c.turn.agents[a.id] = true
 	c.call(acc)
-}
-
-// task makes the launch of one instance and its record.
-func (c *Core) task(now time.Time, a *agent, exec *padisv1.ExecutorRecord, cand candidate) (mesos.Task, *padisv1.InstanceRecord, error) {
-	n, err := instance.Place(cand.s.rec, instance.Placement{
-		Revision: cand.revision.GetHash(), AgentID: a.id, Hostname: a.hostname, ExecutorID: exec.GetExecutorId(),
-	}, now)
-	if err != nil {
-		return mesos.Task{}, nil, err
-	}
-	l := &padisv1.Launch{
-		Namespace: n.GetNamespace(), App: n.GetApp(), AppUid: n.GetAppUid(), Slot: n.GetSlot(), Attempt: n.GetAttempt(),
-		Revision: n.GetRevision(), Template: cand.revision.GetTemplate(), Hostname: instance.Hostname(n), Tenant: n.GetTenant(),
-	}
-	for _, link := range cand.links {
-		link.Probe = instance.Haunted(n)
-		l.Attachments = append(l.Attachments, link)
-	}
-	if len(cand.leases) > 0 {
-		l.DnsServers, l.DnsSearch = c.book.DNS(cand.leases[0].GetPool())
-	}
-	data, err := padisv1.Encode(l)
-	if err != nil {
-		return mesos.Task{}, nil, err
-	}
-	return mesos.Task{
-		ID: n.GetTaskId(), Name: instance.Hostname(n), AgentID: a.id, Data: data,
-		Labels:    map[string]string{"padis.io/namespace": n.GetNamespace(), "padis.io/app": n.GetApp()},
-		KillGrace: time.Duration(cand.revision.GetTemplate().GetStop().GetGracePeriodMs()) * time.Millisecond,
-	}, n, nil
 }
 
 // unreserved takes want out of the entries that are reserved to nobody, because an ExecutorInfo must be the same at
@@ -304,7 +304,8 @@ func (c *Core) runsExecutor(a *agent) bool {
 		}
 	}
 	for key := range a.slots {
-		if r := c.slots[key].rec; r.GetAgentId() == a.id && r.GetExecutorId() == id {
+		// That of an instance that waits for adoption has ended.
+		if r := c.slots[key].rec; r.GetAgentId() == a.id && r.GetExecutorId() == id && r.GetPhase() != padisv1.Phase_ADOPTING {
 			return true
 		}
 	}

@@ -65,6 +65,10 @@ func (c *Core) due(s *slot) time.Time {
 		if s.wanted() && !s.overdue {
 			consider(time.UnixMilli(r.GetNotBeforeMs()))
 		}
+	case padisv1.Phase_ADOPTING:
+		if !s.overdue {
+			consider(time.UnixMilli(r.GetNotBeforeMs()))
+		}
 	}
 	if !c.link.connected {
 		return at
@@ -139,6 +143,10 @@ func (c *Core) wake(now time.Time, s *slot) {
 			s.overdue = true
 			c.index(s)
 		}
+	case padisv1.Phase_ADOPTING:
+		if !s.overdue && now.UnixMilli() >= r.GetNotBeforeMs() {
+			c.index(s)
+		}
 	case padisv1.Phase_STOPPING:
 		if c.link.connected && s.kill.due(now) {
 			s.kill.again(now, c.cfg.KillRetry, c.cfg.AskMax)
@@ -192,6 +200,9 @@ func (c *Core) next(now time.Time) time.Time {
 		consider(c.link.round)
 		for _, t := range c.strays {
 			consider(t.kill.at)
+		}
+		for _, a := range c.talking {
+			consider(a.talk.again.at)
 		}
 		consider(c.market.next(now, c))
 	}

@@ -29,7 +29,7 @@ func (c *Core) fromMesos(now time.Time, ev mesos.Event) {
 	case mesos.AgentsSeen:
 		c.polled(now, e.Agents)
 	case mesos.FromExecutor:
-		// Reports travel in TaskStatus.data, which is acknowledged; nothing else is expected of executors.
+		c.said(now, e)
 	case mesos.Failed:
 		c.fail(fmt.Errorf("the Mesos master refused the framework: %s", e.Message))
 	default:
@@ -54,6 +54,7 @@ func (c *Core) subscribed(now time.Time, e mesos.Subscribed) {
 		c.schedule(s)
 	}
 	c.turn.place = true
+	c.heedAll()
 	c.market.fresh = len(c.pending) > 0
 }
 
@@ -64,6 +65,7 @@ func (c *Core) disconnected() {
 	clear(c.strays)
 	for _, a := range c.agents {
 		a.present, a.shutdownAt = false, time.Time{}
+		a.talk.sure = false
 		clear(a.offers)
 	}
 	for _, key := range c.Slots() {
@@ -71,6 +73,7 @@ func (c *Core) disconnected() {
 		for _, g := range s.ghosts {
 			g.over = time.Time{}
 		}
+		c.possess(s)
 		c.schedule(s)
 	}
 	c.turn.place = true
@@ -140,7 +143,7 @@ func (c *Core) askLater(now time.Time, s *slot) {
 	switch s.rec.GetPhase() {
 	case padisv1.Phase_STAGING:
 		s.ask.start(now.Add(c.cfg.LaunchTimeout))
-	case padisv1.Phase_UNREACHABLE:
+	case padisv1.Phase_UNREACHABLE, padisv1.Phase_ADOPTING:
 		s.ask.start(now.Add(c.cfg.AskMax))
 	}
 }
@@ -183,6 +186,9 @@ func (c *Core) current(now time.Time, s *slot, st mesos.Status) {
 			e.Cause = instance.Dropped
 		}
 		e.Report = c.report(st)
+		if e.Report.GetReason() == padisv1.ReasonContainerGone {
+			e.Cause = instance.Collapsed
+		}
 		c.end(now, s, e)
 	default:
 		c.fail(fmt.Errorf("task %s: state %s is not known to this version", st.TaskID, st.State))
@@ -215,7 +221,8 @@ func (c *Core) running(now time.Time, s *slot, st mesos.Status) {
 // sameNews tells whether a transition changed nothing that is worth a write.
 func sameNews(a, b *padisv1.InstanceRecord) bool {
 	return a.GetPhase() == b.GetPhase() && a.GetReason() == b.GetReason() && a.GetMessage() == b.GetMessage() && a.GetReady() == b.GetReady() &&
-		a.GetRunningMs() == b.GetRunningMs() && a.GetReadyMs() == b.GetReadyMs() && len(a.GetHauntedTasks()) == len(b.GetHauntedTasks())
+		a.GetRunningMs() == b.GetRunningMs() && a.GetReadyMs() == b.GetReadyMs() && len(a.GetHauntedTasks()) == len(b.GetHauntedTasks()) &&
+		a.GetImageDigest() == b.GetImageDigest()
 }
 
 // replaceAt is when a task that cannot be reached may be replaced, at the earliest.
@@ -241,7 +248,9 @@ func (c *Core) unknown(now time.Time, s *slot) {
 	settled := !mayConfigure(r) || !now.Before(time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound))
 	const message = "the Mesos master does not know the task"
 	switch {
-	case settled && (r.GetPhase() == padisv1.Phase_STAGING || r.GetPhase() == padisv1.Phase_STOPPING || away && !s.wanted()):
+	case settled && away && !s.wanted():
+		c.finish(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
+	case settled && (r.GetPhase() == padisv1.Phase_STAGING || r.GetPhase() == padisv1.Phase_STOPPING):
 		c.end(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
 	case !away:
 		at := c.replaceAt(now.Add(c.cfg.UnknownReplaceAfter), r)
@@ -252,18 +261,36 @@ func (c *Core) unknown(now time.Time, s *slot) {
 	}
 }
 
+// end takes in the end of the slot's task. If its container goes on, it waits for adoption.
 func (c *Core) end(now time.Time, s *slot, e instance.Ending) {
-	policy := s.app.revisions[s.rec.GetRevision()].GetRestart()
-	if p := s.app.revisions[s.revision]; p != nil {
-		policy = p.GetRestart()
+	switch {
+	case !instance.Outlives(s.rec, e):
+		c.finish(now, s, e)
+	case s.rec.GetPhase() != padisv1.Phase_ADOPTING:
+		n, err := instance.Orphan(s.rec, e.Message, c.policy(s), now)
+		s.kill.stop()
+		c.put(s, n, err)
 	}
-	n, err := instance.End(s.rec, e, s.wanted(), policy, now)
+}
+
+// policy is that of the revision that is wanted, or else of the one that runs.
+func (c *Core) policy(s *slot) *padisv1.RestartPolicy {
+	if p := s.app.revisions[s.revision]; p != nil {
+		return p.GetRestart()
+	}
+	return s.app.revisions[s.rec.GetRevision()].GetRestart()
+}
+
+// finish ends the slot's task and all that belonged to it.
+func (c *Core) finish(now time.Time, s *slot, e instance.Ending) {
+	n, err := instance.End(s.rec, e, s.wanted(), c.policy(s), now)
 	id := s.rec.GetTaskId()
 	s.ask.stop()
 	s.kill.stop()
 	if c.put(s, n, err) && err == nil && c.slots[s.key] == s {
 		if g := s.ghosts[id]; g != nil {
 			g.over = now
+			c.possess(s)
 		}
 		c.align(now, s)
 	}
@@ -276,6 +303,7 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		delete(c.strays, st.TaskID)
 		if s != nil && s.ghosts[st.TaskID] != nil {
 			s.ghosts[st.TaskID].over = time.Time{}
+			c.possess(s)
 			c.schedule(s)
 		}
 		return
@@ -288,9 +316,13 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		return
 	}
 	if s != nil {
-		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID), nil)
+		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID, c.report(st).GetContainer()), nil)
 		if g := s.ghosts[st.TaskID]; g != nil {
 			g.over = time.Time{}
+			c.possess(s)
+			if g.container != "" && g.container != st.TaskID && (st.State == mesos.TaskStaging || st.State == mesos.TaskStarting) {
+				return // It was sent to take the container over, and is killed when it has done so.
+			}
 		}
 	}
 	t := c.strays[st.TaskID]
@@ -307,22 +339,31 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 // laid takes in the end of a ghost, or that the master does not know it.
 func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
 	g := s.ghosts[st.TaskID]
-	certain := st.State.Terminal() && instance.Verdict(st).Certain
+	certain := false
+	if st.State.Terminal() {
+		e := instance.Verdict(st)
+		e.Report = c.report(st)
+		// The container that it took over stays where nobody had the task, or could look after containers.
+		certain = e.Certain && (g.container == "" || g.container == st.TaskID || !e.Never && e.Report.GetReason() != padisv1.ReasonRuntimeUnavailable)
+	}
 	if !certain {
 		if g.over.IsZero() {
 			g.over = now
 			g.ask.start(now.Add(ghostPause))
+			c.possess(s)
 		}
 		// GONE: its agent is registered and does not have it. UNKNOWN, of an agent that is not: it may come back with it.
 		pause := c.cfg.GhostPatience
-		if st.State == mesos.TaskGone && st.Reason == "REASON_RECONCILIATION" {
+		if st.State == mesos.TaskGone && st.Reason == "REASON_RECONCILIATION" && g.container == "" {
 			pause = ghostPause
 		}
-		certain = now.Sub(g.over) >= pause
+		// That a registered agent does not have the task says nothing of its container.
+		certain = now.Sub(g.over) >= pause && (g.container == "" || st.State == mesos.TaskUnknown)
 	}
 	if certain {
 		c.put(s, instance.Release(s.rec, st.TaskID), nil)
 	} else {
+		c.possess(s)
 		c.schedule(s)
 	}
 }

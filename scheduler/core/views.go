@@ -23,6 +23,8 @@ type AgentView struct {
 	Instances int32
 	// Executor is the id of the executor there; empty if there is none.
 	Executor string
+	// Says is the last word of the executor there; nil before the first.
+	Says *padisv1.FromExecutor
 }
 
 // Stats are counts for metrics.
@@ -118,7 +120,7 @@ func (c *Core) Agent(id string) (AgentView, bool) {
 	if a == nil {
 		return AgentView{}, false
 	}
-	v := AgentView{Record: a.record(), Seen: a.info, Present: a.present, Executor: a.executor.GetExecutorId()}
+	v := AgentView{Record: a.record(), Seen: a.info, Present: a.present, Executor: a.executor.GetExecutorId(), Says: a.talk.said}
 	for key := range a.slots {
 		s := c.slots[key]
 		if s.rec.GetAgentId() != id || !instance.HasTask(s.rec.GetPhase()) {

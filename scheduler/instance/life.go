@@ -36,7 +36,15 @@ func Refuse(r *padisv1.InstanceRecord, reason, message string) (*padisv1.Instanc
 		// It waits for a replacement; what it says of itself stays the truth.
 		return r, nil
 	}
-	n, err := move(r, padisv1.Phase_PENDING, "refused")
+	to := padisv1.Phase_PENDING
+	if r.GetPhase() == padisv1.Phase_ADOPTING {
+		to = padisv1.Phase_ADOPTING
+		reason, message = padisv1.ReasonAdopting, "its executor ended, its container goes on and waits for the next executor: "+message
+		if r.GetReason() == reason && r.GetMessage() == message {
+			return r, nil
+		}
+	}
+	n, err := move(r, to, "refused")
 	if err != nil {
 		return r, err
 	}
@@ -47,6 +55,10 @@ func Refuse(r *padisv1.InstanceRecord, reason, message string) (*padisv1.Instanc
 // Placement is the decision for one launch.
 type Placement struct {
 	Revision, AgentID, Hostname, ExecutorID string
+	// Container tells that an image is run, whose container may outlive its executor.
+	Container bool
+	// Configs are the hashes of what the container's files are made of, by name.
+	Configs map[string]string
 }
 
 // Place gives the instance an agent and a task id that was never used. An unreachable task that is replaced haunts
@@ -57,18 +69,23 @@ func Place(r *padisv1.InstanceRecord, p Placement, now time.Time) (*padisv1.Inst
 		return r, err
 	}
 	if r.GetPhase() == padisv1.Phase_UNREACHABLE {
-		n.LastTermination = &padisv1.Termination{
+		n = terminated(n, &padisv1.Termination{
 			TaskId: r.GetTaskId(), Hostname: r.GetHostname(), Reason: padisv1.ReasonAgentUnreachable,
 			Message: "its agent does not answer; it was replaced and may still run there", FinishedMs: now.UnixMilli(),
-		}
-		n = Haunt(n, r.GetAgentId(), r.GetTaskId())
+			StartedMs: r.GetRunningMs(), Revision: r.GetRevision(), Container: r.GetContainer(),
+		})
+		n = Haunt(n, r.GetAgentId(), r.GetTaskId(), r.GetContainer())
 		n.Restarts++
 	}
 	n.Attempt++
 	n.TaskId = TaskID(n)
 	n.Revision, n.AgentId, n.Hostname, n.ExecutorId = p.Revision, p.AgentID, p.Hostname, p.ExecutorID
+	n.Container, n.ConfigHashes, n.ImageDigest = "", nil, ""
+	if p.Container {
+		n.Container, n.ConfigHashes = n.TaskId, p.Configs
+	}
 	n.LaunchedMs, n.RunningMs, n.ReadyMs, n.NotBeforeMs, n.KillSentMs = now.UnixMilli(), 0, 0, 0, 0
-	n.Ready, n.StopWanted = false, false
+	n.Ready, n.StopWanted, n.Prepulling = false, false, false
 	n.Reason, n.Message = padisv1.ReasonPlaced, "was sent to "+p.Hostname
 	return n, nil
 }
@@ -79,7 +96,10 @@ func Start(r *padisv1.InstanceRecord, rep *padisv1.InstanceReport) (*padisv1.Ins
 	if err != nil {
 		return r, err
 	}
-	n.NotBeforeMs, n.Ready, n.StopWanted = 0, false, false
+	n.NotBeforeMs = 0
+	if !Adopted(r) {
+		n.Ready, n.StopWanted = false, false
+	}
 	n.Reason, n.Message = or(rep.GetReason(), padisv1.ReasonStarting), or(rep.GetMessage(), "prepares its network and files")
 	return n, nil
 }
@@ -95,6 +115,7 @@ func Run(r *padisv1.InstanceRecord, rep *padisv1.InstanceReport, ready *bool, no
 		is = *ready
 	}
 	n.NotBeforeMs, n.StopWanted = 0, false
+	n.ImageDigest = or(rep.GetImageDigest(), n.ImageDigest)
 	if n.RunningMs == 0 {
 		n.RunningMs = now.UnixMilli()
 	}
@@ -120,7 +141,7 @@ func Stop(r *padisv1.InstanceRecord, wanted bool, reason, message string) (*padi
 		return r, err
 	}
 	n.StopWanted = n.StopWanted || wanted
-	n.Ready, n.NotBeforeMs = false, 0
+	n.Ready, n.NotBeforeMs, n.Prepulling = false, 0, false
 	n.Reason, n.Message = reason, message
 	return n, nil
 }
@@ -141,44 +162,10 @@ func Lose(r *padisv1.InstanceRecord, reason, message string, replaceAt time.Time
 	if err != nil {
 		return r, err
 	}
-	n.Ready = false
+	n.Ready, n.Prepulling = false, false
 	n.NotBeforeMs = replaceAt.UnixMilli()
 	n.Reason, n.Message = reason, message
 	return n, nil
-}
-
-// Cause says why a task ended, which decides how soon the next one starts.
-type Cause int
-
-// Causes of an end.
-const (
-	// Exited: the program ended by itself or failed its checks. Restart policy, counts as restart.
-	Exited Cause = iota
-	// Killed: asked for.
-	Killed
-	// Dropped: the task never ran or its end has nothing to do with the program. Starts again soon, no restart.
-	Dropped
-	// Collapsed: the ground under a running program gave way (executor, agent). Starts again soon, counts as restart.
-	Collapsed
-	// Rejected: the master or the executor refuses such a launch. Restart policy, no restart.
-	Rejected
-)
-
-func (c Cause) String() string {
-	names := [...]string{"exited", "killed", "dropped", "collapsed", "rejected"}
-	if c < 0 || int(c) >= len(names) {
-		return fmt.Sprintf("Cause(%d)", int(c))
-	}
-	return names[c]
-}
-
-// Ending is how a task ended.
-type Ending struct {
-	Cause Cause
-	// Certain: the addresses are free. Otherwise the task haunts the slot.
-	Certain         bool
-	Reason, Message string
-	Report          *padisv1.InstanceReport
 }
 
 // End moves the instance on after the end of its task: to RETIRED if the slot is not wanted, to PENDING if the stop was
@@ -196,14 +183,16 @@ func End(r *padisv1.InstanceRecord, e Ending, wanted bool, policy *padisv1.Resta
 		return r, err
 	}
 	reason, message := or(e.Report.GetReason(), e.Reason), or(e.Report.GetMessage(), e.Message)
-	n.LastTermination = &padisv1.Termination{
+	n = terminated(n, &padisv1.Termination{
 		TaskId: r.GetTaskId(), Hostname: r.GetHostname(), ExitCode: e.Report.GetExitCode(), Signal: e.Report.GetSignal(),
-		Reason: reason, Message: message, FinishedMs: now.UnixMilli(),
-	}
+		Reason: reason, Message: message, FinishedMs: now.UnixMilli(), OomKilled: e.Report.GetOomKilled(),
+		StartedMs: r.GetRunningMs(), Revision: r.GetRevision(), Container: r.GetContainer(),
+	})
 	if !e.Certain {
-		n = Haunt(n, r.GetAgentId(), r.GetTaskId())
+		n = Haunt(n, r.GetAgentId(), r.GetTaskId(), haunting(r))
 	}
 	n.TaskId, n.AgentId, n.Hostname, n.ExecutorId = "", "", "", ""
+	n.Container, n.ConfigHashes, n.ImageDigest, n.Prepulling = "", nil, "", false
 	n.Ready, n.StopWanted, n.KillSentMs, n.NotBeforeMs = false, false, 0, 0
 	n.RunningMs, n.ReadyMs = 0, 0
 	if to == padisv1.Phase_RETIRED {
@@ -257,7 +246,7 @@ func retired(n *padisv1.InstanceRecord) *padisv1.InstanceRecord {
 	n.Reason, n.Message = padisv1.ReasonScaledIn, "is removed"
 	if Haunted(n) {
 		n.Reason = padisv1.ReasonAwaitingRelease
-		n.Message = fmt.Sprintf("its addresses may still be in use on agent %s, which does not answer; bring the agent back or mark it gone", n.GetHauntedAgents()[0])
+		n.Message = fmt.Sprintf("its addresses may still be in use on agent %s, where an earlier run of it may go on; bring the agent back or mark it gone", n.GetHauntedAgents()[0])
 	}
 	return n
 }

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestBackOff(t *testing.T) {
 		}
 		at = at.Add(got)
 		r = must(t)(Wake(n, false))
-		r = must(t)(Place(r, Placement{"r1", "a1", "host1", "e1"}, at))
+		r = must(t)(Place(r, Placement{Revision: "r1", AgentID: "a1", Hostname: "host1", ExecutorID: "e1"}, at))
 		ready := true
 		r = must(t)(Run(r, nil, &ready, at))
 	}
@@ -100,7 +101,7 @@ func TestDelayBounds(t *testing.T) {
 func TestReplaceUnreachable(t *testing.T) {
 	r := in(padisv1.Phase_UNREACHABLE)
 	old := r.GetTaskId()
-	n := must(t)(Place(r, Placement{"r1", "a2", "host2", "e1"}, now))
+	n := must(t)(Place(r, Placement{Revision: "r1", AgentID: "a2", Hostname: "host2", ExecutorID: "e1"}, now))
 	if n.GetHauntedAgents()[0] != "a1" || n.GetHauntedTasks()[0] != old || n.GetTaskId() == old || n.GetRestarts() != 1 {
 		t.Errorf("%v", n)
 	}
@@ -109,6 +110,67 @@ func TestReplaceUnreachable(t *testing.T) {
 	}
 	if Release(n, old) != n {
 		t.Error("releasing nothing made a new record")
+	}
+}
+
+// An executor's death alone changes nothing of a container's run: the next task takes it over with its address, readiness
+// and times, on the same agent, and no restart is counted. Failing adoptions are tried more and more slowly.
+func TestAdoption(t *testing.T) {
+	ready := true
+	r := must(t)(Place(New(app, 3, 4, now), Placement{Revision: "r1", AgentID: "a1", Hostname: "host1", ExecutorID: "e1", Container: true}, now))
+	r = must(t)(Run(r, &padisv1.InstanceReport{Ready: true, ImageDigest: "sha256:1"}, &ready, now))
+	container := r.GetTaskId()
+	n := must(t)(Orphan(r, "Executor terminated", nil, now))
+	if n.GetContainer() != container || !n.GetReady() || n.GetAgentId() != "a1" || n.GetRunningMs() != r.GetRunningMs() || n.GetNotBeforeMs() != 0 || !strings.Contains(n.GetMessage(), "its container goes on") {
+		t.Fatalf("%v", n)
+	}
+	n = must(t)(Adopt(n, "e2", now))
+	if n.GetContainer() != container || n.GetTaskId() == container || !n.GetReady() || n.GetReadyMs() != r.GetReadyMs() || n.GetRestarts() != 0 || !Adopted(n) {
+		t.Fatalf("%v", n)
+	}
+	again := must(t)(Orphan(n, "Executor terminated", nil, now))
+	if first := again.GetNotBeforeMs() - now.UnixMilli(); first <= 0 || first > 1000 {
+		t.Errorf("the second adoption waits %d ms", first)
+	}
+	n = must(t)(Run(must(t)(Start(n, nil)), nil, nil, now))
+	if !n.GetReady() || n.GetImageDigest() != "sha256:1" {
+		t.Errorf("%v", n)
+	}
+	gone := must(t)(End(n, Ending{Cause: Collapsed, Certain: true, Report: &padisv1.InstanceReport{Reason: padisv1.ReasonContainerGone, OomKilled: true}}, true, nil, now))
+	if last := gone.GetTerminations()[0]; gone.GetContainer() != "" || Haunted(gone) || last.GetContainer() != container || last.GetRevision() != "r1" || !last.GetOomKilled() || last.GetStartedMs() == 0 {
+		t.Errorf("%v", gone)
+	}
+}
+
+// Whose container may go on after which end.
+func TestOutlives(t *testing.T) {
+	uncertain, certain, never := Ending{}, Ending{Certain: true}, Ending{Certain: true, Never: true}
+	unable := Ending{Certain: true, Report: &padisv1.InstanceReport{Reason: padisv1.ReasonRuntimeUnavailable}}
+	for _, c := range []struct {
+		name      string
+		phase     padisv1.Phase
+		container string
+		end       Ending
+		want      bool
+	}{
+		{"a process", padisv1.Phase_RUNNING, "", uncertain, false},
+		{"its executor died", padisv1.Phase_RUNNING, "own", uncertain, true},
+		{"its executor spoke", padisv1.Phase_RUNNING, "own", certain, false},
+		{"nobody had it", padisv1.Phase_STAGING, "own", uncertain, false},
+		{"killed before anybody had it", padisv1.Phase_STOPPING, "own", never, false},
+		{"an adoption that nobody had", padisv1.Phase_STAGING, "earlier", uncertain, true},
+		{"an adoption that was refused", padisv1.Phase_STAGING, "earlier", never, true},
+		{"an adoption that found nothing", padisv1.Phase_STARTING, "earlier", certain, false},
+		{"an adoption without a runtime", padisv1.Phase_STARTING, "earlier", unable, true},
+	} {
+		r := in(c.phase)
+		r.Container = c.container
+		if c.container == "own" {
+			r.Container = r.GetTaskId()
+		}
+		if got := Outlives(r, c.end); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ func Transitions() []Transition {
 		{padisv1.Phase_STAGING, padisv1.Phase_RUNNING, "running"},
 		{padisv1.Phase_STAGING, padisv1.Phase_STOPPING, "stop"},
 		{padisv1.Phase_STAGING, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_STAGING, padisv1.Phase_ADOPTING, "orphaned"},
 		{padisv1.Phase_STAGING, padisv1.Phase_PENDING, "ended"},
 		{padisv1.Phase_STAGING, padisv1.Phase_BACKOFF, "ended"},
 		{padisv1.Phase_STAGING, padisv1.Phase_RETIRED, "ended"},
@@ -47,21 +48,26 @@ func Transitions() []Transition {
 		{padisv1.Phase_STARTING, padisv1.Phase_RUNNING, "running"},
 		{padisv1.Phase_STARTING, padisv1.Phase_STOPPING, "stop"},
 		{padisv1.Phase_STARTING, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_STARTING, padisv1.Phase_ADOPTING, "orphaned"},
 		{padisv1.Phase_STARTING, padisv1.Phase_PENDING, "ended"},
 		{padisv1.Phase_STARTING, padisv1.Phase_BACKOFF, "ended"},
 		{padisv1.Phase_STARTING, padisv1.Phase_RETIRED, "ended"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_RUNNING, "running"},
+		{padisv1.Phase_RUNNING, padisv1.Phase_RUNNING, "prepulling"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_STOPPING, "stop"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_RUNNING, padisv1.Phase_ADOPTING, "orphaned"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_PENDING, "ended"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_BACKOFF, "ended"},
 		{padisv1.Phase_RUNNING, padisv1.Phase_RETIRED, "ended"},
 		{padisv1.Phase_STOPPING, padisv1.Phase_STOPPING, "stop"},
 		{padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_STOPPING, padisv1.Phase_ADOPTING, "orphaned"},
 		{padisv1.Phase_STOPPING, padisv1.Phase_PENDING, "ended"},
 		{padisv1.Phase_STOPPING, padisv1.Phase_BACKOFF, "ended"},
 		{padisv1.Phase_STOPPING, padisv1.Phase_RETIRED, "ended"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_UNREACHABLE, padisv1.Phase_ADOPTING, "orphaned"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_STAGING, "placed"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_STARTING, "starting"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_RUNNING, "running"},
@@ -69,6 +75,15 @@ func Transitions() []Transition {
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_PENDING, "ended"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_BACKOFF, "ended"},
 		{padisv1.Phase_UNREACHABLE, padisv1.Phase_RETIRED, "ended"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_ADOPTING, "refused"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_STAGING, "adopted"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_STARTING, "starting"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_RUNNING, "running"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_STOPPING, "stop"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_UNREACHABLE, "lost"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_PENDING, "ended"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_BACKOFF, "ended"},
+		{padisv1.Phase_ADOPTING, padisv1.Phase_RETIRED, "ended"},
 		{padisv1.Phase_RETIRED, padisv1.Phase_PENDING, "wanted"},
 		{padisv1.Phase_RETIRED, padisv1.Phase_PHASE_UNSPECIFIED, "released"},
 	}
@@ -102,16 +117,18 @@ func Name(p padisv1.Phase) string {
 		return "Unreachable"
 	case padisv1.Phase_RETIRED:
 		return "Retired"
+	case padisv1.Phase_ADOPTING:
+		return "Adopting"
 	case padisv1.Phase_PHASE_UNSPECIFIED:
 		return "None"
 	}
 	return fmt.Sprintf("Phase(%d)", int32(p))
 }
 
-// HasTask tells whether a task of the instance may exist in this phase.
+// HasTask tells whether a task of the instance, or what it left running, may exist in this phase.
 func HasTask(p padisv1.Phase) bool {
 	switch p {
-	case padisv1.Phase_STAGING, padisv1.Phase_STARTING, padisv1.Phase_RUNNING, padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE:
+	case padisv1.Phase_STAGING, padisv1.Phase_STARTING, padisv1.Phase_RUNNING, padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE, padisv1.Phase_ADOPTING:
 		return true
 	}
 	return false
@@ -151,15 +168,35 @@ func clone(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
 	return proto.Clone(r).(*padisv1.InstanceRecord)
 }
 
-// Haunt notes that a task may still run on an agent and hold the slot's addresses there.
-func Haunt(r *padisv1.InstanceRecord, agentID, taskID string) *padisv1.InstanceRecord {
+// Haunt notes that a task, or its container if it has one, may still run on an agent and hold the slot's addresses there.
+func Haunt(r *padisv1.InstanceRecord, agentID, taskID, container string) *padisv1.InstanceRecord {
 	if agentID == "" || taskID == "" || slices.Contains(r.GetHauntedTasks(), taskID) {
 		return r
 	}
 	n := clone(r)
+	// Records of versions that ran no containers list none.
+	for len(n.HauntedContainers) < len(n.HauntedTasks) {
+		n.HauntedContainers = append(n.HauntedContainers, "")
+	}
 	n.HauntedAgents = append(n.HauntedAgents, agentID)
 	n.HauntedTasks = append(n.HauntedTasks, taskID)
+	n.HauntedContainers = append(n.HauntedContainers, container)
 	return n
+}
+
+// Ghost is a task of the slot whose end is uncertain.
+type Ghost struct{ Agent, Task, Container string }
+
+// Ghosts lists what haunts the slot.
+func Ghosts(r *padisv1.InstanceRecord) []Ghost {
+	gs := make([]Ghost, len(r.GetHauntedTasks()))
+	for i, id := range r.GetHauntedTasks() {
+		gs[i] = Ghost{Agent: r.GetHauntedAgents()[i], Task: id}
+		if i < len(r.GetHauntedContainers()) {
+			gs[i].Container = r.GetHauntedContainers()[i]
+		}
+	}
+	return gs
 }
 
 // Release notes that the end of these tasks is certain. It returns r itself when none of them haunted the slot.
@@ -169,12 +206,12 @@ func Release(r *padisv1.InstanceRecord, taskIDs ...string) *padisv1.InstanceReco
 		return r
 	}
 	n := clone(r)
-	agents, tasks := n.HauntedAgents, n.HauntedTasks
-	n.HauntedAgents, n.HauntedTasks = nil, nil
-	for i, id := range tasks {
-		if !hit(id) {
-			n.HauntedAgents = append(n.HauntedAgents, agents[i])
-			n.HauntedTasks = append(n.HauntedTasks, id)
+	n.HauntedAgents, n.HauntedTasks, n.HauntedContainers = nil, nil, nil
+	for _, g := range Ghosts(r) {
+		if !hit(g.Task) {
+			n.HauntedAgents = append(n.HauntedAgents, g.Agent)
+			n.HauntedTasks = append(n.HauntedTasks, g.Task)
+			n.HauntedContainers = append(n.HauntedContainers, g.Container)
 		}
 	}
 	return n

@@ -42,12 +42,16 @@ var deeds = []struct {
 }{
 	{"refused", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Refuse(r, "X", "y") }},
 	{"placed", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) {
-		return Place(r, Placement{"r2", "a2", "host2", "e2"}, now)
+		return Place(r, Placement{Revision: "r2", AgentID: "a2", Hostname: "host2", ExecutorID: "e2", Container: true}, now)
 	}},
 	{"starting", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Start(r, nil) }},
 	{"running", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Run(r, nil, nil, now) }},
 	{"stop", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Stop(r, true, "X", "y") }},
 	{"lost", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Lose(r, "X", "y", now) }},
+	{"orphaned", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Orphan(r, "y", nil, now) }},
+	{"adopted", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Adopt(r, "e3", now) }},
+	{"prepulling", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Prepull(r, "X", "y") }},
+	{"prepulling", Abandon},
 	{"ended", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) {
 		return End(r, Ending{}, true, nil, now)
 	}},
@@ -170,8 +174,14 @@ func TestLives(t *testing.T) {
 			if n.GetReason() == "" || n.GetMessage() == "" {
 				t.Fatalf("%s says no reason", Name(n.GetPhase()))
 			}
-			if len(n.GetHauntedAgents()) != len(n.GetHauntedTasks()) {
+			if len(n.GetHauntedAgents()) != len(n.GetHauntedTasks()) || len(n.GetHauntedContainers()) != len(n.GetHauntedTasks()) {
 				t.Fatal("ghosts without an agent")
+			}
+			if len(n.GetTerminations()) > keptTerminations || len(n.GetTerminations()) > 0 && !proto.Equal(n.GetTerminations()[0], n.GetLastTermination()) {
+				t.Fatal("more ends than are kept, or not the last one first")
+			}
+			if n.GetContainer() != "" && !HasTask(n.GetPhase()) || n.GetPrepulling() && n.GetPhase() != padisv1.Phase_RUNNING {
+				t.Fatalf("%s with container %q, prepulling %v", Name(n.GetPhase()), n.GetContainer(), n.GetPrepulling())
 			}
 			if Released(n) && (n.GetPhase() != padisv1.Phase_RETIRED || Haunted(n)) {
 				t.Fatal("released too early")

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -32,38 +31,4 @@ func TaskKey(id string) (key string, attempt int64, ok bool) {
 		return "", 0, false
 	}
 	return id[:i], attempt, true
-}
-
-// Verdict is what a terminal status means.
-func Verdict(st mesos.Status) Ending {
-	e := Ending{Reason: padisv1.ReasonExited, Message: st.Message, Cause: Exited}
-	byExecutor := st.Source == "SOURCE_EXECUTOR"
-	switch st.State {
-	case mesos.TaskFinished:
-		e.Certain = byExecutor
-	case mesos.TaskFailed:
-		e.Certain = byExecutor
-		if !byExecutor {
-			e.Cause, e.Reason = Collapsed, padisv1.ReasonExecutorLost
-		}
-	case mesos.TaskKilled:
-		// From the agent it means that the task was killed before the executor had it.
-		e.Cause, e.Reason, e.Certain = Killed, padisv1.ReasonKilled, byExecutor || st.Source == "SOURCE_AGENT"
-	case mesos.TaskError:
-		e.Cause, e.Reason, e.Certain = Rejected, padisv1.ReasonInvalidLaunch, true
-	case mesos.TaskDropped:
-		// The agent may say so of a task that its executor still has (agent restart with a forgetful executor).
-		e.Cause, e.Reason, e.Certain = Dropped, padisv1.ReasonTaskLost, st.Source == "SOURCE_MASTER" && st.Reason == "REASON_INVALID_OFFERS"
-	case mesos.TaskGone:
-		e.Cause, e.Reason = Collapsed, padisv1.ReasonExecutorLost
-	case mesos.TaskGoneByOp:
-		// The operator's word: the agent will not come back.
-		e.Cause, e.Reason, e.Certain = Collapsed, padisv1.ReasonAgentGone, true
-	default:
-		e.Cause, e.Reason = Dropped, padisv1.ReasonTaskLost
-	}
-	if e.Message == "" {
-		e.Message = fmt.Sprintf("%s by %s", st.State, or(st.Source, "the master"))
-	}
-	return e
 }

@@ -22,6 +22,8 @@ import (
 // Of the agents that fit, Prefer is taken first, then one with the fewest instances of the App, then the one with the
 // most left of what it has least (CPU or memory, as a share of the largest offer), then the one that Seed draws.
 //
+// A Want with a Pin goes to that agent if its offer is large enough, and nowhere else.
+//
 // Agents have distinct IDs and Occupants distinct pairs of slot and agent. An instance is its slot: two tasks of one
 // slot, the older of which may still run where nobody can see it, count once for a value of an attribute, and not at
 // all against the slot itself. For the isolation of tenants and for the spread each of them counts.
@@ -39,6 +41,9 @@ func Decide(s Snapshot) []Decision {
 
 // decide answers one Want and books what it takes.
 func (w *world) decide(want *Want) Decision {
+	if want.Pin != "" {
+		return w.pinned(want)
+	}
 	q := w.query(want)
 	if at := w.choose(q); at >= 0 {
 		w.book(q, at)
@@ -73,20 +78,38 @@ func (w *world) choose(q *query) int {
 
 // book enters a placement into all indexes.
 func (w *world) book(q *query, at int) {
+	w.charge(q.want, at)
+	w.occupy(q.app, occupancy{q.want.Slot, w.tenant(q.want.Tenant), at})
+}
+
+// charge takes what the instance needs of the agent.
+func (w *world) charge(want *Want, at int) {
 	state := &w.free[at]
-	state.amounts = state.amounts.Sub(w.needs(q, at))
+	state.amounts = state.amounts.Sub(w.needs(want, at))
 	state.hasExecutor = true
 	w.reorder(at)
-	w.occupy(q.app, occupancy{q.want.Slot, w.tenant(q.want.Tenant), at})
 	w.version++
 }
 
-// needs is what the instance takes of the agent, with an executor if there is none.
-func (w *world) needs(q *query, at int) mesos.Amounts {
-	if w.free[at].hasExecutor {
-		return q.want.Needs
+// pinned answers a Want that is on its agent already: it is among the Occupants, so only its resources are booked.
+func (w *world) pinned(want *Want) Decision {
+	at, known := w.byID[want.Pin]
+	why := noOffer
+	if known && w.agents[at].HasOffer {
+		if why = w.room(want, at); why == fits {
+			w.charge(want, at)
+			return Decision{Slot: want.Slot, AgentID: want.Pin}
+		}
 	}
-	return q.want.Needs.Add(w.executor)
+	return w.stuck(want, why)
+}
+
+// needs is what the instance takes of the agent, with an executor if there is none.
+func (w *world) needs(want *Want, at int) mesos.Amounts {
+	if w.free[at].hasExecutor {
+		return want.Needs
+	}
+	return want.Needs.Add(w.executor)
 }
 
 // check returns why the agent refuses the instance, or fits. by is the constraint that refused, if one did.
@@ -119,16 +142,21 @@ func (w *world) check(q *query, at int) (c code, by *padisv1.Constraint) {
 	if !w.agents[at].HasOffer {
 		return noOffer, nil
 	}
-	needs, free := w.needs(q, at), &w.free[at].amounts
+	return w.room(q.want, at), nil
+}
+
+// room tells whether what is left of the agent's offers is enough.
+func (w *world) room(want *Want, at int) code {
+	needs, free := w.needs(want, at), &w.free[at].amounts
 	switch {
 	case needs.CPUMilli > free.CPUMilli:
-		return noCPU, nil
+		return noCPU
 	case needs.MemoryMilli > free.MemoryMilli:
-		return noMemory, nil
+		return noMemory
 	case needs.DiskMilli > free.DiskMilli:
-		return noDisk, nil
+		return noDisk
 	}
-	return fits, nil
+	return fits
 }
 
 // query is one Want with everything that it is checked against.

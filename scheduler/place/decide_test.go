@@ -294,3 +294,33 @@ func TestARefusalSpeaksOfWhatIsLeftAtThatMoment(t *testing.T) {
 		}
 	}
 }
+
+// What is on an agent already stays there, whatever rules have come since, if only the offer is large enough.
+func TestPin(t *testing.T) {
+	s := Snapshot{
+		Executor: mesos.Amounts{CPUMilli: 100},
+		Agents: []Agent{
+			{ID: "a1", Hostname: "h1", HasOffer: true, Offered: mesos.Amounts{CPUMilli: 1000, MemoryMilli: 1000}, Unavailable: true},
+			{ID: "a2", Hostname: "h2", HasOffer: true, Offered: mesos.Amounts{CPUMilli: 9000, MemoryMilli: 9000}},
+			{ID: "a3", Hostname: "h3"},
+		},
+		Tenants: []*padisv1.Tenant{{Name: "t", NotColocatedWith: []string{"u"}}},
+	}
+	at := func(index int32, agent string) Want {
+		slot := record.Slot{AppUID: "x", Index: index}
+		s.Occupants = append(s.Occupants, Occupant{Slot: slot, Tenant: "t", AgentID: agent}, Occupant{Slot: record.Slot{AppUID: "y"}, Tenant: "u", AgentID: agent})
+		return Want{Slot: slot, Tenant: "t", Pin: agent, Needs: mesos.Amounts{CPUMilli: 450, MemoryMilli: 100},
+			Constraints: []*padisv1.Constraint{asks(padisv1.Constraint_UNIQUE, "hostname", "")}}
+	}
+	s.Wants = []Want{at(0, "a1"), at(1, "a1"), at(2, "a1"), at(3, "a3"), at(4, "a9")}
+	for i, want := range []struct{ agent, reason, message string }{
+		{"a1", "", ""}, {"a1", "", ""},
+		{"", padisv1.ReasonInsufficientCPU, "needs 0.45 CPUs of h1, which offers 0 CPUs; free resources there"},
+		{"", padisv1.ReasonNoOffers, "h3 offers nothing at the moment; " + remedies[noOffer]},
+		{"", padisv1.ReasonNoOffers, "a9 offers nothing at the moment; " + remedies[noOffer]},
+	} {
+		if d := Decide(s)[i]; d.AgentID != want.agent || d.Reason != want.reason || d.Message != want.message {
+			t.Errorf("want %d: %+v", i, d)
+		}
+	}
+}

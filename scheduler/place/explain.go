@@ -105,6 +105,24 @@ func equal(a, b *padisv1.Constraint) bool {
 	return a == b || a.GetAttribute() == b.GetAttribute() && a.GetOperator() == b.GetOperator() && a.GetValue() == b.GetValue()
 }
 
+// stuck explains why the agent of a Pin does not take what is on it already.
+func (w *world) stuck(want *Want, c code) Decision {
+	host, left := want.Pin, mesos.Amounts{}
+	if at, ok := w.byID[want.Pin]; ok {
+		host, left = cmp.Or(w.agents[at].Hostname, host), w.free[at].amounts
+	}
+	d := Decision{Slot: want.Slot, Refusals: map[string]int32{reasons[c]: 1}, Reason: reasons[c]}
+	switch c {
+	case noOffer:
+		d.Message = fmt.Sprintf("%s offers nothing at the moment; %s", host, remedies[c])
+	case noCPU:
+		d.Message = fmt.Sprintf("needs %s of %s, which offers %s; free resources there", cpus(want.Needs.CPUMilli), host, cpus(left.CPUMilli))
+	default:
+		d.Message = fmt.Sprintf("needs %s of %s, which offers %s; free resources there", mebibytes(amount(want.Needs, c)), host, mebibytes(amount(left, c)))
+	}
+	return d
+}
+
 // tally counts refusals.
 type tally struct {
 	world  *world

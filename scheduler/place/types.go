@@ -56,6 +56,9 @@ type Want struct {
 	Prefer string
 	// Avoid holds agents that must not be used, for example the one that does not answer.
 	Avoid []string
+	// Pin is the agent on which what is wanted is already. Nothing but its offer decides then: what is there breaks no
+	// rule that it did not break before.
+	Pin string
 }
 
 // Decision is the answer to one Want.

@@ -36,6 +36,7 @@ var phases = map[padisv1.Phase]string{
 	padisv1.Phase_STOPPING:    "Stopping",
 	padisv1.Phase_UNREACHABLE: "Unreachable",
 	padisv1.Phase_RETIRED:     "Retired",
+	padisv1.Phase_ADOPTING:    "Adopting",
 }
 
 // Phase is the word for a phase. A record that has none, or one of a newer version, is Pending: it needs the
@@ -79,6 +80,9 @@ func Instance(rec *padisv1.InstanceRecord, refusals map[string]int32, labels map
 			Refusals:  maps.Clone(refusals),
 			StartedAt: moment(rec.GetRunningMs()),
 			ReadyAt:   moment(rec.GetReadyMs()),
+
+			Container:   rec.GetContainer(),
+			ImageDigest: rec.GetImageDigest(),
 		},
 	}
 	maps.Copy(out.Labels, labels)
@@ -87,16 +91,28 @@ func Instance(rec *padisv1.InstanceRecord, refusals map[string]int32, labels map
 		out.Status.NotBefore = moment(rec.GetNotBeforeMs())
 	}
 	if t := rec.GetLastTermination(); t != nil {
-		out.Status.LastTermination = &runtime.Termination{
-			Host:       t.GetHostname(),
-			ExitCode:   t.GetExitCode(),
-			Signal:     t.GetSignal(),
-			Reason:     t.GetReason(),
-			Message:    t.GetMessage(),
-			FinishedAt: moment(t.GetFinishedMs()),
-		}
+		last := termination(t)
+		out.Status.LastTermination = &last
+	}
+	for _, t := range rec.GetTerminations() {
+		out.Status.Terminations = append(out.Status.Terminations, termination(t))
 	}
 	return out
+}
+
+func termination(t *padisv1.Termination) runtime.Termination {
+	return runtime.Termination{
+		Host:       t.GetHostname(),
+		ExitCode:   t.GetExitCode(),
+		Signal:     t.GetSignal(),
+		Reason:     t.GetReason(),
+		Message:    t.GetMessage(),
+		FinishedAt: moment(t.GetFinishedMs()),
+		StartedAt:  moment(t.GetStartedMs()),
+		OOMKilled:  t.GetOomKilled(),
+		Revision:   t.GetRevision(),
+		Container:  t.GetContainer(),
+	}
 }
 
 // Agent shows one agent. rec is what the ledger knows of it and seen what the master told last; either may be nil. used

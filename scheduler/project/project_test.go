@@ -27,6 +27,8 @@ func TestInstanceShowsItsRecord(t *testing.T) {
 		TaskId: "shop.web-3.7d5c.2", AgentId: "A-S0", Hostname: "host1", ExecutorId: "padis-1", Addresses: []string{"10.44.0.2"},
 		Ready: true, Restarts: 4, CreatedMs: 1000, RunningMs: 2000, ReadyMs: 3000, NotBeforeMs: 9000, Reason: "BackOff", Message: "wait",
 		LastTermination: &padisv1.Termination{Hostname: "host0", ExitCode: 1, Signal: "SIGKILL", Reason: "Killed", Message: "m", FinishedMs: 500},
+		Terminations:    []*padisv1.Termination{{Hostname: "host0", FinishedMs: 500, StartedMs: 300, OomKilled: true, Revision: "r0", Container: "c0"}},
+		Container:       "c1", ImageDigest: "sha256:1",
 	}
 	refusals, labels := map[string]int32{"NoOffers": 2}, map[string]string{"tier": "front", "padis.io/app": "someone-else"}
 	got := Instance(rec, refusals, labels)
@@ -38,7 +40,8 @@ func TestInstanceShowsItsRecord(t *testing.T) {
 			Addresses: []string{"10.44.0.2"}, TaskID: "shop.web-3.7d5c.2", Executor: "padis-1", Revision: "r1", Restarts: 4,
 			Reason: "BackOff", Message: "wait", Refusals: map[string]int32{"NoOffers": 2}, StartedAt: at(2000), ReadyAt: at(3000),
 			NotBefore: at(9000), LastTermination: &runtime.Termination{Host: "host0", ExitCode: 1, Signal: "SIGKILL", Reason: "Killed",
-				Message: "m", FinishedAt: at(500)}},
+				Message: "m", FinishedAt: at(500)}, Container: "c1", ImageDigest: "sha256:1",
+			Terminations: []runtime.Termination{{Host: "host0", FinishedAt: at(500), StartedAt: at(300), OOMKilled: true, Revision: "r0", Container: "c0"}}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -56,7 +59,7 @@ func TestInstanceShowsItsRecord(t *testing.T) {
 
 func TestEveryPhaseHasItsWord(t *testing.T) {
 	want := map[string]string{"PHASE_UNSPECIFIED": "Pending", "PENDING": "Pending", "BACKOFF": "BackOff", "STAGING": "Staging",
-		"STARTING": "Starting", "RUNNING": "Running", "STOPPING": "Stopping", "UNREACHABLE": "Unreachable", "RETIRED": "Retired"}
+		"STARTING": "Starting", "RUNNING": "Running", "STOPPING": "Stopping", "UNREACHABLE": "Unreachable", "RETIRED": "Retired", "ADOPTING": "Adopting"}
 	for n, name := range padisv1.Phase_name {
 		if got := Phase(padisv1.Phase(n)); got != want[name] {
 			t.Errorf("%s is shown as %q", name, got)

@@ -1,0 +1,316 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"padis.io/padis/mesos"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/place"
+)
+
+// talk is what is wanted of the executor of one agent beside its tasks, and what that says. Both are whole states: what
+// is wanted is sent again until the executor says that it has applied that generation.
+type talk struct {
+	wish *padisv1.ToExecutor
+	// said is the last word of an executor there; nil before the first.
+	said *padisv1.FromExecutor
+	// sure: said is of the executor that runs, as far as this subscription knows.
+	sure  bool
+	again repeat
+	// since is when wish was made.
+	since time.Time
+}
+
+const (
+	talkFirst = time.Second
+	talkMost  = 30 * time.Second
+	// talkTries is how often something is said to an executor of which nothing but its words is known.
+	talkTries = 6
+)
+
+// lapse notes that the executor ended. What is wanted of the next one is found anew.
+func (t *talk) lapse() {
+	t.said, t.sure = nil, false
+	t.again.stop()
+}
+
+// applied tells whether the executor that runs has applied what is wanted.
+func (t *talk) applied() bool {
+	return t.sure && t.wish != nil && t.said.GetGeneration() == t.wish.GetGeneration()
+}
+
+// image is what the executor says of an image that it was told to have; nil if it has not said anything yet.
+func (t *talk) image(name string) *padisv1.ImageState {
+	if !t.applied() || !slices.ContainsFunc(t.wish.GetImages(), func(w *padisv1.ImageWish) bool { return w.GetImage() == name }) {
+		return nil
+	}
+	for _, st := range t.said.GetImages() {
+		if st.GetImage() == name {
+			return st
+		}
+	}
+	return nil
+}
+
+func (c *Core) heedAll() {
+	for id := range c.agents {
+		c.turn.heed[id] = true
+	}
+}
+
+// listens tells whether there is an executor to talk to: it has spoken, or one of its tasks shows that it runs.
+func (c *Core) listens(a *agent) bool {
+	id := a.executor.GetExecutorId()
+	if id == "" || !c.link.connected || !a.present {
+		return false
+	}
+	if a.talk.sure {
+		return true
+	}
+	for key := range a.slots {
+		r := c.slots[key].rec
+		if r.GetAgentId() != a.id || r.GetExecutorId() != id {
+			continue
+		}
+		switch r.GetPhase() {
+		case padisv1.Phase_STARTING, padisv1.Phase_RUNNING, padisv1.Phase_STOPPING:
+			return true
+		}
+	}
+	return false
+}
+
+// said takes in a word of an executor.
+func (c *Core) said(now time.Time, e mesos.FromExecutor) {
+	a := c.agents[e.AgentID]
+	if a == nil || a.executor.GetExecutorId() != e.ExecutorID {
+		return // One that is ending, or not ours to talk to.
+	}
+	said := &padisv1.FromExecutor{}
+	if err := padisv1.Decode(e.Data, said); err != nil {
+		c.fail(fmt.Errorf("message of executor %s on agent %s: %w", e.ExecutorID, e.AgentID, err))
+		return
+	}
+	c.heard(now, a)
+	t := &a.talk
+	if !t.sure || said.GetGeneration() < t.said.GetGeneration() {
+		t.again.start(now) // It has just started, or is heard for the first time.
+	}
+	t.said, t.sure = said, true
+	c.turn.agents[a.id], c.turn.heed[a.id] = true, true
+	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
+		s := c.slots[key]
+		if s == nil {
+			continue
+		}
+		if t.applied() {
+			c.discarded(a, s)
+		}
+		if s.rec.GetPrepulling() && s.rec.GetAgentId() == a.id {
+			c.align(now, s)
+		}
+	}
+}
+
+// discarded lays the ghosts whose containers the executor was told to discard, and which it has no more.
+func (c *Core) discarded(a *agent, s *slot) {
+	var over []string
+	for _, g := range instance.Ghosts(s.rec) {
+		if g.Agent == a.id && g.Container != "" && slices.Contains(a.talk.wish.GetDiscard(), g.Container) && !slices.Contains(a.talk.said.GetOrphans(), g.Container) {
+			over = append(over, g.Task)
+		}
+	}
+	if n := instance.Release(s.rec, over...); n != s.rec {
+		c.put(s, n, nil)
+	}
+}
+
+// speak says what is wanted to the executors that have not applied it yet.
+func (c *Core) speak(now time.Time) {
+	for _, id := range slices.Sorted(maps.Keys(c.turn.heed)) {
+		if a := c.agents[id]; a != nil {
+			c.wish(now, a)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.talking)) {
+		a := c.talking[id]
+		if c.agents[id] != a {
+			delete(c.talking, id)
+			continue
+		}
+		if !a.talk.again.due(now) {
+			continue
+		}
+		if a.talk.again.step >= talkTries && !c.runsExecutor(a) {
+			// Nothing shows that it runs, and it does not answer: its end was not told.
+			a.talk.lapse()
+			delete(c.talking, id)
+			c.turn.agents[id] = true
+			continue
+		}
+		a.talk.again.again(now, talkFirst, talkMost)
+		data, err := padisv1.Encode(a.talk.wish)
+		if err != nil {
+			c.fail(fmt.Errorf("message to executor %s on agent %s: %w", a.executor.GetExecutorId(), id, err))
+			continue
+		}
+		c.call(mesos.ToExecutor{AgentID: id, ExecutorID: a.executor.GetExecutorId(), Data: data})
+		c.impatient(now, a)
+	}
+}
+
+// wish finds what is wanted of the agent's executor. A wish that differs from the last one is a new generation; these
+// grow with the clock, so that they also grow from one scheduler to the next.
+func (c *Core) wish(now time.Time, a *agent) {
+	t := &a.talk
+	if !c.listens(a) {
+		t.again.stop()
+		delete(c.talking, a.id)
+		return
+	}
+	w := &padisv1.ToExecutor{
+		Generation: t.wish.GetGeneration(), ClientCa: c.cfg.ClientCA, Discard: c.discards(a), Images: c.images(a), Configs: c.configs(a),
+		Leave: a.executor.GetLeaving(),
+	}
+	if t.wish == nil || !proto.Equal(t.wish, w) {
+		w.Generation = max(now.UnixMilli(), t.wish.GetGeneration()+1)
+		t.wish, t.since = w, now
+		t.again.start(now)
+	}
+	switch {
+	case t.applied() && !w.GetLeave():
+		t.again.stop()
+		delete(c.talking, a.id)
+		return
+	case t.again.at.IsZero():
+		t.again.start(now)
+	}
+	c.talking[a.id] = a
+}
+
+// discards are the containers without a task that no instance claims, and those that haunt one and have no task any more.
+func (c *Core) discards(a *agent) []string {
+	claimed := map[string]bool{}
+	var out []string
+	for key := range a.slots {
+		s := c.slots[key]
+		if s.rec.GetAgentId() == a.id {
+			claimed[s.rec.GetContainer()] = true
+		}
+		for _, g := range instance.Ghosts(s.rec) {
+			if g.Agent != a.id || g.Container == "" {
+				continue
+			}
+			claimed[g.Container] = true
+			if !s.ghosts[g.Task].over.IsZero() {
+				out = append(out, g.Container)
+			}
+		}
+	}
+	for _, o := range a.talk.said.GetOrphans() {
+		if !claimed[o] && a.talk.sure {
+			out = append(out, o)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// images are those that instances on the agent wait for, and those that are declared for it.
+func (c *Core) images(a *agent) []*padisv1.ImageWish {
+	wishes := map[string]*padisv1.ImageWish{}
+	add := func(image string, auths []*padisv1.RegistryAuth) {
+		if wishes[image] == nil {
+			wishes[image] = &padisv1.ImageWish{Image: image, RegistryAuths: auths, Registries: c.registries(a)}
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
+		s := c.slots[key]
+		if image := c.nextImage(s); s.rec.GetPrepulling() && s.rec.GetAgentId() == a.id && image != "" {
+			add(image, s.app.rec.GetRegistryAuths())
+		}
+	}
+	for _, p := range c.cluster.GetPrepulls() {
+		if !Selects(p.GetAgents(), a.hostname, a.attributes) {
+			continue
+		}
+		for _, image := range p.GetImages() {
+			add(image, p.GetAuths())
+		}
+	}
+	var out []*padisv1.ImageWish
+	for _, image := range slices.Sorted(maps.Keys(wishes)) {
+		out = append(out, wishes[image])
+	}
+	return out
+}
+
+// configs are the files that shall change in containers while they run.
+func (c *Core) configs(a *agent) []*padisv1.ConfigChange {
+	var out []*padisv1.ConfigChange
+	for key := range a.slots {
+		s := c.slots[key]
+		if s.rec.GetAgentId() != a.id || s.rec.GetContainer() == "" || s.rec.GetPhase() != padisv1.Phase_RUNNING {
+			continue
+		}
+		change := &padisv1.ConfigChange{Container: s.rec.GetContainer()}
+		for _, data := range mounted(s.app.rec, s.app.revisions[s.rec.GetRevision()].GetTemplate(), true) {
+			if data.GetHash() != s.rec.GetConfigHashes()[data.GetName()] {
+				change.Configs = append(change.Configs, data)
+			}
+		}
+		if len(change.Configs) > 0 {
+			out = append(out, change)
+		}
+	}
+	slices.SortFunc(out, func(x, y *padisv1.ConfigChange) int { return cmp.Compare(x.GetContainer(), y.GetContainer()) })
+	return out
+}
+
+// registries are those that concern the agent.
+func (c *Core) registries(a *agent) []*padisv1.Registry {
+	var out []*padisv1.Registry
+	for _, r := range c.cluster.GetRegistries() {
+		if Selects(r.GetAgents(), a.hostname, a.attributes) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Selects tells whether an agent has one of the attributes; all have, if there are none.
+func Selects(sel []*padisv1.AgentSelector, hostname string, attributes map[string]string) bool {
+	return len(sel) == 0 || slices.ContainsFunc(sel, func(s *padisv1.AgentSelector) bool {
+		if s.GetAttribute() == place.Hostname {
+			return hostname == s.GetValue()
+		}
+		value, has := attributes[s.GetAttribute()]
+		return has && value == s.GetValue()
+	})
+}
+
+// mounted are the ConfigMaps and Secrets that the template's files come from, by name; with live only those that change
+// under the program.
+func mounted(app *padisv1.WantedApp, t *padisv1.Template, live bool) []*padisv1.ConfigData {
+	names := map[string]bool{}
+	for _, v := range t.GetVolumes() {
+		if f := v.GetConfig(); f != nil && (!live || f.GetOnChange() == padisv1.ConfigFiles_ON_CHANGE_SIGNAL) {
+			names[f.GetConfig()] = true
+		}
+	}
+	var out []*padisv1.ConfigData
+	for _, data := range app.GetConfigs() {
+		if names[data.GetName()] {
+			out = append(out, data)
+		}
+	}
+	slices.SortFunc(out, func(x, y *padisv1.ConfigData) int { return cmp.Compare(x.GetName(), y.GetName()) })
+	return out
+}
