@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ type Registry struct {
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	log     *accessLog
+	asked   atomic.Int64
 	stop    sync.Once
 }
 
@@ -112,13 +114,9 @@ func (r *Registry) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL()+"/v2/", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := r.client.Do(req)
+		err := r.ask(ctx, 0)
 		if err == nil {
-			return resp.Body.Close()
+			return nil
 		}
 		select {
 		case <-r.ended:
@@ -128,6 +126,22 @@ func (r *Registry) await() error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// marker is in requests of our own, which are not counted.
+const marker = "/v2/?padis="
+
+// ask makes a request that can be found in the log.
+func (r *Registry) ask(ctx context.Context, number int64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s%d", r.URL(), marker, number), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 func freeAddress() (string, error) {
@@ -224,9 +238,19 @@ func (r *Registry) Corrupt(digest string) error {
 	return os.WriteFile(path, b, 0o600)
 }
 
-// Requests that were answered whose request line contains all of the given parts, as in ("GET", "/blobs/"). A request
-// is counted when its answer is complete.
-func (r *Registry) Requests(parts ...string) int { return r.log.count(parts) }
+// Requests that were answered whose request line contains all of the given parts, as in ("GET", "/blobs/").
+func (r *Registry) Requests(parts ...string) int {
+	// The log is behind the answers. A request of ours that is in the log has those before it in front of it.
+	number := r.asked.Add(1)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if r.ask(ctx, number) == nil {
+		for !strings.Contains(r.log.String(), fmt.Sprintf("%s%d ", marker, number)) && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return r.log.count(parts)
+}
 
 // accessLog keeps what the registry writes: one line for each request that it answered, among complaints.
 type accessLog struct {
@@ -250,7 +274,7 @@ func (l *accessLog) count(parts []string) int {
 	n := 0
 	for line := range strings.Lines(l.String()) {
 		fields := strings.Split(line, `"`)
-		if len(fields) < 2 || !strings.Contains(fields[1], " HTTP/") {
+		if len(fields) < 2 || !strings.Contains(fields[1], " HTTP/") || strings.Contains(fields[1], marker) {
 			continue
 		}
 		matches := true
