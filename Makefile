@@ -52,6 +52,10 @@ sim: ## Simulate SEEDS=n random histories of faults
 bench-elastic: setup build ## 8 to 50 instances, ten times; idle cost; executor's size
 	@$(GO) run ./tests/bench/elastic -runs $(RUNS)
 
+.PHONY: bench-start
+bench-start: setup build ## Starts of containers beside ctr, 16 at a time; executor with 100 containers; output (root)
+	@$(GO) run ./tests/bench/start
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each
 	@.ci/fuzz $(FUZZTIME)

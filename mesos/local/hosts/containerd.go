@@ -107,17 +107,25 @@ func (c *Containerd) config() string {
 	return b.String()
 }
 
+// Configure makes containerd's directories and its configuration, and returns its arguments.
+func (c *Containerd) Configure() ([]string, error) {
+	for _, dir := range []string{containerdState, c.Root} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, fmt.Errorf("containerd: %w", err)
+		}
+	}
+	if err := os.WriteFile(containerdConfig, []byte(c.config()), 0o600); err != nil {
+		return nil, fmt.Errorf("containerd: %w", err)
+	}
+	return []string{"--config", containerdConfig}, nil
+}
+
 // service keeps containerd running. Its shims are orphans that this process inherits, so they and their containers live
 // on when it dies, and end with the host.
 func (c *Containerd) service() (supervise.Service, error) {
-	if err := os.MkdirAll(containerdState, 0o711); err != nil {
-		return supervise.Service{}, fmt.Errorf("containerd: %w", err)
-	}
-	if err := os.MkdirAll(c.Root, 0o711); err != nil {
-		return supervise.Service{}, fmt.Errorf("containerd: %w", err)
-	}
-	if err := os.WriteFile(containerdConfig, []byte(c.config()), 0o600); err != nil {
-		return supervise.Service{}, fmt.Errorf("containerd: %w", err)
+	arguments, err := c.Configure()
+	if err != nil {
+		return supervise.Service{}, err
 	}
 	var log *os.File
 	return supervise.Service{
@@ -125,7 +133,7 @@ func (c *Containerd) service() (supervise.Service, error) {
 		Stage: stageContainerd,
 		Command: func() (command supervise.Command, err error) {
 			log, err = c.Log()
-			return supervise.Command{Path: c.Program, Args: []string{"--config", containerdConfig}, Env: os.Environ(), Dir: "/", Output: log}, err
+			return supervise.Command{Path: c.Program, Args: arguments, Env: os.Environ(), Dir: "/", Output: log}, err
 		},
 		Started: func(_ int, err error) error { return errors.Join(err, log.Close()) },
 		Backoff: supervise.DefaultBackoff(),
