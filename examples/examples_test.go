@@ -6,11 +6,13 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/config"
 	"padis.io/padis/reconcile/declared"
 	"padis.io/padis/reconcile/wanted"
 
@@ -25,6 +27,7 @@ type manifest struct {
 	namespaces map[string]bool
 	cluster    declared.Input
 	apps       []v1alpha1.App
+	objects    config.Objects
 }
 
 func read(t *testing.T, file string) manifest {
@@ -33,7 +36,7 @@ func read(t *testing.T, file string) manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := manifest{namespaces: map[string]bool{metav1.NamespaceDefault: true}}
+	m := manifest{namespaces: map[string]bool{metav1.NamespaceDefault: true}, objects: config.Objects{}}
 	docs := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(b)))
 	defer docs.Close()
 	buffer := make([]byte, len(b))
@@ -60,6 +63,18 @@ func read(t *testing.T, file string) manifest {
 			var o corev1.Namespace
 			strict(&o)
 			m.namespaces[o.Name] = true
+		case "v1 ConfigMap":
+			var o corev1.ConfigMap
+			strict(&o)
+			m.objects[config.Ref{Kind: config.ConfigMap, Namespace: o.Namespace, Name: o.Name}] = config.OfConfigMap(&o)
+		case "v1 Secret":
+			var o corev1.Secret
+			strict(&o)
+			o.Data = map[string][]byte{}
+			for k, v := range o.StringData {
+				o.Data[k] = []byte(v)
+			}
+			m.objects[config.Ref{Kind: config.Secret, Namespace: o.Namespace, Name: o.Name}] = config.OfSecret(&o)
 		case "padis.io/v1alpha1 Tenant":
 			var o v1alpha1.Tenant
 			strict(&o)
@@ -91,12 +106,13 @@ func TestExamplesFitTogether(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
-	var all manifest
+	all := manifest{objects: config.Objects{}}
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			m := read(t, file)
 			check(t, m)
 			all.apps = append(all.apps, m.apps...)
+			maps.Copy(all.objects, m.objects)
 			all.cluster.Tenants = append(all.cluster.Tenants, m.cluster.Tenants...)
 			all.cluster.Pools = append(all.cluster.Pools, m.cluster.Pools...)
 			for _, n := range m.cluster.Networks {
@@ -132,7 +148,7 @@ func check(t *testing.T, m manifest) {
 	}
 	for i := range m.apps {
 		a := &m.apps[i]
-		if _, _, refusal := wanted.App(a, view, nil); refusal != nil {
+		if _, _, refusal := wanted.App(a, view, m.objects, nil); refusal != nil {
 			t.Errorf("app %s/%s: %s", a.Namespace, a.Name, refusal.Message)
 		}
 		for _, n := range a.Spec.Networks {

@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,7 @@ type Scheduler interface {
 	// Forget ends an App: its instances are stopped, its addresses given back, its records removed. It returns when that
 	// is durable; Instances lists the instances until each has ended. Forgetting what was never wanted is no error.
 	Forget(ctx context.Context, uid string) error
-	// Declare replaces all networks, pools and tenants and returns when that is durable.
+	// Declare replaces all that is declared for the cluster and returns when that is durable.
 	Declare(ctx context.Context, c *padisv1.Cluster) error
 
 	// Wanted is what is wanted of one App; nil if nothing is. What was forgotten is marked so until its last instance has
@@ -51,6 +52,10 @@ type Scheduler interface {
 	Usage(pool string) (capacity, allocated, free int64)
 	// Addresses lists the leases of a pool, in force or not, by address.
 	Addresses(pool string) []*runtime.Address
+	// PrepullStates says of each agent that shall have the images of an ImagePrepull what became of each.
+	PrepullStates(namespace, name string) []runtime.AgentImage
+	// UpgradeStatus says how far the replacement of executors is.
+	UpgradeStatus() runtime.Upgrade
 
 	// OnChange has f called whenever instances or addresses of an App changed, until ctx ends. f returns at once.
 	OnChange(ctx context.Context, f func(namespace, app, uid string))
@@ -78,7 +83,7 @@ func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.L
 	cfg.ContentType, cfg.AcceptContentTypes = apiruntime.ContentTypeJSON, apiruntime.ContentTypeJSON
 
 	scheme := apiruntime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("reconcilers: %w", err)
 	}
 	logr := zapr.NewLogger(logger)
@@ -112,7 +117,7 @@ func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.L
 	if err := watchCluster(mgr, clusters, sched); err != nil {
 		return fmt.Errorf("reconcilers: watch the cluster's kinds: %w", err)
 	}
-	if err := watchApps(mgr, apps, sched, declarer, logger); err != nil {
+	if err := watchApps(ctx, mgr, apps, sched, declarer, logger); err != nil {
 		return fmt.Errorf("reconcilers: watch apps: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {

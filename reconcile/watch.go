@@ -9,8 +9,10 @@ import (
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/app"
 	"padis.io/padis/reconcile/cluster"
+	"padis.io/padis/reconcile/config"
 
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -52,25 +54,89 @@ var meant = predicate.Funcs{
 	},
 }
 
-// watchCluster has all cluster-scoped kinds judged together, by one reconciler with two requests.
+// watchCluster has all that is declared for the cluster judged together, by one reconciler with three requests.
 func watchCluster(mgr manager.Manager, r *cluster.Reconciler, sched Scheduler) error {
 	declared := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{cluster.Declared} })
 	b := builder.ControllerManagedBy(mgr).Named("cluster").WithOptions(options(1))
-	for _, o := range []client.Object{&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}} {
+	for _, o := range []client.Object{&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}} {
 		b = b.Watches(o, declared, builder.WithPredicates(meant))
 	}
+	moving := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
+		return []ctrl.Request{cluster.Declared, cluster.Progress}
+	})
+	for _, o := range []client.Object{&v1alpha1.ExecutorUpgrade{}, &v1alpha1.ImagePrepull{}} {
+		b = b.Watches(o, moving, builder.WithPredicates(meant))
+	}
+	b = b.Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []ctrl.Request {
+		return pulls(ctx, mgr.GetCache(), o)
+	}), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{}))
 	return b.WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 		// What the ledger has may be older than what is declared, also when nothing is.
 		q.Add(cluster.Declared)
+		q.Add(cluster.Progress)
 		sched.OnChange(ctx, func(string, string, string) { q.AddAfter(cluster.Used, gatherUse) })
 		return nil
 	})).Complete(r)
 }
 
+// pulls asks for a new reading when an ImagePrepull refers to the Secret.
+func pulls(ctx context.Context, cache client.Reader, secret client.Object) []ctrl.Request {
+	var prepulls v1alpha1.ImagePrepullList
+	if err := cache.List(ctx, &prepulls, client.InNamespace(secret.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
+		// Read again rather than not at all.
+		return []ctrl.Request{cluster.Declared}
+	}
+	for i := range prepulls.Items {
+		for _, ref := range config.PullRefs(&prepulls.Items[i]) {
+			if ref.Name == secret.GetName() {
+				return []ctrl.Request{cluster.Declared}
+			}
+		}
+	}
+	return nil
+}
+
+// byRef is the index of Apps by the ConfigMaps and Secrets that they refer to.
+const byRef = "config"
+
+func refsOf(o client.Object) []string {
+	var out []string
+	for _, r := range config.Refs(o.(*v1alpha1.App)) {
+		out = append(out, r.String())
+	}
+	return out
+}
+
+// users gives the Apps that refer to a ConfigMap or Secret.
+func users(cache client.Reader, kind config.Kind, log *zap.Logger) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []ctrl.Request {
+		var apps v1alpha1.AppList
+		ref := config.Ref{Kind: kind, Name: o.GetName()}.String()
+		if err := cache.List(ctx, &apps, client.InNamespace(o.GetNamespace()), client.MatchingFields{byRef: ref}, client.UnsafeDisableDeepCopy); err != nil {
+			if ctx.Err() == nil {
+				log.Error("list apps that refer to a changed object", zap.String("object", ref), zap.String("namespace", o.GetNamespace()),
+					zap.Error(fmt.Errorf("they keep what they have until they change: %w", err)))
+			}
+			return nil
+		}
+		var out []ctrl.Request
+		for i := range apps.Items {
+			out = append(out, request(apps.Items[i].Namespace, apps.Items[i].Name))
+		}
+		return out
+	})
+}
+
 // watchApps has Apps reconciled when they, their instances or what they depend on change.
-func watchApps(mgr manager.Manager, r *app.Reconciler, sched Scheduler, d *cluster.Declarer, log *zap.Logger) error {
+func watchApps(ctx context.Context, mgr manager.Manager, r *app.Reconciler, sched Scheduler, d *cluster.Declarer, log *zap.Logger) error {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.App{}, byRef, refsOf); err != nil {
+		return err
+	}
+	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	return builder.ControllerManagedBy(mgr).Named("app").WithOptions(options(workers)).
 		For(&v1alpha1.App{}, builder.WithPredicates(meant)).
+		Watches(&corev1.ConfigMap{}, users(mgr.GetCache(), config.ConfigMap, log), changed).
+		Watches(&corev1.Secret{}, users(mgr.GetCache(), config.Secret, log), changed).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			// The ledger may have Apps that were deleted while nobody watched. They come to light when their name is looked
 			// up, which happens once all Apps are cached.
@@ -92,7 +158,7 @@ func all(ctx context.Context, cache client.Reader, q queue, log *zap.Logger) {
 	var apps v1alpha1.AppList
 	if err := cache.List(ctx, &apps, client.UnsafeDisableDeepCopy); err != nil {
 		if ctx.Err() == nil {
-			log.Error("list apps after a change of networks, pools or tenants", zap.Error(fmt.Errorf("apps keep what they have until they change: %w", err)))
+			log.Error("list apps after a change of what is declared for the cluster", zap.Error(fmt.Errorf("apps keep what they have until they change: %w", err)))
 		}
 		return
 	}

@@ -26,6 +26,11 @@ func (in Agent) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AgentImage) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.AgentImage"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in AgentList) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.AgentList"
 }
@@ -58,4 +63,9 @@ func (in InstanceStatus) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Termination) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.Termination"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Upgrade) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.Upgrade"
 }

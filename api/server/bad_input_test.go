@@ -58,6 +58,27 @@ spec:
   namespaces: [bad-a]
 `
 
+const containerYAML = `apiVersion: padis.io/v1alpha1
+kind: App
+metadata:
+  name: box
+  namespace: default
+spec:
+  template:
+    image: shop:1
+    volumes:
+    - {name: cache, mountPath: /cache, emptyDir: {}}
+`
+
+const registryYAML = `apiVersion: padis.io/v1alpha1
+kind: Registry
+metadata:
+  name: bad-registry
+spec:
+  host: bad.example.com
+  mirrors: [https://mirror]
+`
+
 func TestBadInputIsRefusedWithFieldValueAndRemedy(t *testing.T) {
 	kc(t, "", "create", "namespace", "inputs")
 	kc(t, `apiVersion: padis.io/v1alpha1
@@ -72,9 +93,11 @@ spec:
   namespaces: [inputs]
 `, "apply", "-f", "-")
 	kc(t, strings.NewReplacer("default", "inputs", "name: web", "name: holder", "- pool: absent", "- {pool: inputs, addresses: [10.91.0.11]}").Replace(appYAML), "apply", "-f", "-")
-	kc(t, strings.NewReplacer("bad-tenant", "inputs", "bad-a", "inputs").Replace(tenantYAML), "apply", "-f", "-")
+	kc(t, strings.NewReplacer("bad-tenant", "inputs", "[bad-a]", "[inputs]\n  hostPaths: [/srv]\n  nfsServers: [nfs1]\n  privileges: {capabilities: [SYS_TIME]}").Replace(tenantYAML), "apply", "-f", "-")
+	kc(t, strings.NewReplacer("bad-registry", "inputs", "bad.", "inputs.").Replace(registryYAML), "apply", "-f", "-")
 
 	pooled := strings.NewReplacer("default", "inputs", "- pool: absent", "- {pool: inputs, addresses: []}").Replace(appYAML)
+	tenanted := strings.Replace(containerYAML, "default", "inputs", 1)
 	long := strings.Repeat("a", 58)
 	for _, c := range []struct {
 		name, base, old, new string
@@ -85,9 +108,8 @@ spec:
 		{"negative replicas", appYAML, "replicas: 2", "replicas: -1", []string{"spec.replicas", "-1", "greater than or equal to 0"}},
 		{"port above 65535", appYAML, "port: 8080}\n    health", "port: 65536}\n    health", []string{"spec.template.ports[0].port", "65536", "65535"}},
 		{"health port 0", appYAML, "tcp: {port: 8080}", "tcp: {port: 0}", []string{"healthChecks[0].tcp.port", "greater than or equal to 1"}},
-		{"no program", appYAML, `command: [/bin/sleep, "60"]`, `labels: {a: b}`, []string{"spec.template", "exactly one of command", "image"}},
-		{"command and image", appYAML, `command: [/bin/sleep, "60"]`, `command: [a]
-    image: b`, []string{"spec.template", "exactly one of command"}},
+		{"no program", appYAML, `command: [/bin/sleep, "60"]`, `labels: {a: b}`, []string{"spec.template", "set command (a plain process), image (a container), or both"}},
+		{"args alone", appYAML, `command: [/bin/sleep, "60"]`, `args: [a]`, []string{"spec.template", "set command (a plain process)"}},
 		{"empty program", appYAML, `command: [/bin/sleep, "60"]`, `command: [""]`, []string{"spec.template.command", "must not be empty"}},
 		{"two probes", appYAML, "- tcp: {port: 8080}", "- tcp: {port: 8080}\n      http: {port: 8080}", []string{"healthChecks[0]", "exactly one of tcp, http and command"}},
 		{"no probe", appYAML, "- tcp: {port: 8080}", "- failureThreshold: 2", []string{"healthChecks[0]", "exactly one of tcp, http and command"}},
@@ -122,6 +144,40 @@ spec:
 		{"Unique with value", appYAML, "operator: Unique", "operator: Unique, value: x", []string{"constraints[0].value", "Unique takes no value"}},
 		{"no signal", appYAML, "    ports:", "    stop: {signal: SIGNOPE}\n    ports:", []string{"spec.template.stop.signal", "SIGNOPE", "SIGTERM"}},
 
+		{"volume of a process", appYAML, "    ports:", "    volumes: [{name: a, mountPath: /a, emptyDir: {}}]\n    ports:", []string{"spec.template.volumes", "only containers have volumes", "set image"}},
+		{"security of a process", appYAML, "    ports:", "    security: {readOnlyRootFilesystem: true}\n    ports:", []string{"spec.template.security", "only containers can be restricted"}},
+		{"init of a process", appYAML, "    ports:", "    init: true\n    ports:", []string{"spec.template.init", "only containers have an init"}},
+		{"pull policy of a process", appYAML, "    ports:", "    imagePullPolicy: Always\n    ports:", []string{"spec.template.imagePullPolicy", "no image to pull"}},
+		{"pull secrets of a process", appYAML, "    ports:", "    imagePullSecrets: [{name: a}]\n    ports:", []string{"spec.template.imagePullSecrets", "no image to pull"}},
+		{"pids of a process", appYAML, "    ports:", "    resources: {pids: 5}\n    ports:", []string{"spec.template.resources.pids", "only containers can be limited"}},
+		{"no image", containerYAML, "image: shop:1", "image: 'http://shop'", []string{"spec.template.image", "http://shop", "must be an image as HOST/NAME:TAG"}},
+		{"pull policy", containerYAML, "image: shop:1", "image: shop:1\n    imagePullPolicy: Never", []string{"spec.template.imagePullPolicy", "Never", "IfNotPresent"}},
+		{"two sources", containerYAML, "emptyDir: {}", "emptyDir: {}, addressLogs: {}", []string{"spec.template.volumes[0]", "exactly one of hostPath, emptyDir"}},
+		{"no source", containerYAML, ", emptyDir: {}", "", []string{"spec.template.volumes[0]", "exactly one of hostPath, emptyDir"}},
+		{"relative mount", containerYAML, "mountPath: /cache", "mountPath: cache", []string{"spec.template.volumes[0].mountPath", "cache", "absolute path without .."}},
+		{"mount that climbs", containerYAML, "mountPath: /cache", "mountPath: /a/../cache", []string{"spec.template.volumes[0].mountPath", "absolute path without .."}},
+		{"mount of the root", containerYAML, "mountPath: /cache", "mountPath: /", []string{"spec.template.volumes[0].mountPath", "not / itself"}},
+		{"mount over proc", containerYAML, "mountPath: /cache", "mountPath: /proc/sys", []string{"spec.template.volumes[0].mountPath", "belong to the container itself"}},
+		{"mount twice", containerYAML, "    volumes:", "    volumes:\n    - {name: b, mountPath: /cache, emptyDir: {}}", []string{"spec.template.volumes[1]", "Duplicate", "/cache"}},
+		{"volume name twice", containerYAML, "    volumes:", "    volumes:\n    - {name: cache, mountPath: /b, emptyDir: {}}", []string{"spec.template.volumes", "two volumes have the same name"}},
+		{"size of a volume", containerYAML, "emptyDir: {}", "emptyDir: {size: 1Ki}", []string{"volumes[0].emptyDir.size", "at least 1Mi"}},
+		{"signal without onChange", containerYAML, "emptyDir: {}", "configMap: {name: a, signal: SIGHUP}", []string{"volumes[0].configMap.signal", "onChange: Signal"}},
+		{"onChange without signal", containerYAML, "emptyDir: {}", "secret: {name: a, onChange: Signal}", []string{"volumes[0].secret.signal", "onChange: Signal"}},
+		{"item that climbs", containerYAML, "emptyDir: {}", "configMap: {name: a, items: [{key: a, path: ../a}]}", []string{"configMap.items[0].path", "relative path without .."}},
+		{"nfs option", containerYAML, "emptyDir: {}", "nfs: {server: a, path: /a, options: ['a,b']}", []string{"nfs.options[0]", "a,b"}},
+		{"host path that climbs", containerYAML, "emptyDir: {}", "hostPath: {path: /a/../b}", []string{"hostPath.path", "absolute path without .."}},
+		{"host path without a tenant", containerYAML, "emptyDir: {}", "hostPath: {path: /srv}", []string{"spec.template.volumes[0].hostPath.path", `"/srv"`, "may use", "declare one"}},
+		{"host path of the tenant", tenanted, "emptyDir: {}", "hostPath: {path: /etc}", []string{"spec.template.volumes[0].hostPath.path", `"/etc"`, "spec.hostPaths of Tenant inputs"}},
+		{"nfs server of the tenant", tenanted, "emptyDir: {}", "nfs: {server: nfs2, path: /a}", []string{"spec.template.volumes[0].nfs.server", `"nfs2"`, "use one of nfs1"}},
+		{"capability without a tenant", containerYAML, "    volumes:", "    security: {capabilities: {add: [NET_ADMIN]}}\n    volumes:", []string{"spec.template.security.capabilities.add[0]", "NET_ADMIN", "not granted to namespace default"}},
+		{"capability of the tenant", tenanted, "    volumes:", "    security: {capabilities: {add: [SYS_TIME, SYS_ADMIN]}}\n    volumes:", []string{"security.capabilities.add[1]", "SYS_ADMIN", "spec.privileges.capabilities of Tenant inputs"}},
+		{"capability with its prefix", containerYAML, "    volumes:", "    security: {capabilities: {add: [CAP_KILL]}}\n    volumes:", []string{"security.capabilities.add[0]", "without CAP_"}},
+		{"capability that there is not", containerYAML, "    volumes:", "    security: {capabilities: {drop: [FLY]}}\n    volumes:", []string{"security.capabilities.drop[0]", "FLY", "is no capability of Linux"}},
+		{"seccomp profile", containerYAML, "    volumes:", "    security: {seccompProfile: None}\n    volumes:", []string{"security.seccompProfile", "None", "Unconfined"}},
+		{"value and valueFrom", containerYAML, "    volumes:", "    env: [{name: A, value: b, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n    volumes:", []string{"spec.template.env[0].valueFrom", "not both"}},
+		{"valueFrom nothing", containerYAML, "    volumes:", "    env: [{name: A, valueFrom: {}}]\n    volumes:", []string{"spec.template.env[0].valueFrom", "exactly one of configMapKeyRef and secretKeyRef"}},
+		{"envFrom two", containerYAML, "    volumes:", "    envFrom: [{configMapRef: {name: a}, secretRef: {name: b}}]\n    volumes:", []string{"spec.template.envFrom[0]", "exactly one of configMapRef and secretRef"}},
+
 		{"cidr is none", poolYAML, "10.90.0.0/24", "10.90.0.0", []string{"spec.cidr", "10.90.0.0", "for example 10.44.0.0/16"}},
 		{"cidr is IPv6", poolYAML, "10.90.0.0/24", "fd00::/64", []string{"spec.cidr", "fd00::/64", "IPv4 subnet"}},
 		{"cidr too wide", poolYAML, "10.90.0.0/24", "0.0.0.0/4", []string{"spec.cidr", "/8 to /30"}},
@@ -149,6 +205,26 @@ spec:
 		{"tenant apart from itself", tenantYAML, "  namespaces: [bad-a]", "  notColocatedWith: [bad-tenant]", []string{"cannot be kept apart from itself", "notColocatedWith"}},
 		{"namespace of two tenants", tenantYAML, "bad-a", "inputs", []string{"spec.namespaces[0]", "inputs", "belongs to tenant inputs", "remove it there first"}},
 		{"namespace twice", tenantYAML, "[bad-a]", "[bad-a, bad-a]", []string{"spec.namespaces[1]", "Duplicate", "bad-a"}},
+
+		{"host path of a tenant", tenantYAML, "  namespaces: [bad-a]", "  hostPaths: [srv/]", []string{"spec.hostPaths[0]", "absolute path without .."}},
+		{"default memory of a tenant", tenantYAML, "  namespaces: [bad-a]", "  defaultResources: {memory: 1Mi}", []string{"spec.defaultResources.memory", "at least 4Mi"}},
+		{"capability of a tenant", tenantYAML, "  namespaces: [bad-a]", "  privileges: {capabilities: [ALL]}", []string{"spec.privileges.capabilities[0]", "one capability"}},
+
+		{"registry with a scheme", registryYAML, "host: bad.example.com", "host: https://bad.example.com", []string{"spec.host", "must be a host with or without a port"}},
+		{"mirror without a scheme", registryYAML, "https://mirror", "mirror", []string{"spec.mirrors[0]"}},
+		{"only no mirrors", registryYAML, "mirrors: [https://mirror]", "mirrorsOnly: true", []string{"spec.mirrorsOnly", "nothing could be pulled"}},
+		{"plain HTTP with all", registryYAML, "host: bad.example.com", "host: '*'\n  plainHTTP: true", []string{"spec.plainHTTP", "each registry by itself"}},
+		{"authorities", registryYAML, "host: bad.example.com", "host: bad.example.com\n  caBundle: yes please", []string{"spec.caBundle", "certificates in PEM"}},
+		{"registry twice", registryYAML, "bad.example.com", "inputs.example.com", []string{"spec.host", "inputs.example.com", "by Registry inputs already"}},
+
+		{"second upgrade", "apiVersion: padis.io/v1alpha1\nkind: ExecutorUpgrade\nmetadata: {name: other}\nspec: {}\n", "", "", []string{"call it default"}},
+		{"sum of an upgrade", "apiVersion: padis.io/v1alpha1\nkind: ExecutorUpgrade\nmetadata: {name: default}\nspec: {artifactSHA256: abc}\n", "", "", []string{"spec.artifactSHA256", "abc"}},
+		{"pull of nothing", "apiVersion: padis.io/v1alpha1\nkind: ImagePrepull\nmetadata: {name: bad, namespace: default}\nspec: {images: []}\n", "", "", []string{"spec.images", "at least 1"}},
+		{"pull of no image", "apiVersion: padis.io/v1alpha1\nkind: ImagePrepull\nmetadata: {name: bad, namespace: default}\nspec: {images: ['a b']}\n", "", "", []string{"spec.images[0]", "must be an image as"}},
+
+		{"credentials without key", "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: default}\ntype: kubernetes.io/dockerconfigjson\n", "", "", []string{"data[.dockerconfigjson]", "Required"}},
+		{"credentials of no registry", "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: default}\ntype: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: hunter2}\n", "", "", []string{"data[.dockerconfigjson]", "is not JSON", "redacted"}},
+		{"certificate without key", "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: default}\ntype: kubernetes.io/tls\nstringData: {tls.crt: a}\n", "", "", []string{"data[tls.key]", "Required"}},
 
 		{"namespace name", "apiVersion: v1\nkind: Namespace\nmetadata: {name: Bad_Name}\n", "", "", []string{"metadata.name", "Bad_Name"}},
 		{"config map key", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: {'a/b': c}\n", "", "", []string{"data[a/b]"}},

@@ -99,7 +99,11 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
-	return srv, kinds.install(srv.GenericAPIServer, etcd, &s.cfg)
+	sealed, err := newSealing(&s.cfg, s.log)
+	if err != nil {
+		return nil, err
+	}
+	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg)
 }
 
 // secure sets up TLS, who clients are and what they may do.

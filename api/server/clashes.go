@@ -70,6 +70,8 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 		errs, err = judge(ctx, a, newPool, func(o *v1alpha1.IPPool) any { return o.Spec }, c.judgePool)
 	case "tenants":
 		errs, err = judge(ctx, a, newTenant, func(o *v1alpha1.Tenant) any { return o.Spec }, c.judgeTenant)
+	case "registries":
+		errs, err = judge(ctx, a, newRegistry, func(o *v1alpha1.Registry) any { return o.Spec }, c.judgeRegistry)
 	}
 	if err != nil {
 		return err
@@ -80,9 +82,10 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	return nil
 }
 
-func newApp() *v1alpha1.App       { return &v1alpha1.App{} }
-func newPool() *v1alpha1.IPPool   { return &v1alpha1.IPPool{} }
-func newTenant() *v1alpha1.Tenant { return &v1alpha1.Tenant{} }
+func newApp() *v1alpha1.App           { return &v1alpha1.App{} }
+func newPool() *v1alpha1.IPPool       { return &v1alpha1.IPPool{} }
+func newTenant() *v1alpha1.Tenant     { return &v1alpha1.Tenant{} }
+func newRegistry() *v1alpha1.Registry { return &v1alpha1.Registry{} }
 
 func judge[T metav1.Object](ctx context.Context, a admission.Attributes, empty func() T, spec func(T) any, check func(context.Context, T) (field.ErrorList, error)) (field.ErrorList, error) {
 	obj, old := empty(), empty()
@@ -116,6 +119,15 @@ func decode(in kruntime.Object, out any) error {
 
 func (c *admissionChain) judgeApp(ctx context.Context, app *v1alpha1.App) (field.ErrorList, error) {
 	errs := v1alpha1.ValidateApp(app)
+	if len(errs) == 0 && v1alpha1.AsksPrivileges(app) {
+		var tenants v1alpha1.TenantList
+		if err := c.declared.list(ctx, "tenants", &tenants); err != nil {
+			return nil, err
+		}
+		for _, p := range v1alpha1.ValidatePrivileges(app, v1alpha1.TenantOf(app.Namespace, tenants.Items)) {
+			errs = append(errs, p.Err())
+		}
+	}
 	if len(errs) > 0 || len(app.Spec.Networks) == 0 {
 		return errs, nil
 	}
@@ -164,6 +176,20 @@ func (c *admissionChain) judgeTenant(ctx context.Context, tenant *v1alpha1.Tenan
 	var errs field.ErrorList
 	for i := range tenants.Items {
 		if p := v1alpha1.TenantClash(tenant, &tenants.Items[i]); p != nil {
+			errs = append(errs, p.Err())
+		}
+	}
+	return errs, nil
+}
+
+func (c *admissionChain) judgeRegistry(ctx context.Context, registry *v1alpha1.Registry) (field.ErrorList, error) {
+	var registries v1alpha1.RegistryList
+	if err := c.declared.list(ctx, "registries", &registries); err != nil {
+		return nil, err
+	}
+	var errs field.ErrorList
+	for i := range registries.Items {
+		if p := v1alpha1.RegistryClash(registry, &registries.Items[i]); p != nil {
 			errs = append(errs, p.Err())
 		}
 	}

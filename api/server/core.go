@@ -16,6 +16,7 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/value"
 
 	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/server/live"
@@ -103,11 +104,11 @@ func (t *typed) newStore(group string, r resource, getter generic.RESTOptionsGet
 }
 
 // install adds the typed kinds to the server.
-func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, cfg *Config) error {
+func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, sealed value.ResourceTransformers, cfg *Config) error {
 	getter := func(gv schema.GroupVersion) generic.RESTOptionsGetter {
 		e := *etcd
 		e.StorageConfig.Codec = t.codecs.LegacyCodec(gv)
-		return e.CreateRESTOptionsGetter(&options.SimpleStorageFactory{StorageConfig: e.StorageConfig}, nil)
+		return e.CreateRESTOptionsGetter(&options.SimpleStorageFactory{StorageConfig: e.StorageConfig}, sealed)
 	}
 	core := genericapiserver.NewDefaultAPIGroupInfo("", t.scheme, t.params, t.codecs)
 	stores := map[string]rest.Storage{}

@@ -71,7 +71,7 @@ func TestApplyDiffScaleWaitExplainDescribe(t *testing.T) {
 	contains(t, kc(t, "", "explain", "agents.status.total"), "cpuMilli")
 	contains(t, kc(t, "", "describe", "app", "web", "-n", "verbs"), "Name:         web", "Grace Period:", "Events:")
 	// What the schema fills in is there for everybody.
-	contains(t, kc(t, "", "get", "app", "web", "-n", "verbs", "-o", "yaml"), "signal: SIGTERM", "memory: 32Mi", "protocol: TCP")
+	contains(t, kc(t, "", "get", "app", "web", "-n", "verbs", "-o", "yaml"), "signal: SIGTERM", "maxFiles: 3", "protocol: TCP")
 
 	kc(t, "", "patch", "app", "web", "-n", "verbs", "--subresource=status", "--type=merge", "-p",
 		`{"status":{"summary":"3/3","conditions":[{"type":"Available","status":"True","reason":"Complete","message":"ok","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`)

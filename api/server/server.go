@@ -30,7 +30,7 @@ const hooksTime = 10 * time.Second
 
 // Config is what a Server needs. Only DataDir is required.
 type Config struct {
-	// DataDir holds pki/, etcd/, tokens.csv and kubeconfig. It is created if need be.
+	// DataDir holds pki/, etcd/, secrets.key, tokens.csv and kubeconfig. It is created if need be.
 	DataDir string
 	// Listener serves the API; without one, ListenAddress is opened. The server's own clients do not go through it, so
 	// that it may have been opened in another network namespace.
@@ -41,6 +41,9 @@ type Config struct {
 	Hosts []string
 	// EtcdServers are the endpoints of an external etcd; without any, one is run in this process.
 	EtcdServers []string
+	// SecretsKeyFile has the key with which Secrets are encrypted in etcd: base64 of 32 bytes, readable by its owner only.
+	// Without it, one is made in DataDir; with an external etcd Secrets are then not encrypted.
+	SecretsKeyFile string
 	// Live are the projections that are served from memory; nil serves none.
 	Live *live.Stores
 	// Logs reads the output of instances; nil answers that there is none.

@@ -144,6 +144,7 @@ func validateSecret(obj, old kruntime.Object) field.ErrorList {
 		errs = append(errs, checkKey(field.NewPath("data"), k)...)
 	}
 	errs = append(errs, checkSize(size)...)
+	errs = append(errs, checkSecretType(s)...)
 	if o, ok := old.(*corev1.Secret); ok {
 		if s.Type != o.Type {
 			errs = append(errs, field.Invalid(field.NewPath("type"), s.Type, "cannot be changed: delete the secret and create it anew"))

@@ -66,46 +66,91 @@ type AppSpec struct {
 	Restart RestartPolicy `json:"restart,omitempty"`
 }
 
-// Template is what runs in an instance. Exactly one of command and image is set.
+// Template is what runs in an instance: a command is a plain process, an image is a container, and both together are a
+// container whose program is the command.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.command) && self.command.size() > 0) != (has(self.image) && self.image.size() > 0)",message="set exactly one of command (a plain process) and image (a container)",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="(has(self.command) && self.command.size() > 0) || (has(self.image) && self.image.size() > 0)",message="set command (a plain process), image (a container), or both (a container that runs the command)",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="!has(self.volumes) || self.volumes.size() == 0 || (has(self.image) && self.image.size() > 0)",message="only containers have volumes: set image, or use artifacts",fieldPath=".volumes",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.security) || (has(self.image) && self.image.size() > 0)",message="only containers can be restricted: set image",fieldPath=".security",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.init) || !self.init || (has(self.image) && self.image.size() > 0)",message="only containers have an init: set image",fieldPath=".init",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.imagePullPolicy) || (has(self.image) && self.image.size() > 0)",message="there is no image to pull: set image",fieldPath=".imagePullPolicy",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.imagePullSecrets) || self.imagePullSecrets.size() == 0 || (has(self.image) && self.image.size() > 0)",message="there is no image to pull: set image",fieldPath=".imagePullSecrets",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.resources) || !has(self.resources.pids) || (has(self.image) && self.image.size() > 0)",message="only containers can be limited to a number of processes: set image",fieldPath=".resources.pids",reason=FieldValueForbidden
 type Template struct {
 	// Labels of the instances, beside padis.io/app.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	Labels map[string]string `json:"labels,omitempty"`
-	// Program and arguments, not run through a shell. A name without a slash is looked up in PATH.
+	// Program and arguments, not run through a shell. A name without a slash is looked up in PATH. With an image it takes
+	// the place of the image's entrypoint and arguments.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self[0].size() > 0",message="the first element is the program and must not be empty"
 	Command []string `json:"command,omitempty"`
-	// OCI image to run.
+	// Arguments after the command; with an image and no command, in place of the image's own.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Args []string `json:"args,omitempty"`
+	// OCI image to run as a container, for example registry.example.com/shop:1.4 or one by its digest, shop@sha256:...
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('^(([A-Za-z0-9][-A-Za-z0-9.]*|[[][0-9a-fA-F:]+[]])(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@[a-z0-9]+:[0-9a-f]{32,128})?$')",message="must be an image as HOST/NAME:TAG or HOST/NAME@sha256:DIGEST, for example registry.example.com/shop:1.4"
 	Image string `json:"image,omitempty"`
+	// When the registry is asked: IfNotPresent, if the agent does not have the image, or Always, at each start. An image
+	// by digest is never asked for twice. Default is IfNotPresent.
+	// +optional
+	// +kubebuilder:validation:Enum=IfNotPresent;Always
+	ImagePullPolicy string `json:"imagePullPolicy,omitempty"`
+	// Secrets of the type kubernetes.io/dockerconfigjson with the credentials of registries.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	ImagePullSecrets []SecretReference `json:"imagePullSecrets,omitempty"`
 	// Environment variables. PADIS_INSTANCE, PADIS_APP, PADIS_NAMESPACE, PADIS_SLOT, PADIS_HOST and PADIS_ADDRESS are always set.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
 	Env []EnvVar `json:"env,omitempty"`
-	// Working directory; default is the instance's sandbox.
+	// Variables from all keys of ConfigMaps and Secrets. Later ones take the place of earlier ones of the same name, and
+	// env of all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	EnvFrom []EnvFromSource `json:"envFrom,omitempty"`
+	// Working directory; default is the image's, and without an image the instance's sandbox.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	WorkingDir string `json:"workingDir,omitempty"`
-	// User to run as: a name or a number; default is the user of the executor.
+	// User to run as: a name or a number, optionally with :group; default is the image's, and without an image the user
+	// of the executor.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	User string `json:"user,omitempty"`
+	// What the container may do.
+	// +optional
+	Security *Security `json:"security,omitempty"`
+	// Run a small init as the first process, which passes signals on and reaps orphans.
+	// +optional
+	Init bool `json:"init,omitempty"`
+	// Directories that the container sees beside its image.
+	// +optional
+	// +listType=map
+	// +listMapKey=mountPath
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(v, self.exists_one(w, w.name == v.name))",message="two volumes have the same name: give each its own"
+	Volumes []Volume `json:"volumes,omitempty"`
 	// Files fetched into the sandbox before the program starts.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Artifacts []Artifact `json:"artifacts,omitempty"`
-	// What each instance takes of its agent.
+	// What each instance takes of its agent. What is not set is that of spec.defaultResources of the namespace's Tenant, or
+	// else 100m of CPU, 32Mi of memory and no disk.
 	// +optional
-	// +kubebuilder:default={}
 	Resources Resources `json:"resources,omitempty"`
 	// Ports the program listens on; information for people, health checks and load balancers.
 	// +optional
@@ -129,6 +174,8 @@ type Template struct {
 }
 
 // EnvVar is one environment variable.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.valueFrom) || !has(self.value) || self.value.size() == 0",message="set value or valueFrom, not both",fieldPath=".valueFrom"
 type EnvVar struct {
 	// Name of the variable.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
@@ -138,6 +185,9 @@ type EnvVar struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=32768
 	Value string `json:"value,omitempty"`
+	// Take the value from a ConfigMap or Secret.
+	// +optional
+	ValueFrom *EnvSource `json:"valueFrom,omitempty"`
 }
 
 // Artifact is a file or archive that the program needs.
@@ -166,19 +216,21 @@ type Artifact struct {
 type Resources struct {
 	// CPUs, for example 500m or 2.
 	// +optional
-	// +kubebuilder:default="100m"
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('1m')) >= 0",message="must be at least 1m"
-	CPU resource.Quantity `json:"cpu,omitempty"`
+	CPU *resource.Quantity `json:"cpu,omitempty"`
 	// Memory, for example 64Mi.
 	// +optional
-	// +kubebuilder:default="32Mi"
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('4Mi')) >= 0",message="must be at least 4Mi"
-	Memory resource.Quantity `json:"memory,omitempty"`
+	Memory *resource.Quantity `json:"memory,omitempty"`
 	// Disk, for example 1Gi.
 	// +optional
-	// +kubebuilder:default="0"
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) >= 0",message="must be not negative"
-	Disk resource.Quantity `json:"disk,omitempty"`
+	Disk *resource.Quantity `json:"disk,omitempty"`
+	// Processes and threads that a container may have at once; without it there is no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=4194304
+	Pids *int64 `json:"pids,omitempty"`
 }
 
 // Port is a port that the program listens on.

@@ -189,7 +189,7 @@ func TenantClash(t, other *Tenant) *Problem {
 
 // ValidateTenants finds the tenants that claim a namespace of another; the younger one has the problem.
 func ValidateTenants(tenants []Tenant) []Problem {
-	sorted := byAge(tenants, func(t *Tenant) ageKey { return ageKey{t.CreationTimestamp.Unix(), t.Name} })
+	sorted := byAge(tenants, tenantAge)
 	var out []Problem
 	for i, t := range sorted {
 		for _, other := range sorted[:i] {
@@ -201,6 +201,33 @@ func ValidateTenants(tenants []Tenant) []Problem {
 	}
 	return out
 }
+
+// RegistryClash says why registry r cannot stand beside other, or nil: of one host there is one Registry for all agents at
+// most, beside those for some agents.
+func RegistryClash(r, other *Registry) *Problem {
+	if r.Name == other.Name || r.Spec.Host != other.Spec.Host || len(r.Spec.Agents) > 0 || len(other.Spec.Agents) > 0 {
+		return nil
+	}
+	return &Problem{Object: "registry/" + r.Name, Field: "spec.host", Value: r.Spec.Host, Reason: padisv1.ReasonInvalid,
+		Message: fmt.Sprintf("is declared for all agents by Registry %s already: change that one, or set spec.agents", other.Name)}
+}
+
+// ValidateRegistries finds the registries that clash with another; the younger one has the problem.
+func ValidateRegistries(registries []Registry) []Problem {
+	sorted := byAge(registries, func(r *Registry) ageKey { return ageKey{r.CreationTimestamp.Unix(), r.Name} })
+	var out []Problem
+	for i, r := range sorted {
+		for _, other := range sorted[:i] {
+			if c := RegistryClash(r, other); c != nil {
+				out = append(out, *c)
+				break
+			}
+		}
+	}
+	return out
+}
+
+func tenantAge(t *Tenant) ageKey { return ageKey{t.CreationTimestamp.Unix(), t.Name} }
 
 func appObject(a *App) string { return "app/" + a.Namespace + "/" + a.Name }
 

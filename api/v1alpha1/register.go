@@ -16,6 +16,9 @@ func AddToScheme(s *runtime.Scheme) error {
 		&Network{}, &NetworkList{},
 		&IPPool{}, &IPPoolList{},
 		&Tenant{}, &TenantList{},
+		&Registry{}, &RegistryList{},
+		&ExecutorUpgrade{}, &ExecutorUpgradeList{},
+		&ImagePrepull{}, &ImagePrepullList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -51,6 +51,42 @@ type TenantSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Dedicated []AgentSelector `json:"dedicated,omitempty"`
+	// What instances of the tenant take of their agent where their App says nothing. A change is an update of these Apps.
+	// +optional
+	DefaultResources Resources `json:"defaultResources,omitempty"`
+	// Paths of hosts that volumes of the tenant's Apps may show, with all below them. Without any, and in namespaces without
+	// a Tenant, hostPath volumes are refused.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=512
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^(/|(/[^/]+)+)$') && !self.matches('/[.][.]?(/|$)')",message="must be an absolute path without .., for example /srv/data"
+	HostPaths []string `json:"hostPaths,omitempty"`
+	// NFS servers that volumes of the tenant's Apps may be on; without any, all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	NFSServers []string `json:"nfsServers,omitempty"`
+	// What containers of the tenant may do beyond the usual.
+	// +optional
+	Privileges TenantPrivileges `json:"privileges,omitempty"`
+	// Record what is typed and shown in exec sessions into the tenant's instances.
+	// +optional
+	RecordExec bool `json:"recordExec,omitempty"`
+}
+
+// TenantPrivileges are what containers of a tenant may do beyond the usual.
+type TenantPrivileges struct {
+	// Capabilities that Apps of the tenant may add, without CAP_, for example NET_ADMIN. Those of every container need not
+	// be listed.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=41
+	// +kubebuilder:validation:items:MaxLength=32
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[A-Z][A-Z_]*[A-Z]$') && !self.startsWith('CAP_') && self != 'ALL'",message="must be the name of one capability without CAP_, for example NET_ADMIN"
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // AgentSelector selects agents by an attribute.

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ValidateApp finds what the schema cannot say of one App: regular expressions that do not compile and addresses that
-// are listed twice. Objects that passed an API server have been through it.
+// ValidateApp finds what the schema cannot say of one App: regular expressions that do not compile, capabilities that
+// Linux does not know, volumes too small for anything and addresses that are listed twice. Objects that passed an API server have been through it.
 func ValidateApp(a *App) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec", "placement", "constraints")
@@ -21,6 +21,12 @@ func ValidateApp(a *App) field.ErrorList {
 		if _, err := regexp.Compile(c.Value); err != nil {
 			errs = append(errs, field.Invalid(path.Index(i).Child("value"), c.Value,
 				"is not a regular expression: "+strings.TrimPrefix(err.Error(), "error parsing regexp: ")+"; see https://golang.org/s/re2syntax"))
+		}
+	}
+	errs = append(errs, validateCapabilities(a.Spec.Template.Security)...)
+	for i, v := range a.Spec.Template.Volumes {
+		if e := v.EmptyDir; e != nil && e.Size != nil && e.Size.CmpInt64(1<<20) < 0 {
+			errs = append(errs, field.Invalid(field.NewPath("spec", "template", "volumes").Index(i).Child("emptyDir", "size"), e.Size.String(), "must be at least 1Mi"))
 		}
 	}
 	seen := map[netip.Addr]*field.Path{}

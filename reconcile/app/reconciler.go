@@ -11,6 +11,7 @@ import (
 	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/config"
 	"padis.io/padis/reconcile/declared"
 	"padis.io/padis/reconcile/rollout"
 	"padis.io/padis/reconcile/status"
@@ -79,6 +80,8 @@ type Reconciler struct {
 	now    func() time.Time
 	log    *zap.Logger
 	status status.Keeper[v1alpha1.AppStatus]
+	// contents are the ConfigMaps and Secrets that Apps refer to.
+	contents contents
 
 	mu      sync.Mutex
 	worries map[types.UID]rollout.Worry
@@ -87,7 +90,10 @@ type Reconciler struct {
 // New makes a Reconciler that reads and writes through c, whose reads may come from a cache, and reads through live, whose
 // reads must not.
 func New(c client.Client, live client.Reader, s scheduler, v views, r recorder, now func() time.Time, log *zap.Logger) *Reconciler {
-	return &Reconciler{client: c, live: live, sched: s, views: v, events: r, now: now, log: log, worries: map[types.UID]rollout.Worry{}}
+	return &Reconciler{
+		client: c, live: live, sched: s, views: v, events: r, now: now, log: log,
+		contents: contents{cache: c, live: live}, worries: map[types.UID]rollout.Worry{},
+	}
 }
 
 // Reconcile takes the next step of one App.
@@ -131,13 +137,17 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	plan := r.decide(a, view, current)
+	objects, err := r.contents.of(ctx, a, current.GetGeneration() != a.Generation)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	plan := r.decide(a, view, objects, current)
 	if plan.Refused && current != nil && current.Generation != a.Generation {
 		// What it needs may have been declared a moment before it.
 		if view, err = r.views.Fresh(ctx); err != nil {
 			return reconcile.Result{}, err
 		}
-		plan = r.decide(a, view, current)
+		plan = r.decide(a, view, objects, current)
 	}
 	if plan.Wanted == nil || proto.Equal(plan.Wanted, current) {
 		return r.show(ctx, a, plan)
@@ -148,11 +158,11 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 	r.log.Info("wanted", zap.String("app", a.Namespace+"/"+a.Name), zap.Int64("generation", a.Generation), zap.Stringer("slots", plan.Slots()))
 	r.tell(a, rollout.Done(current, plan))
 	// The status is that of what the scheduler made of it. Should there be a next step already, it is taken after that.
-	return r.show(ctx, a, r.decide(a, view, r.sched.Wanted(string(a.UID))))
+	return r.show(ctx, a, r.decide(a, view, objects, r.sched.Wanted(string(a.UID))))
 }
 
-func (r *Reconciler) decide(a *v1alpha1.App, view *declared.View, current *padisv1.WantedApp) rollout.Plan {
-	id, revision, refusal := wanted.App(a, view, current)
+func (r *Reconciler) decide(a *v1alpha1.App, view *declared.View, objects config.Objects, current *padisv1.WantedApp) rollout.Plan {
+	id, revision, refusal := wanted.App(a, view, objects, current)
 	plan := rollout.Decide(rollout.Snapshot{
 		App: id, Newest: revision, Refusal: refusal, Current: current,
 		Replicas: a.Spec.Wanted(), MaxUnavailable: a.Spec.Update.Unavailable(), Paused: a.Spec.Update.Paused,

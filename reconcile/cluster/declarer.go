@@ -1,33 +1,40 @@
-// Package cluster reconciles what is declared for the whole cluster: Networks, IPPools and Tenants, which the scheduler
-// is handed together, whole. Edge: talks to the API server.
+// Package cluster reconciles what is declared for the whole cluster: Networks, IPPools, Tenants, Registries, images to be
+// pulled and the upgrade of executors, which the scheduler is handed together, whole. Edge: talks to the API server.
 package cluster
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 
 	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/config"
 	"padis.io/padis/reconcile/declared"
 
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // scheduler is what is needed of the scheduler here.
 type scheduler interface {
-	// Declare replaces all networks, pools and tenants and returns when that is durable.
+	// Declare replaces all that is declared for the cluster and returns when that is durable.
 	Declare(ctx context.Context, c *padisv1.Cluster) error
 	// Usage counts the addresses of a pool; zeros for a pool that is not in force.
 	Usage(pool string) (capacity, allocated, free int64)
 	// Addresses lists the leases of a pool, in force or not, by address.
 	Addresses(pool string) []*runtime.Address
+	// PrepullStates says of each agent that shall have the images of an ImagePrepull what became of each.
+	PrepullStates(namespace, name string) []runtime.AgentImage
+	// UpgradeStatus says how far the replacement of executors is.
+	UpgradeStatus() runtime.Upgrade
 }
 
 // Declarer keeps the scheduler's cluster as it is declared. It reads the API itself and not a cache: an App must never be
@@ -102,13 +109,14 @@ func (d *Declarer) fresh(ctx context.Context) (*declared.View, declared.Input, e
 	view := declared.Build(input)
 	if d.durable == nil || !proto.Equal(d.durable, view.Cluster) {
 		if err := d.sched.Declare(ctx, proto.CloneOf(view.Cluster)); err != nil {
-			return nil, input, fmt.Errorf("hand networks, pools and tenants to the scheduler: %w", err)
+			return nil, input, fmt.Errorf("hand what is declared for the cluster to the scheduler: %w", err)
 		}
 		d.durable = view.Cluster
-		d.log.Info("networks, pools and tenants in force",
-			zap.Int("networks", len(view.Cluster.Networks)), zap.Int("pools", len(view.Cluster.Pools)), zap.Int("tenants", len(view.Cluster.Tenants)))
+		d.log.Info("in force for the cluster",
+			zap.Int("networks", len(view.Cluster.Networks)), zap.Int("pools", len(view.Cluster.Pools)), zap.Int("tenants", len(view.Cluster.Tenants)),
+			zap.Int("registries", len(view.Cluster.Registries)), zap.Int("prepulls", len(view.Cluster.Prepulls)), zap.Bool("upgrade", view.Cluster.ExecutorUpgrade != nil))
 	}
-	changed := d.view == nil || !same(d.view, view)
+	changed := d.view == nil || !d.view.Same(view)
 	d.read, d.input, d.view = this, input, view
 	if changed {
 		for _, f := range d.told {
@@ -118,18 +126,17 @@ func (d *Declarer) fresh(ctx context.Context) (*declared.View, declared.Input, e
 	return view, input, nil
 }
 
-func same(a, b *declared.View) bool {
-	return proto.Equal(a.Cluster, b.Cluster) && maps.Equal(a.Networks, b.Networks) && maps.Equal(a.Pools, b.Pools) && maps.Equal(a.Tenants, b.Tenants)
-}
-
 func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 	var (
-		networks v1alpha1.NetworkList
-		pools    v1alpha1.IPPoolList
-		tenants  v1alpha1.TenantList
+		networks   v1alpha1.NetworkList
+		pools      v1alpha1.IPPoolList
+		tenants    v1alpha1.TenantList
+		registries v1alpha1.RegistryList
+		upgrades   v1alpha1.ExecutorUpgradeList
+		prepulls   v1alpha1.ImagePrepullList
 	)
 	// Each may take a tenth of a second: a quiet kind's list waits until the server knows that nothing was missed.
-	lists := []client.ObjectList{&networks, &pools, &tenants}
+	lists := []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls}
 	errs := make([]error, len(lists))
 	var all sync.WaitGroup
 	for n, l := range lists {
@@ -139,13 +146,38 @@ func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 	if err := errors.Join(errs...); err != nil {
 		return declared.Input{}, fmt.Errorf("read what is declared for the cluster: %w", err)
 	}
-	in := declared.Input{Networks: networks.Items, Pools: pools.Items, Tenants: tenants.Items, Holders: map[string][]declared.Holder{}}
+	in := declared.Input{
+		Networks: networks.Items, Pools: pools.Items, Tenants: tenants.Items,
+		Registries: registries.Items, Upgrades: upgrades.Items, Prepulls: prepulls.Items,
+		Holders: map[string][]declared.Holder{},
+	}
+	var err error
+	if in.Secrets, err = d.secrets(ctx, in.Prepulls); err != nil {
+		return declared.Input{}, err
+	}
 	for i := range in.Pools {
 		if p := &in.Pools[i]; p.DeletionTimestamp != nil {
 			in.Holders[p.Name] = d.holders(p.Name)
 		}
 	}
 	return in, nil
+}
+
+// secrets reads those that prepulls refer to.
+func (d *Declarer) secrets(ctx context.Context, prepulls []v1alpha1.ImagePrepull) (config.Objects, error) {
+	out := config.Objects{}
+	for i := range prepulls {
+		for _, r := range config.PullRefs(&prepulls[i]) {
+			var s corev1.Secret
+			err := d.live.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, &s)
+			if err == nil {
+				out[r] = config.OfSecret(&s)
+			} else if !apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("read secret %s/%s: %w", r.Namespace, r.Name, err)
+			}
+		}
+	}
+	return out, nil
 }
 
 func (d *Declarer) holders(pool string) []declared.Holder {

@@ -32,6 +32,9 @@ var (
 	Declared = reconcile.Request{NamespacedName: types.NamespacedName{Name: "declared"}}
 	// Used is the request to show how many addresses are in use.
 	Used = reconcile.Request{NamespacedName: types.NamespacedName{Name: "used"}}
+	// Progress is the request to show how far pulls and the upgrade of executors are. It comes again by itself while there
+	// are any.
+	Progress = reconcile.Request{NamespacedName: types.NamespacedName{Name: "progress"}}
 )
 
 // settle is how long a pool that is being deleted waits before it looks at its addresses again, told or not.
@@ -47,6 +50,10 @@ type Reconciler struct {
 	networks status.Keeper[v1alpha1.NetworkStatus]
 	pools    status.Keeper[v1alpha1.IPPoolStatus]
 	tenants  status.Keeper[v1alpha1.TenantStatus]
+
+	registries status.Keeper[v1alpha1.RegistryStatus]
+	upgrades   status.Keeper[v1alpha1.ExecutorUpgradeStatus]
+	prepulls   status.Keeper[v1alpha1.ImagePrepullStatus]
 }
 
 // NewReconciler makes a Reconciler that writes through c.
@@ -54,8 +61,11 @@ func NewReconciler(c client.Client, d *Declarer, now func() time.Time, log *zap.
 	return &Reconciler{client: c, declarer: d, now: now, log: log}
 }
 
-// Reconcile serves Declared and Used.
+// Reconcile serves Declared, Used and Progress.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	if req == Progress {
+		return r.progress(ctx)
+	}
 	if req == Used {
 		view, input, err := r.declarer.current(ctx)
 		if err != nil {
@@ -92,10 +102,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return quiet(err)
 		}
 	}
+	for i := range input.Registries {
+		o := &input.Registries[i]
+		alive[o.UID] = true
+		if err := r.registry(ctx, o, view.Registries[o.Name]); err != nil {
+			return quiet(err)
+		}
+	}
+	if err := r.showProgress(ctx, view, input, alive); err != nil {
+		return quiet(err)
+	}
 	approve := func(uid types.UID) bool { return alive[uid] }
 	r.networks.Retain(approve)
 	r.pools.Retain(approve)
 	r.tenants.Retain(approve)
+	r.registries.Retain(approve)
+	r.upgrades.Retain(approve)
+	r.prepulls.Retain(approve)
 	if leaving(input.Pools) {
 		return reconcile.Result{RequeueAfter: settle}, nil
 	}
@@ -171,12 +194,17 @@ func (r *Reconciler) tenant(ctx context.Context, t *v1alpha1.Tenant, v declared.
 	return r.tenants.Replace(ctx, r.client, t, next, r.now())
 }
 
-func (r *Reconciler) conditions(before []metav1.Condition, generation int64, v declared.Verdict) []metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, ObservedGeneration: generation, Reason: v.Reason, Message: v.Message}
+// conditions gives Accepted as the verdict says, and others.
+func (r *Reconciler) conditions(before []metav1.Condition, generation int64, v declared.Verdict, others ...metav1.Condition) []metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: v.Reason, Message: v.Message}
 	if v.Accepted {
 		c.Status = metav1.ConditionTrue
 	}
-	return status.Timed(before, []metav1.Condition{c}, r.now())
+	after := append([]metav1.Condition{c}, others...)
+	for n := range after {
+		after[n].ObservedGeneration = generation
+	}
+	return status.Timed(before, after, r.now())
 }
 
 // hold sets the finalizer on an object that lives and takes it from one that is being deleted and not protected. It

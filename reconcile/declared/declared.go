@@ -1,15 +1,20 @@
-// Package declared understands Networks, IPPools and Tenants together: what of them is in force, and why the rest is not.
-// Pure.
+// Package declared understands all that is declared for the cluster together, Networks, IPPools, Tenants, Registries,
+// upgrades and images to be pulled: what of it is in force, and why the rest is not. Pure.
 package declared
 
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/config"
+
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // Input is all that is declared for the whole cluster. It is not mutated.
@@ -17,6 +22,13 @@ type Input struct {
 	Networks []v1alpha1.Network
 	Pools    []v1alpha1.IPPool
 	Tenants  []v1alpha1.Tenant
+
+	Registries []v1alpha1.Registry
+	Upgrades   []v1alpha1.ExecutorUpgrade
+	// Prepulls are of all namespaces; Secrets are those that they refer to and that are there.
+	Prepulls []v1alpha1.ImagePrepull
+	Secrets  config.Objects
+
 	// Holders are the holders of addresses by pool. A pool that is being deleted stays in force while it has any:
 	// its instances may have to be started again.
 	Holders map[string][]Holder
@@ -40,18 +52,27 @@ type Verdict struct {
 // View is what is in force.
 type View struct {
 	Cluster *padisv1.Cluster
-	// Networks, Pools and Tenants are the verdicts by name, on every object of the input.
-	Networks, Pools, Tenants map[string]Verdict
+	// The verdicts by name, on every object of the input; those on Prepulls by Key.
+	Networks, Pools, Tenants       map[string]Verdict
+	Registries, Upgrades, Prepulls map[string]Verdict
 
 	pools    map[string]*v1alpha1.IPPool
-	tenantOf map[string]string
+	tenantOf map[string]*v1alpha1.Tenant
 }
 
 // Pool gives a pool that is in force; nil if there is none of that name.
 func (v *View) Pool(name string) *v1alpha1.IPPool { return v.pools[name] }
 
 // TenantOf gives the tenant that a namespace belongs to; empty if none.
-func (v *View) TenantOf(namespace string) string { return v.tenantOf[namespace] }
+func (v *View) TenantOf(namespace string) string {
+	if t := v.tenantOf[namespace]; t != nil {
+		return t.Name
+	}
+	return ""
+}
+
+// Owner gives the tenant that a namespace belongs to; nil if none.
+func (v *View) Owner(namespace string) *v1alpha1.Tenant { return v.tenantOf[namespace] }
 
 // Build gives what is in force. Of two declarations that contradict each other the older one is; equal inputs give equal
 // views.
@@ -59,12 +80,27 @@ func Build(in Input) *View {
 	v := &View{
 		Cluster:  &padisv1.Cluster{},
 		Networks: map[string]Verdict{}, Pools: map[string]Verdict{}, Tenants: map[string]Verdict{},
-		pools: map[string]*v1alpha1.IPPool{}, tenantOf: map[string]string{},
+		Registries: map[string]Verdict{}, Upgrades: map[string]Verdict{}, Prepulls: map[string]Verdict{},
+		pools: map[string]*v1alpha1.IPPool{}, tenantOf: map[string]*v1alpha1.Tenant{},
 	}
 	v.networks(in)
 	v.poolsOf(in)
 	v.tenants(in)
+	v.registries(in)
+	v.upgrades(in)
+	v.prepulls(in)
 	return v
+}
+
+// Same tells whether the same is in force, for the same reasons: also of what Tenants grant, which is not handed to the
+// scheduler.
+func (v *View) Same(o *View) bool {
+	return proto.Equal(v.Cluster, o.Cluster) &&
+		maps.Equal(v.Networks, o.Networks) && maps.Equal(v.Pools, o.Pools) && maps.Equal(v.Tenants, o.Tenants) &&
+		maps.Equal(v.Registries, o.Registries) && maps.Equal(v.Upgrades, o.Upgrades) && maps.Equal(v.Prepulls, o.Prepulls) &&
+		maps.EqualFunc(v.tenantOf, o.tenantOf, func(a, b *v1alpha1.Tenant) bool {
+			return a.Name == b.Name && equality.Semantic.DeepEqual(a.Spec, b.Spec)
+		})
 }
 
 func accepted(format string, args ...any) Verdict {
@@ -168,10 +204,10 @@ func (v *View) tenants(in Input) {
 	for _, t := range sortedBy(in.Tenants, func(a, b *v1alpha1.Tenant) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	}) {
-		out := &padisv1.Tenant{Name: t.Name}
+		out := &padisv1.Tenant{Name: t.Name, RecordExec: t.Spec.RecordExec}
 		for _, ns := range t.Spec.Namespaces {
-			if v.tenantOf[ns] == "" {
-				v.tenantOf[ns] = t.Name
+			if v.tenantOf[ns] == nil {
+				v.tenantOf[ns] = t
 				out.Namespaces = append(out.Namespaces, ns)
 			}
 		}
@@ -185,9 +221,7 @@ func (v *View) tenants(in Input) {
 				missing = append(missing, other)
 			}
 		}
-		for _, d := range t.Spec.Dedicated {
-			out.Dedicated = append(out.Dedicated, &padisv1.AgentSelector{Attribute: d.Attribute, Value: d.Value})
-		}
+		out.Dedicated = selectors(t.Spec.Dedicated)
 		verdict := accepted("isolation is enforced")
 		if p, bad := problems[t.Name]; bad {
 			verdict = refused(p.Reason, "%s: %q %s; all else that is declared here is enforced", p.Field, p.Value, p.Message)

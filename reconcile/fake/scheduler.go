@@ -26,6 +26,8 @@ type Scheduler struct {
 	fail    error
 	wanted  map[string]*padisv1.WantedApp
 	cluster *padisv1.Cluster
+	pulls   map[string][]runtime.AgentImage
+	upgrade runtime.Upgrade
 	// instances by App and slot; pools is where an instance's addresses are from.
 	instances map[string]map[int32]*instance
 	watchers  []watcher
@@ -163,6 +165,15 @@ func (s *Scheduler) Declare(_ context.Context, c *padisv1.Cluster) error {
 	for _, t := range c.Tenants {
 		names = append(names, fmt.Sprintf("tenant %s of %v", t.Name, t.Namespaces))
 	}
+	for _, r := range c.Registries {
+		names = append(names, fmt.Sprintf("registry %s by %v", r.Host, r.Mirrors))
+	}
+	for _, p := range c.Prepulls {
+		names = append(names, fmt.Sprintf("pull of %v for %s/%s with %d credentials", p.Images, p.Namespace, p.Name, len(p.Auths)))
+	}
+	if u := c.ExecutorUpgrade; u != nil {
+		names = append(names, fmt.Sprintf("upgrade of executors to %q, %d at a time", u.ArtifactSha256, u.MaxParallel))
+	}
 	s.say("declare %s", strings.Join(names, ", "))
 	s.cluster = c
 	return nil
@@ -229,6 +240,37 @@ func (s *Scheduler) Addresses(pool string) []*runtime.Address {
 	}
 	slices.SortFunc(out, func(a, b *runtime.Address) int { return strings.Compare(a.Status.Address, b.Status.Address) })
 	return out
+}
+
+// Pulled sets what became of the images of an ImagePrepull.
+func (s *Scheduler) Pulled(namespace, name string, images ...runtime.AgentImage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pulls == nil {
+		s.pulls = map[string][]runtime.AgentImage{}
+	}
+	s.pulls[namespace+"/"+name] = images
+}
+
+// PrepullStates implements the scheduler.
+func (s *Scheduler) PrepullStates(namespace, name string) []runtime.AgentImage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pulls[namespace+"/"+name]
+}
+
+// Upgraded sets how far the replacement of executors is.
+func (s *Scheduler) Upgraded(u runtime.Upgrade) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.upgrade = u
+}
+
+// UpgradeStatus implements the scheduler.
+func (s *Scheduler) UpgradeStatus() runtime.Upgrade {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upgrade
 }
 
 // OnChange implements the scheduler.

@@ -27,6 +27,8 @@ const (
 	outdated
 	// releasing: taken out of what is wanted until its instance is gone.
 	releasing
+	// barred: must not be started.
+	barred
 )
 
 // slot is what is decided for one index.
@@ -233,17 +235,43 @@ func (d *decision) because() string {
 	return fmt.Sprintf("at most %d may be not ready because of the update, and %s", d.budget(), d.tell(busy))
 }
 
-// refuse leaves what is wanted as it is.
+// refuse leaves what is wanted as it is, but for slots that must not be started any more.
 func (d *decision) refuse() Plan {
 	p := Plan{Wanted: d.Current, Refused: true}
+	had := map[int32]bool{}
 	for _, w := range d.Current.GetSlots() {
-		d.slots = append(d.slots, slot{index: w.Index, revision: w.Revision, before: w.Revision, had: true, instance: d.instances[w.Index]})
+		had[w.Index] = true
+		s := slot{index: w.Index, revision: w.Revision, before: w.Revision, had: true, instance: d.instances[w.Index]}
+		if d.revoked(w.Revision) && !s.instance.lives() {
+			s.state, s.revision = barred, ""
+			p.Steps = append(p.Steps, Step{Verb: Bar, Slot: w.Index, From: w.Revision})
+		}
+		d.slots = append(d.slots, s)
+	}
+	if len(p.Steps) > 0 {
+		p.Wanted = proto.CloneOf(d.Current)
+		p.Wanted.Slots = slices.DeleteFunc(p.Wanted.Slots, func(w *padisv1.WantedSlot) bool {
+			return d.revoked(w.Revision) && !d.instances[w.Index].lives()
+		})
+	}
+	if d.Current != nil && d.revoked(d.Newest.GetHash()) {
+		for i := range d.Replicas {
+			if !had[i] {
+				d.slots = append(d.slots, slot{index: i, state: barred, instance: d.instances[i]})
+			}
+		}
+		slices.SortFunc(d.slots, func(a, b slot) int { return int(a.index - b.index) })
 	}
 	p.Status = d.status(p)
 	if d.Current == nil {
 		p.Status.Summary = fmt.Sprintf("0/%d", d.Replicas)
 	}
 	return p
+}
+
+// revoked tells whether nothing of the revision may be started any more.
+func (d *decision) revoked(revision string) bool {
+	return d.Refusal.Revoked && d.Newest != nil && revision == d.Newest.Hash
 }
 
 // leave wants nothing any more.

@@ -104,22 +104,31 @@ func Transitions(before, after v1alpha1.AppStatus) []Event {
 	switch {
 	case is.Reason == padisv1.ReasonPaused && was.Reason != is.Reason:
 		events = append(events, Event{Reason: is.Reason, Message: is.Message})
-	case is.Reason == padisv1.ReasonComplete && (was.Reason == padisv1.ReasonUpdating || was.Reason == padisv1.ReasonReaddressing || was.Reason == padisv1.ReasonPaused):
+	case is.Reason == padisv1.ReasonComplete && (updating(before) || was.Reason == padisv1.ReasonPaused):
 		events = append(events, Event{Reason: padisv1.ReasonUpdated, Message: is.Message})
 	}
 	return events
 }
 
 func updating(s v1alpha1.AppStatus) bool {
-	reason := find(s, v1alpha1.ConditionProgressing).Reason
-	return reason == padisv1.ReasonUpdating || reason == padisv1.ReasonReaddressing
+	c := find(s, v1alpha1.ConditionProgressing)
+	return c.Reason == padisv1.ReasonUpdating || c.Reason == padisv1.ReasonReaddressing || halted(c)
+}
+
+// halted tells whether an update waits for an image that cannot be had.
+func halted(progressing metav1.Condition) bool {
+	switch progressing.Reason {
+	case padisv1.ReasonUpdating, padisv1.ReasonReaddressing, padisv1.ReasonStarting, padisv1.ReasonScaledIn, padisv1.ReasonStopping:
+		return false
+	}
+	return progressing.Status == metav1.ConditionTrue
 }
 
 // patience is how long instances may be not ready for one and the same reason before a person is told. Every instance
 // waits a moment for an offer or for the release of its address.
 const patience = 2 * time.Second
 
-// Worry is a reason for which instances are not ready, and whether a person was told.
+// Worry is a reason for which instances are not ready, or not updated, and whether a person was told.
 type Worry struct {
 	reason string
 	since  time.Time
@@ -131,9 +140,12 @@ type Worry struct {
 func (w Worry) Next(s v1alpha1.AppStatus, now time.Time) (next Worry, event *Event, after time.Duration) {
 	c := find(s, v1alpha1.ConditionAvailable)
 	refused := find(s, v1alpha1.ConditionAccepted).Status == metav1.ConditionFalse
-	reason := c.Reason
+	reason, message := c.Reason, c.Message
 	if c.Status != metav1.ConditionFalse || passing(reason) || refused {
 		reason = ""
+	}
+	if p := find(s, v1alpha1.ConditionProgressing); reason == "" && !refused && halted(p) {
+		reason, message = p.Reason, p.Message
 	}
 	if reason != w.reason {
 		w = Worry{reason: reason, since: now}
@@ -145,7 +157,7 @@ func (w Worry) Next(s v1alpha1.AppStatus, now time.Time) (next Worry, event *Eve
 		return w, nil, left
 	}
 	w.told = true
-	return w, &Event{Warning: true, Reason: reason, Message: c.Message}, 0
+	return w, &Event{Warning: true, Reason: reason, Message: message}, 0
 }
 
 func find(s v1alpha1.AppStatus, kind string) metav1.Condition {

@@ -27,7 +27,8 @@ type trouble struct {
 func passing(reason string) bool {
 	switch reason {
 	case padisv1.ReasonStarting, padisv1.ReasonPlaced, padisv1.ReasonRunning, padisv1.ReasonReady, padisv1.ReasonStopping,
-		padisv1.ReasonUpdating, padisv1.ReasonScaledIn, padisv1.ReasonAwaitingRelease, padisv1.ReasonReaddressing:
+		padisv1.ReasonUpdating, padisv1.ReasonScaledIn, padisv1.ReasonAwaitingRelease, padisv1.ReasonReaddressing,
+		padisv1.ReasonPulling, padisv1.ReasonPrepulling, padisv1.ReasonAdopting, padisv1.ReasonUpgrading:
 		return true
 	}
 	return false
@@ -40,11 +41,16 @@ func (d *decision) trouble(s *slot) trouble {
 	switch {
 	case s.state == releasing:
 		t.reason, t.message = padisv1.ReasonReaddressing, "stops and gives its addresses back before it starts with the declared ones"
+	case s.state == barred:
+		t.reason, t.message = d.Refusal.Reason, "is not started again"
 	case in == nil:
 		t.reason = padisv1.ReasonStarting
-	case in.ready():
+	case in.ready() && (in.Reason == "" || in.Reason == padisv1.ReasonReady || in.Reason == padisv1.ReasonRunning):
 		// Still ready at the revision that it is about to leave.
 		t.reason = padisv1.ReasonUpdating
+	case in.ready():
+		// The same, and its next image is not there yet.
+		t.reason, t.message = in.Reason, in.Message
 	case in.Phase == phaseRunning && slices.Contains([]string{"", padisv1.ReasonRunning, padisv1.ReasonReady}, in.Reason):
 		t.reason, t.message = padisv1.ReasonStarting, "runs, but its health checks have not passed yet"
 	case in.Reason != "":
@@ -228,7 +234,7 @@ func (d *decision) progressing(p Plan, st v1alpha1.AppStatus, not []trouble) met
 	updated := fmt.Sprintf("%d of %s at revision %s", st.UpdatedReplicas, instances(wanted), st.Revision)
 	declared := map[int32]bool{}
 	updating := false
-	var released []trouble
+	var released, held []trouble
 	for n := range d.slots {
 		s := &d.slots[n]
 		declared[s.index] = true
@@ -237,7 +243,15 @@ func (d *decision) progressing(p Plan, st v1alpha1.AppStatus, not []trouble) met
 		}
 		if s.state == starting && s.instance != nil && s.instance.Revision != "" && s.instance.Revision != s.revision {
 			updating = true
+			if t := d.trouble(s); s.instance.ready() && t.reason != padisv1.ReasonUpdating {
+				held = append(held, t)
+			}
 		}
+	}
+	reason := padisv1.ReasonUpdating
+	if ranks := ranked(held); len(ranks) > 0 && !passing(ranks[0]) {
+		// What is to be replaced runs on, so that nothing else shows that the update has come to a halt.
+		reason = ranks[0]
 	}
 	var leaving []int32
 	for i := range d.instances {
@@ -252,9 +266,11 @@ func (d *decision) progressing(p Plan, st v1alpha1.AppStatus, not []trouble) met
 	case d.Paused && len(p.Waiting) > 0:
 		return condition(kind, false, padisv1.ReasonPaused, "%s; %s", updated, p.Because)
 	case len(p.Waiting) > 0:
-		return condition(kind, true, padisv1.ReasonUpdating, "%s; %s", updated, p.Because)
+		return condition(kind, true, reason, "%s; %s", updated, p.Because)
 	case len(released) > 0:
 		return condition(kind, true, padisv1.ReasonReaddressing, "%s; %s", updated, d.tell(released))
+	case len(held) > 0:
+		return condition(kind, true, reason, "%s; %s", updated, d.tell(held))
 	case updating:
 		return condition(kind, true, padisv1.ReasonUpdating, "%s", updated)
 	case len(not) > 0:

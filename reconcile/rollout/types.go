@@ -13,7 +13,9 @@
 //     taken out of what is wanted until its instance is gone and its address free, and then put back.
 //
 // After what is wanted was handed over, an instance that is to stop must not be shown as Running any more: what is
-// replaced counts as not ready from then on.
+// replaced counts as not ready from then on. One whose new image is still on its way to its agent runs on as it is, and is
+// ready; but it holds its place among the MaxUnavailable, so that not everything stops at once when the images arrive, and
+// an image that cannot be pulled stops the update before anything has ended.
 package rollout
 
 import (
@@ -53,13 +55,19 @@ type Snapshot struct {
 type Refusal struct {
 	// Reason is a padisv1.Reason constant, Message a sentence with the remedy.
 	Reason, Message string
+	// Revoked is set when the declaration may not be in force any more although it was: what runs goes on, but nothing
+	// of the newest revision is started, not even again.
+	Revoked bool
 }
 
 // Phases of an instance, as the projection prints them.
 const (
 	phasePending     = "Pending"
 	phaseBackOff     = "BackOff"
+	phaseStaging     = "Staging"
+	phaseStarting    = "Starting"
 	phaseRunning     = "Running"
+	phaseAdopting    = "Adopting"
 	phaseStopping    = "Stopping"
 	phaseUnreachable = "Unreachable"
 	phaseRetired     = "Retired"
@@ -70,7 +78,8 @@ type Instance struct {
 	Slot int32
 	// Phase as in runtime.InstanceStatus.
 	Phase string
-	// Ready is what the scheduler says; an instance counts as ready only while it also is Running.
+	// Ready is what the scheduler says; an instance counts as ready only while it also is Running, or on its way from one
+	// executor to the next.
 	Ready bool
 	// Revision of the task that was launched last; empty before the first launch.
 	Revision  string
@@ -93,7 +102,21 @@ func Observe(is []*runtime.Instance) []Instance {
 	return out
 }
 
-func (i *Instance) ready() bool { return i != nil && i.Ready && i.Phase == phaseRunning }
+func (i *Instance) ready() bool {
+	if i == nil || !i.Ready {
+		return false
+	}
+	switch i.Phase {
+	case phaseRunning, phaseAdopting, phaseStaging, phaseStarting:
+		return true
+	}
+	return false
+}
+
+// lives tells whether the instance runs, or is about to, so that it needs no further start.
+func (i *Instance) lives() bool {
+	return i != nil && i.Phase != phasePending && i.Phase != phaseBackOff && i.Phase != phaseRetired
+}
 
 // Verb is what a step does to a slot.
 type Verb string
@@ -108,6 +131,8 @@ const (
 	Replace Verb = "replace"
 	// Release drops the slot until its instance has given its addresses back.
 	Release Verb = "release"
+	// Bar drops the slot until its revision may be started again.
+	Bar Verb = "bar"
 	// Relocate leaves instances where they are although the placement constraints changed under them.
 	Relocate Verb = "leave in place"
 )

@@ -4,57 +4,93 @@
 // interfaces. Three things are left out, so that editing them restarts nobody: placement constraints hold from the next
 // placement of each instance on, the restart policy from the next failure on, and fixed addresses concern the slots that
 // they name only (package rollout moves those). All three travel in the revision, whose content may thus change under
-// the same name.
+// the same name. Contents of files and credentials of registries travel beside the revisions.
 package wanted
 
 import (
+	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/config"
 	"padis.io/padis/reconcile/declared"
 	"padis.io/padis/reconcile/rollout"
 
 	"google.golang.org/protobuf/proto"
-	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Defaults of the schema, for objects that were made in Go and never passed an API server.
 const (
-	defaultCPUMilli  = 100
-	defaultMemoryMiB = 32
-	defaultLogBytes  = 10 << 20
-	defaultLogFiles  = 3
+	defaultLogBytes = 10 << 20
+	defaultLogFiles = 3
 )
 
-// most is the largest amount that is taken for a thought-out wish, in the smallest unit of each resource.
-const most = 1 << 50
+// maxContent bounds a revision together with what travels beside it. Launches and the ledger's records have a bound of
+// padisv1.MaxSize; the slots of a WantedApp take up to a fifth of it.
+const maxContent = padisv1.MaxSize * 3 / 4
 
-// App gives the identity of an App and its revision. If it cannot be put in force as the cluster is declared, the refusal
-// says why, and both others are still as good as they can be; the revision may be nil then. current is what was wanted
-// until now, nil if nothing was.
-func App(a *v1alpha1.App, v *declared.View, current *padisv1.WantedApp) (*padisv1.WantedApp, *padisv1.Revision, *rollout.Refusal) {
+// App gives the identity of an App, with all that travels beside its revision, and the revision. If it cannot be put in
+// force as the cluster is declared, the refusal says why, and both others are still as good as they can be; the revision
+// may be nil then. objects are what the App refers to and what is there, current is what was wanted until now, nil if
+// nothing was.
+func App(a *v1alpha1.App, v *declared.View, objects config.Objects, current *padisv1.WantedApp) (*padisv1.WantedApp, *padisv1.Revision, *rollout.Refusal) {
 	id := &padisv1.WantedApp{
 		Uid: string(a.UID), Namespace: a.Namespace, Name: a.Name, Labels: maps.Clone(a.Labels),
 		Tenant: v.TenantOf(a.Namespace), Generation: a.Generation,
 	}
-	rev, err := Revision(a)
+	rev, err := beside(a, v, objects, id)
 	if err != nil {
-		return id, nil, invalid("%v", err)
+		return id, nil, refusal(err)
 	}
 	if errs := v1alpha1.ValidateApp(a); len(errs) > 0 {
 		return id, rev, invalid("%s: %q %s", errs[0].Field, fmt.Sprint(errs[0].BadValue), errs[0].Detail)
+	}
+	if problems := v1alpha1.ValidatePrivileges(a, v.Owner(a.Namespace)); len(problems) > 0 {
+		p := problems[0]
+		return id, rev, &rollout.Refusal{Reason: p.Reason, Message: fmt.Sprintf("%s: %q %s", p.Field, p.Value, p.Message), Revoked: true}
 	}
 	if r := pools(a, v, current); r != nil {
 		return id, rev, r
 	}
 	return id, rev, nil
+}
+
+// beside gives the revision, and puts into id what travels beside it.
+func beside(a *v1alpha1.App, v *declared.View, objects config.Objects, id *padisv1.WantedApp) (*padisv1.Revision, error) {
+	var defaults v1alpha1.Resources
+	if t := v.Owner(a.Namespace); t != nil {
+		defaults = t.Spec.DefaultResources
+	}
+	rev, err := Revision(a, defaults, objects)
+	if err != nil {
+		return nil, err
+	}
+	data, p := config.Data(a, objects)
+	if p != nil {
+		return nil, p
+	}
+	auths, p := config.Auths("spec.template.imagePullSecrets", a.Namespace, a.Spec.Template.ImagePullSecrets, objects)
+	if p != nil {
+		return nil, p
+	}
+	if size := proto.Size(rev) + proto.Size(&padisv1.WantedApp{Configs: data, RegistryAuths: auths}); size > maxContent {
+		return nil, fmt.Errorf("spec: takes %d bytes with the ConfigMaps and Secrets that its volumes show, more than the %d that can be kept: show fewer keys with items, move large values into artifacts, and shorten lists of fixed addresses", size, maxContent)
+	}
+	id.Configs, id.RegistryAuths = data, auths
+	return rev, nil
+}
+
+func refusal(err error) *rollout.Refusal {
+	var p *config.Problem
+	if errors.As(err, &p) {
+		return &rollout.Refusal{Reason: p.Reason, Message: p.Message}
+	}
+	return invalid("%v", err)
 }
 
 func invalid(format string, args ...any) *rollout.Refusal {
@@ -98,13 +134,23 @@ func uses(w *padisv1.WantedApp, pool string) bool {
 	return false
 }
 
-// Revision converts what an App declares of each instance, with the defaults of the schema where nothing is said. The
-// error names the field and the remedy; an object that passed the API server has none but for its size.
-func Revision(a *v1alpha1.App) (*padisv1.Revision, error) {
-	t, err := template(&a.Spec.Template)
+// Revision converts what an App declares of each instance, with the defaults of its Tenant and of the schema where nothing
+// is said, and the values that the objects have now. The error names the field and the remedy, and is a *config.Problem if
+// the objects are to blame; an object that passed the API server has no other but for its size.
+func Revision(a *v1alpha1.App, defaults v1alpha1.Resources, objects config.Objects) (*padisv1.Revision, error) {
+	env, p := config.Env(a, objects)
+	if p != nil {
+		return nil, p
+	}
+	data, p := config.Data(a, objects)
+	if p != nil {
+		return nil, p
+	}
+	t, err := template(&a.Spec.Template, &defaults, data)
 	if err != nil {
 		return nil, err
 	}
+	t.Env = env
 	r := &padisv1.Revision{Template: t}
 	for i, n := range a.Spec.Networks {
 		if n.Pool == "" {
@@ -127,21 +173,22 @@ func Revision(a *v1alpha1.App) (*padisv1.Revision, error) {
 		}
 	}
 	r.Hash = name(r)
-	// Launches and the ledger's records have the same bound; the slots of a WantedApp take up to a fifth of it.
-	if size := proto.Size(r); size > padisv1.MaxSize*3/4 {
-		return nil, fmt.Errorf("spec: takes %d bytes, more than the %d that can be kept: move large values of env into artifacts, and shorten lists of fixed addresses", size, padisv1.MaxSize*3/4)
+	if size := proto.Size(r); size > maxContent {
+		return nil, fmt.Errorf("spec: takes %d bytes, more than the %d that can be kept: move large values of env into artifacts, and shorten lists of fixed addresses", size, maxContent)
 	}
 	return r, nil
 }
 
-func template(in *v1alpha1.Template) (*padisv1.Template, error) {
+// template converts all but the variables.
+func template(in *v1alpha1.Template, defaults *v1alpha1.Resources, data []*padisv1.ConfigData) (*padisv1.Template, error) {
 	const at = "spec.template."
 	out := &padisv1.Template{
-		Command: slices.Clone(in.Command), Image: in.Image, WorkingDir: in.WorkingDir, User: in.User,
-		Labels: maps.Clone(in.Labels), Resources: &padisv1.Resources{}, Logs: &padisv1.LogPolicy{},
+		Command: slices.Clone(in.Command), Args: slices.Clone(in.Args), WorkingDir: in.WorkingDir, User: in.User,
+		Labels: maps.Clone(in.Labels), Logs: &padisv1.LogPolicy{MaxBytes: defaultLogBytes},
 	}
-	for _, e := range in.Env {
-		out.Env = append(out.Env, &padisv1.EnvVar{Name: e.Name, Value: e.Value})
+	if in.Image == "" {
+		// A process knows no difference.
+		out.Command, out.Args = append(out.Command, out.Args...), nil
 	}
 	for _, a := range in.Artifacts {
 		out.Artifacts = append(out.Artifacts, &padisv1.Artifact{Uri: a.URI, Sha256: a.SHA256, Path: a.Path, Extract: a.Extract, Executable: a.Executable})
@@ -154,20 +201,14 @@ func template(in *v1alpha1.Template) (*padisv1.Template, error) {
 		out.Ports = append(out.Ports, &padisv1.Port{Name: p.Name, Port: p.Port, Protocol: protocol})
 	}
 	var err error
-	for _, q := range []struct {
-		field     string
-		from      resource.Quantity
-		scale     resource.Scale
-		divide    int64
-		otherwise int64
-		to        *int64
-	}{
-		{"resources.cpu", in.Resources.CPU, resource.Milli, 1, defaultCPUMilli, &out.Resources.CpuMilli},
-		{"resources.memory", in.Resources.Memory, 0, 1 << 20, defaultMemoryMiB, &out.Resources.MemoryMib},
-		{"resources.disk", in.Resources.Disk, 0, 1 << 20, 0, &out.Resources.DiskMib},
-		{"logs.maxSize", in.Logs.MaxSize, 0, 1, defaultLogBytes, &out.Logs.MaxBytes},
-	} {
-		if *q.to, err = amount(at+q.field, q.from, q.scale, q.divide, q.otherwise); err != nil {
+	if out.Resources, err = resources(&in.Resources, defaults, in.Image != ""); err != nil {
+		return nil, err
+	}
+	if err := container(in, data, out); err != nil {
+		return nil, err
+	}
+	if q := in.Logs.MaxSize; !q.IsZero() || q.Format != "" {
+		if out.Logs.MaxBytes, err = amount(at+"logs.maxSize", q, 0, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -258,24 +299,4 @@ func milliseconds(field string, d time.Duration) (int64, error) {
 		ms++
 	}
 	return ms, nil
-}
-
-// amount gives a quantity at a scale, divided, rounded up. A quantity that was never set is otherwise; one that was set
-// to 0 is 0.
-func amount(field string, q resource.Quantity, scale resource.Scale, divide, otherwise int64) (int64, error) {
-	if q.IsZero() && q.Format == "" {
-		return otherwise, nil
-	}
-	if q.Sign() < 0 {
-		return 0, fmt.Errorf("%s: %s is negative", field, strings.TrimSpace(q.String()))
-	}
-	// Out of range, ScaledValue wraps; compare as quantities first.
-	if q.Cmp(*resource.NewScaledQuantity(most, scale)) > 0 {
-		return 0, fmt.Errorf("%s: %s is more than any host has", field, q.String())
-	}
-	n := q.ScaledValue(scale)
-	if n > math.MaxInt64-divide {
-		return 0, fmt.Errorf("%s: %s is more than any host has", field, q.String())
-	}
-	return (n + divide - 1) / divide, nil
 }

@@ -59,8 +59,10 @@ func read(t testing.TB, text string) *v1alpha1.App {
 	return &a
 }
 
+func revision(a *v1alpha1.App) (*padisv1.Revision, error) { return Revision(a, v1alpha1.Resources{}, nil) }
+
 func TestRevisionOfAFullApp(t *testing.T) {
-	r, err := Revision(read(t, full))
+	r, err := revision(read(t, full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +92,7 @@ func TestRevisionOfAFullApp(t *testing.T) {
 }
 
 func TestDefaultsOfAnAppThatSaysNothing(t *testing.T) {
-	r, err := Revision(read(t, `{metadata: {name: a}, spec: {template: {command: [x]}}}`))
+	r, err := revision(read(t, `{metadata: {name: a}, spec: {template: {command: [x]}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func TestDefaultsOfAnAppThatSaysNothing(t *testing.T) {
 }
 
 func TestWhatChangesTheHash(t *testing.T) {
-	base, err := Revision(read(t, full))
+	base, err := revision(read(t, full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func TestWhatChangesTheHash(t *testing.T) {
 		{"maxFiles: 2", "maxFiles: 3", true},
 		{"name: B", "name: C", true},
 	} {
-		r, err := Revision(read(t, strings.Replace(full, c.from, c.to, 1)))
+		r, err := revision(read(t, strings.Replace(full, c.from, c.to, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +179,7 @@ func TestRefusals(t *testing.T) {
 		{"tcp: {port: 8080}", "tcp: {port: 8080}\n      http: {port: 1}", "Invalid", `spec.template.healthChecks[1]: has 2 of tcp, http and command: set exactly one`},
 		{"- {pool: back}", `- {pool: ""}`, "Invalid", `spec.networks[1].pool: is empty: name an IPPool`},
 	} {
-		id, _, refusal := App(read(t, strings.Replace(full, c.from, c.to, 1)), view, nil)
+		id, _, refusal := App(read(t, strings.Replace(full, c.from, c.to, 1)), view, nil, nil)
 		if refusal == nil && c.reason == "" {
 			if id.Tenant != "retail" || id.Uid != "u1" || id.Generation != 7 || id.Labels["team"] != "red" || len(id.Slots) != 0 {
 				t.Errorf("identity is %v", id)
@@ -191,12 +193,12 @@ func TestRefusals(t *testing.T) {
 
 	// An App that is on a pool already goes on while the pool is being deleted.
 	on := &padisv1.WantedApp{Revisions: []*padisv1.Revision{{Networks: []*padisv1.NetworkWish{{Pool: "leaving"}}}}}
-	if _, _, refusal := App(read(t, strings.Replace(full, "pool: back", "pool: leaving", 1)), view, on); refusal != nil {
+	if _, _, refusal := App(read(t, strings.Replace(full, "pool: back", "pool: leaving", 1)), view, nil, on); refusal != nil {
 		t.Errorf("refused on its own pool: %+v", refusal)
 	}
 	huge := read(t, full)
 	huge.Spec.Template.Env[0].Value = strings.Repeat("x", padisv1.MaxSize)
-	if _, _, refusal := App(huge, view, nil); refusal == nil || !strings.Contains(refusal.Message, "move large values of env into artifacts") {
+	if _, _, refusal := App(huge, view, nil, nil); refusal == nil || !strings.Contains(refusal.Message, "move large values of env into artifacts") {
 		t.Errorf("too large: %+v", refusal)
 	}
 }
@@ -205,7 +207,7 @@ func TestRefusals(t *testing.T) {
 func TestAmountsAreRoundedUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := *resource.NewQuantity(rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), resource.BinarySI)
-		mib, err := amount("x", q, 0, 1<<20, 32)
+		mib, err := amount("x", q, 0, 1<<20)
 		if err != nil || mib<<20 < q.Value() || (mib-1)<<20 >= q.Value() && mib > 0 {
 			t.Fatalf("%s is %d MiB, %v", q.String(), mib, err)
 		}
@@ -214,7 +216,7 @@ func TestAmountsAreRoundedUp(t *testing.T) {
 		if err != nil || ms < int64(d/time.Millisecond) || ms > int64(d/time.Millisecond)+1 || d > 0 && ms == 0 || d == 0 && ms != 0 {
 			t.Fatalf("%s is %d ms, %v", d, ms, err)
 		}
-		if tiny, err := amount("x", resource.MustParse("1n"), resource.Milli, 1, 0); err != nil || tiny != 1 {
+		if tiny, err := amount("x", resource.MustParse("1n"), resource.Milli, 1); err != nil || tiny != 1 {
 			t.Fatalf("1n CPU is %d milli, %v", tiny, err)
 		}
 	})
@@ -231,12 +233,12 @@ func FuzzRevision(f *testing.F) {
 		if yaml.Unmarshal(b, &a) != nil {
 			return
 		}
-		id, rev, refusal := App(&a, view, nil)
+		id, rev, refusal := App(&a, view, nil, nil)
 		if id == nil || refusal == nil && rev == nil || refusal != nil && (refusal.Reason == "" || refusal.Message == "") {
 			t.Fatalf("%v, %v, %+v", id, rev, refusal)
 		}
 		if rev != nil {
-			if again, _ := Revision(&a); !proto.Equal(rev, again) || len(rev.Hash) != hashLength {
+			if again, _ := revision(&a); !proto.Equal(rev, again) || len(rev.Hash) != hashLength {
 				t.Fatalf("two revisions of one App: %s and %s", rev.Hash, fmt.Sprint(again))
 			}
 			if r := rev.Template.Resources; r.CpuMilli < 0 || r.MemoryMib < 0 || r.DiskMib < 0 {

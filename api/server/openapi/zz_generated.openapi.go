@@ -2191,7 +2191,7 @@ func schema_padisio_padis_api_runtime_InstanceStatus(ref common.ReferenceCallbac
 					},
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "Pending, BackOff, Staging, Starting, Running, Stopping, Unreachable or Retired.",
+							Description: "Pending, BackOff, Staging, Starting, Running, Adopting, Stopping, Unreachable or Retired.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -2305,6 +2305,33 @@ func schema_padisio_padis_api_runtime_InstanceStatus(ref common.ReferenceCallbac
 							Ref: ref(apiruntime.Termination{}.OpenAPIModelName()),
 						},
 					},
+					"terminations": {
+						SchemaProps: spec.SchemaProps{
+							Description: "The newest ends, newest first.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.Termination{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Name of the container on its host; empty for a plain process.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"imageDigest": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Digest of the image that runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
 				Required: []string{"app", "slot", "phase", "ready", "restarts"},
 			},
@@ -2355,6 +2382,30 @@ func schema_padisio_padis_api_runtime_Termination(ref common.ReferenceCallback) 
 					"finishedAt": {
 						SchemaProps: spec.SchemaProps{
 							Ref: ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"startedAt": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"oomKilled": {
+						SchemaProps: spec.SchemaProps{
+							Description: "The kernel ended it for want of memory.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"revision": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
 						},
 					},
 				},
