@@ -31,7 +31,12 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var request stream.ExecRequest
-	if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
+	// All of the body: its rest would be taken for the first frame.
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = json.Unmarshal(body, &request)
+	}
+	if err != nil {
 		fail(w, http.StatusBadRequest, "", fmt.Sprintf("the request is no JSON of a command: %v", err))
 		return
 	}
