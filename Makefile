@@ -13,6 +13,7 @@ LDFLAGS      := -s -w -X padis.io/padis/cmd/padis/version.Version=$(VERSION) -X 
 SEEDS        ?= 2000
 RUNS         ?= 10
 FUZZTIME     ?= 20s
+TORTURE      ?= 300
 
 export CGO_ENABLED := 0
 
@@ -55,6 +56,10 @@ bench-elastic: setup build ## 8 to 50 instances, ten times; idle cost; executor'
 .PHONY: bench-start
 bench-start: setup build ## Starts of containers beside ctr, 16 at a time; executor with 100 containers; output (root)
 	@$(GO) run ./tests/bench/start
+
+.PHONY: torture
+torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
+	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each
