@@ -3,27 +3,35 @@
 //
 // One goroutine owns the state of all instances. What is to be done with each is decided by package instance; each
 // action that takes time is carried out by a goroutine of its own, whose outcome comes back as an event.
+//
+// Who ends a container: a kill of its task, the SHUTDOWN event of Mesos, or ToExecutor.discard if no task claims it.
+// Nothing else does: at a SIGTERM, when the agent is gone and when the scheduler asks it to leave, the executor stops
+// the plain programs, which would die with it, and containers that do not run yet; containers that run are left to the
+// next executor, and nothing is reported of their tasks, which Mesos ends in its own words.
 package executor
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"padis.io/padis/executor/health/probe"
 	"padis.io/padis/executor/instance"
+	"padis.io/padis/executor/logs"
 	"padis.io/padis/executor/network"
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
-// agent is the client of the Mesos agent. Update queues and never blocks; Flush waits for acknowledgement.
+// agent is the client of the Mesos agent. Update and Message queue and never block; messages may be lost. Flush waits for acknowledgement.
 type agent interface {
 	Update(mesos.Status)
+	Message([]byte)
 	Flush(context.Context) error
 }
 
@@ -45,7 +53,15 @@ type prober interface {
 	Probe(h *padisv1.HealthCheck, t probe.Target, timeout time.Duration) error
 }
 
-// Config is what an executor is wired with; all of it is required.
+// volumes makes what instances see beside their images. Update writes what the configs contain now and tells which
+// signals the program is to get; Release takes away what any executor prepared.
+type volumes interface {
+	Prepare(ctx context.Context, dir string, l *padisv1.Launch) ([]runtime.Mount, error)
+	Update(dir string, l *padisv1.Launch, configs []*padisv1.ConfigData) (signals []string, err error)
+	Release(dir string) error
+}
+
+// Config is what an executor is wired with; what has no default is required.
 type Config struct {
 	Host      instance.Host
 	Agent     agent
@@ -53,11 +69,30 @@ type Config struct {
 	Runtime   runtime.Runtime
 	Artifacts fetcher
 	Prober    prober
+	// Containers runs images. If it is nil, NoContainers says why, and what to do.
+	Containers   runtime.Keeper
+	NoContainers string
+	// Volumes is required with Containers.
+	Volumes volumes
+	Access  Access
+	// Version of the executor, as the scheduler is told.
+	Version string
+	Keep    Keep
 	// ShutdownGrace is the time that Mesos gives between SHUTDOWN and SIGKILL; programs get a little less.
 	ShutdownGrace time.Duration
 	// Parallel bounds how many instances are made at the same time.
 	Parallel int
 	Log      *zap.Logger
+}
+
+// Access is how people reach instances of this host; the zero value is not at all.
+type Access struct {
+	// Endpoint is HOST:PORT; without a host it is the one that the agent calls its own.
+	Endpoint string
+	// Certificate of the endpoint, as DER.
+	Certificate []byte
+	// Clients is told who signs the certificates of those who may come.
+	Clients interface{ SetClientCA(pem []byte) error }
 }
 
 // DefaultShutdownGrace is what Mesos gives if the framework says nothing.
@@ -69,13 +104,29 @@ func (c *Config) validate() error {
 		return errors.New("executor: something it needs was not wired")
 	case c.Host.Owner == "" || c.Host.Name == "" || c.Host.Sandbox == "":
 		return fmt.Errorf("executor: its host is not described: %+v", c.Host)
+	case c.Containers != nil && (c.Volumes == nil || c.Host.State == ""):
+		return errors.New("executor: containers need volumes and a state directory")
+	case c.Containers == nil && c.NoContainers == "":
+		c.NoContainers = "this executor runs programs, not images; use template.command and template.artifacts"
 	}
+	c.Keep.defaults()
 	if c.ShutdownGrace <= 0 {
 		c.ShutdownGrace = DefaultShutdownGrace
 	}
 	c.Parallel = max(c.Parallel, 1)
 	return nil
 }
+
+// course is what the executor is about.
+type course int
+
+const (
+	serving course = iota
+	// leaving: programs end, containers are left to the next executor.
+	leaving
+	// ending: everything ends.
+	ending
+)
 
 // Executor runs instances.
 type Executor struct {
@@ -85,11 +136,19 @@ type Executor struct {
 	done chan struct{}
 	// slots bounds the making of instances.
 	slots chan struct{}
+	// background ends with Run; closing are those who free what ended instances held.
+	background context.Context
+	closing    sync.WaitGroup
+	// open and openPipe keep output; tests put something there that needs no clock but theirs.
+	open, openPipe func(dir, name string, l logs.Limits) (stream, error)
 
 	// Owned by Run:
-	lives   map[string]*life
-	ended   memory
-	closing bool
+	lives  map[string]*life
+	ended  memory
+	course course
+	told
+	containers
+	images map[string]*wish
 }
 
 // New checks the wiring.
@@ -99,7 +158,9 @@ func New(c Config) (*Executor, error) {
 	}
 	return &Executor{
 		Config: c, events: make(chan func(time.Time), 64), done: make(chan struct{}), slots: make(chan struct{}, c.Parallel),
-		lives: map[string]*life{}, ended: memory{known: map[string]bool{}},
+		lives: map[string]*life{}, ended: memory{known: map[string]bool{}}, images: map[string]*wish{},
+		open:     func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
+		openPipe: func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
 	}, nil
 }
 
@@ -115,13 +176,29 @@ func (e *Executor) post(f func(time.Time)) {
 	}
 }
 
-// Run owns the state until the agent, or the end of ctx, asked for the end and all instances have ended.
+// ask has f called by the loop and waits for it. It tells whether it was: not after the end.
+func (e *Executor) ask(f func(time.Time)) bool {
+	called := make(chan struct{})
+	e.post(func(now time.Time) { f(now); close(called) })
+	select {
+	case <-called:
+		return true
+	case <-e.done:
+		return false
+	}
+}
+
+// Run owns the state until the agent, the scheduler or the end of ctx asked for the end, and all that had to end has.
 func (e *Executor) Run(ctx context.Context) error {
 	defer close(e.done)
+	var over context.CancelFunc
+	e.background, over = context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
+	e.find()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
-	for !e.closing || len(e.lives) > 0 {
+	for e.course == serving || len(e.lives) > 0 || e.discards > 0 {
 		if next := e.next(); !next.IsZero() {
 			timer.Reset(time.Until(next))
 		} else {
@@ -131,15 +208,10 @@ func (e *Executor) Run(ctx context.Context) error {
 		case f := <-e.events:
 			f(time.Now())
 		case <-timer.C:
-			now := time.Now()
-			for _, l := range e.lives {
-				if n := l.state.Next(); !n.IsZero() && !n.After(now) {
-					e.step(now, l, instance.Tick{})
-				}
-			}
+			e.tick(time.Now())
 		case <-stop:
 			stop = nil
-			e.shutdown(time.Now())
+			e.leave(time.Now(), e.bound())
 		}
 	}
 	// The agent must hear of the ends before we go, or it makes up its own.
@@ -148,19 +220,43 @@ func (e *Executor) Run(ctx context.Context) error {
 	if err := e.Agent.Flush(flush); err != nil {
 		e.Log.Warn("the agent did not acknowledge the last statuses", zap.Error(err))
 	}
+	closed := make(chan struct{})
+	go func() { e.closing.Wait(); close(closed) }()
+	select {
+	case <-closed:
+	case <-flush.Done():
+	}
 	return nil
 }
 
+// flushTimeout bounds what is done after the last instance has ended.
 const flushTimeout = time.Second
 
 func (e *Executor) next() time.Time {
-	var next time.Time
+	next := e.due
+	if !e.keepAt.IsZero() && (next.IsZero() || e.keepAt.Before(next)) {
+		next = e.keepAt
+	}
 	for _, l := range e.lives {
 		if n := l.state.Next(); !n.IsZero() && (next.IsZero() || n.Before(next)) {
 			next = n
 		}
 	}
 	return next
+}
+
+func (e *Executor) tick(now time.Time) {
+	for _, l := range e.lives {
+		if n := l.state.Next(); !n.IsZero() && !n.After(now) {
+			e.step(now, l, instance.Tick{})
+		}
+	}
+	if !e.due.IsZero() && !e.due.After(now) {
+		e.tell(now)
+	}
+	if !e.keepAt.IsZero() && !e.keepAt.After(now) {
+		e.keep(now)
+	}
 }
 
 func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
@@ -171,7 +267,10 @@ func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
 			e.Host.Name = ev.Hostname
 		}
 		e.Log.Info("subscribed", zap.String("agent", ev.AgentID), zap.String("executor", ev.ExecutorID), zap.Int("instances", len(e.lives)))
+		e.connected, e.said = true, nil
+		e.tell(now)
 	case mesos.ExecutorDisconnected:
+		e.connected = false
 		e.Log.Warn("the agent is away; instances go on", zap.Error(ev.Err))
 	case mesos.LaunchTask:
 		e.launch(now, ev.Task)
@@ -181,7 +280,7 @@ func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
 		e.shutdown(now)
 	case mesos.Acknowledged:
 	case mesos.FromScheduler:
-		e.Log.Warn("a message of the scheduler was not understood; is the scheduler newer than this executor?", zap.Int("bytes", len(ev.Data)))
+		e.hear(ev.Data)
 	case mesos.ExecutorFailed:
 		e.Log.Error("the agent reported an error", zap.String("message", ev.Message))
 	}
@@ -192,18 +291,40 @@ func (e *Executor) launch(now time.Time, t mesos.Task) {
 		e.Log.Warn("a task was launched twice; the second launch is ignored", zap.String("task", t.ID))
 		return
 	}
-	if e.closing {
-		e.refuse(t.ID, mesos.TaskKilled, padisv1.ReasonKilled, "The executor is shutting down.")
-		return
-	}
 	p, f := instance.Understand(t, e.Host)
-	if f != nil {
+	switch {
+	case f != nil:
 		e.refuse(t.ID, mesos.TaskFailed, f.Reason, f.Message)
 		return
+	case e.course != serving && p.Launch.GetAdopt():
+		// The next executor's to do: this one's end is what Mesos will say of the task.
+		e.Log.Info("a container is not taken over by an executor that leaves", zap.String("task", t.ID), zap.String("container", p.Container))
+		return
+	case e.course != serving:
+		e.refuse(t.ID, mesos.TaskKilled, padisv1.ReasonKilled, "The executor is shutting down.")
+		return
+	case p.Image != "" && e.Containers == nil && !p.Launch.GetAdopt():
+		e.refuse(t.ID, mesos.TaskFailed, padisv1.ReasonRuntimeUnavailable, e.NoContainers)
+		return
 	}
-	l := &life{executor: e, plan: p, state: instance.State{Plan: p}}
+	if other := e.holder(p.Container); other != nil {
+		e.refuse(t.ID, mesos.TaskFailed, padisv1.ReasonInvalidLaunch, fmt.Sprintf("container %s belongs to task %s, which has not ended; kill that first", p.Container, other.plan.TaskID))
+		return
+	}
+	l := &life{executor: e, plan: p, state: instance.State{Plan: p}, ended: make(chan struct{})}
 	e.lives[t.ID] = l
 	e.step(now, l, instance.Begun{})
+	e.tell(now) // it may have been an orphan
+}
+
+// holder is the instance whose container it is.
+func (e *Executor) holder(container string) *life {
+	for _, l := range e.lives {
+		if l.plan.Container == container {
+			return l
+		}
+	}
+	return nil
 }
 
 func (e *Executor) refuse(task string, s mesos.TaskState, reason, message string) {
@@ -222,15 +343,40 @@ func (e *Executor) kill(now time.Time, k mesos.KillTask) {
 	}
 }
 
+// bound is the grace that programs get when Mesos or the system will kill us after its own: their ends must be reported
+// before that.
+func (e *Executor) bound() time.Duration { return e.ShutdownGrace * 3 / 4 }
+
+// shutdown ends everything, containers without a task included.
 func (e *Executor) shutdown(now time.Time) {
-	if e.closing {
+	if e.course == ending {
 		return
 	}
-	e.closing = true
+	e.course = ending
 	e.Log.Info("shutting down", zap.Int("instances", len(e.lives)))
-	// Mesos kills us after its grace; the instances' ends must be reported before that.
-	bound := e.ShutdownGrace * 3 / 4
 	for _, l := range e.lives {
+		grace := min(l.state.Grace(), e.bound())
+		e.step(now, l, instance.KillWanted{Grace: &grace})
+	}
+	for _, c := range e.orphans() {
+		e.discardAtEnd(c)
+	}
+}
+
+// leave ends what would not outlive us, each within at most bound, and lets go of the rest.
+func (e *Executor) leave(now time.Time, bound time.Duration) {
+	if e.course != serving {
+		return
+	}
+	e.course = leaving
+	e.Log.Info("leaving; containers go on", zap.Int("instances", len(e.lives)))
+	for id, l := range e.lives {
+		if l.state.Outlives() {
+			l.letGo()
+			delete(e.lives, id)
+			e.present(l.plan.Container)
+			continue
+		}
 		grace := min(l.state.Grace(), bound)
 		e.step(now, l, instance.KillWanted{Grace: &grace})
 	}
@@ -238,6 +384,9 @@ func (e *Executor) shutdown(now time.Time) {
 
 // step lets one event happen to one instance and carries out what follows.
 func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
+	if l.left {
+		return
+	}
 	before := l.state.Phase
 	next, actions, err := instance.Step(now, l.state, ev)
 	if err != nil {
@@ -251,12 +400,24 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 	for _, a := range actions {
 		l.carryOut(a)
 	}
-	if _, ok := ev.(instance.Started); ok {
+	if next.AwaitsExit() {
 		l.awaitExit()
 	}
 	if next.Phase == instance.Ended {
 		delete(e.lives, next.TaskID)
 		e.ended.add(next.TaskID)
+		if l.remains.Load() {
+			e.orphaned(now, l.plan.Container)
+		} else {
+			e.gone(l.plan.Container)
+		}
+		close(l.ended)
+		return
+	}
+	if l.exit != nil && next.AwaitsExit() {
+		exit := *l.exit
+		l.exit = nil
+		e.step(now, l, exit)
 	}
 }
 

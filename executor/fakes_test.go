@@ -31,19 +31,28 @@ type world struct {
 	// healthy decides probes.
 	healthy   bool
 	instances map[string]*fakeInstance
-	cancel    context.CancelFunc
-	result    chan error
+	// message is the last to the scheduler.
+	message *padisv1.FromExecutor
+	reports map[string]*padisv1.InstanceReport
+	cancel  context.CancelFunc
+	result  chan error
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, log: map[string][]string{}, answers: map[string]int{}, failing: map[string]error{}, instances: map[string]*fakeInstance{}, result: make(chan error, 1)}
-	var err error
-	w.Executor, err = New(Config{
-		Host: instance.Host{Owner: "fw/ex", Name: "os-name", Path: "/bin", Sandbox: t.TempDir()}, Agent: w, Network: w, Runtime: w,
+func newWorld(t *testing.T, change ...func(*world, *Config)) *world {
+	w := &world{t: t, log: map[string][]string{}, answers: map[string]int{}, failing: map[string]error{}, instances: map[string]*fakeInstance{}, reports: map[string]*padisv1.InstanceReport{}, result: make(chan error, 1)}
+	c := Config{
+		Host: instance.Host{Owner: "fw", Name: "os-name", Path: "/bin", Sandbox: t.TempDir()}, Agent: w, Network: w, Runtime: w,
 		Artifacts: w, Prober: (*fakeProber)(w), ShutdownGrace: 400 * time.Millisecond, Parallel: 2, Log: zap.NewNop(),
-	})
-	if err != nil {
+	}
+	for _, f := range change {
+		f(w, &c)
+	}
+	var err error
+	if w.Executor, err = New(c); err != nil {
 		t.Fatal(err)
+	}
+	if c.Containers != nil {
+		w.open, w.openPipe = w.openFake, w.openFake
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
@@ -102,12 +111,34 @@ func (w *world) Update(s mesos.Status) {
 	if s.State.Terminal() && (r.GetSignal() != "" || r.GetExitCode() != 0) {
 		line += fmt.Sprintf(" exit=%d%s", r.GetExitCode(), r.GetSignal())
 	}
+	w.mu.Lock()
+	w.reports[s.TaskID] = &r
+	w.mu.Unlock()
 	w.say(s.TaskID, "%s", line)
 }
 
 func (w *world) Flush(context.Context) error {
 	w.say("", "flush")
 	return nil
+}
+
+// Message writes down what the scheduler is told.
+func (w *world) Message(data []byte) {
+	var m padisv1.FromExecutor
+	if err := padisv1.Decode(data, &m); err != nil {
+		w.t.Error(err)
+	}
+	w.mu.Lock()
+	w.message = &m
+	w.mu.Unlock()
+	line := fmt.Sprintf("%d %v", m.GetGeneration(), m.GetOrphans())
+	for _, i := range m.GetImages() {
+		line += fmt.Sprintf(" %s %v %s", i.GetImage(), i.GetPresent(), i.GetDigest()+i.GetReason())
+		if p := i.GetProgress(); p != nil {
+			line += fmt.Sprintf(" %d/%d", p.GetDoneBytes(), p.GetTotalBytes())
+		}
+	}
+	w.say("scheduler", "%s", line)
 }
 
 func owner(n network.Wanted) string { return n.Interfaces[0].Address.Addr().String() }
@@ -223,4 +254,11 @@ func task(t *testing.T, n int, command string, change ...func(*padisv1.Launch)) 
 		t.Fatal(err)
 	}
 	return mesos.Task{ID: fmt.Sprint("web-", n), Data: b}
+}
+
+// report is the last of a task.
+func (w *world) report(task string) *padisv1.InstanceReport {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reports[task]
 }

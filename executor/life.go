@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +23,14 @@ import (
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
+// stream is the output of one instance to one of stdout and stderr, as package logs keeps it.
+type stream interface {
+	FD() int
+	HandedOver()
+	Done() <-chan struct{}
+	Close()
+}
+
 // life is one instance and what it holds. Its state belongs to the loop. The rest is set by the one action that is
 // under way, and read by later ones.
 type life struct {
@@ -29,14 +39,26 @@ type life struct {
 	// plan is the state's, for those who may not look at the state.
 	plan   instance.Plan
 	cancel context.CancelFunc
-	// awaited: somebody waits for the exit already.
+	// awaited: somebody waits for the exit already; exit is it, until the state takes it.
 	awaited bool
+	exit    *instance.Exited
+	// left: the container is the next executor's; nothing that still happens here counts.
+	left bool
+	// ended is closed when the instance has ended and all its output is kept.
+	ended chan struct{}
+	// remains: the instance has ended, but its container could not be removed.
+	remains atomic.Bool
 
 	instance runtime.Instance
-	output   []*logs.Stream
+	output   []stream
+	image    runtime.Image
+	mounts   []runtime.Mount
 	// probes are those under way; they use the instance's namespaces.
 	probes sync.WaitGroup
 }
+
+// killRetry is the pause after a kill that failed; it doubles up to lastRetry.
+const killRetry = 100 * time.Millisecond
 
 // logDrain bounds the wait for the rest of the output of an instance whose processes have all ended.
 const logDrain = time.Second
@@ -46,6 +68,12 @@ func (l *life) carryOut(a instance.Action) {
 	switch a := a.(type) {
 	case instance.Report:
 		l.executor.report(l.plan.TaskID, a)
+	case instance.Adopt:
+		ctx := l.cancellable()
+		l.async(true, func() instance.Event { return l.adopt(ctx) })
+	case instance.Pull:
+		ctx := l.cancellable()
+		l.async(false, func() instance.Event { return l.pull(ctx) })
 	case instance.Fetch:
 		ctx := l.cancellable()
 		l.async(false, func() instance.Event { return instance.Fetched{Failure: l.fetch(ctx)} })
@@ -76,16 +104,16 @@ func (l *life) carryOut(a instance.Action) {
 			}
 		}()
 	case instance.Signal:
-		if err := l.instance.Stop(a.Name); err != nil {
-			l.executor.Log.Error("the program could not be asked to end", zap.String("task", l.plan.TaskID), zap.Error(err))
-		}
+		go func() {
+			if err := l.instance.Stop(a.Name); err != nil {
+				l.executor.Log.Error("the program could not be asked to end", zap.String("task", l.plan.TaskID), zap.Error(err))
+			}
+		}()
 	case instance.Kill:
-		if err := l.instance.Kill(); err != nil {
-			l.executor.Log.Error("the program could not be killed", zap.String("task", l.plan.TaskID), zap.Error(err))
-		}
 		l.awaitExit()
+		go l.kill()
 	case instance.Release:
-		l.async(false, l.release)
+		l.async(false, func() instance.Event { return l.release(a.Discard) })
 	}
 }
 
@@ -124,11 +152,32 @@ func (l *life) awaitExit() {
 	l.awaited = true
 	go func() {
 		e := l.instance.Wait()
-		l.post(instance.Exited{Code: e.Code, Signal: e.Signal})
+		l.executor.post(func(now time.Time) {
+			exit := instance.Exited{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled}
+			if l.state.AwaitsExit() {
+				l.executor.step(now, l, exit)
+			} else {
+				l.exit = &exit
+			}
+		})
 	}()
 }
 
-// fetch makes the sandbox and brings the artifacts into it.
+// kill ends all processes. Whoever serves containers may be away for a moment: then it is tried until it is done.
+func (l *life) kill() {
+	for pause := killRetry; ; pause = min(2*pause, lastRetry) {
+		err := l.instance.Kill()
+		if err == nil {
+			return
+		}
+		l.executor.Log.Error("the program could not be killed; trying again", zap.String("task", l.plan.TaskID), zap.Error(err))
+		if !sleep(l.executor.background, pause) {
+			return
+		}
+	}
+}
+
+// fetch makes the sandbox and brings the artifacts and volumes into it.
 func (l *life) fetch(ctx context.Context) *instance.Failure {
 	f := l.plan.Files
 	if err := makeSandbox(f); err != nil {
@@ -139,7 +188,15 @@ func (l *life) fetch(ctx context.Context) *instance.Failure {
 			return failure(padisv1.ReasonArtifactFailed, err)
 		}
 	}
-	return nil
+	if l.plan.Image == "" {
+		return nil
+	}
+	if err := writeLaunch(f.Dir, l.executor.Host.Owner, l.plan.Launch); err != nil {
+		return failure(padisv1.ReasonSandboxFailed, fmt.Errorf("note the launch: %w", err))
+	}
+	mounts, err := l.executor.Volumes.Prepare(ctx, f.Dir, l.plan.Launch)
+	l.mounts = mounts
+	return failure(padisv1.ReasonVolumeFailed, err)
 }
 
 func makeSandbox(f instance.Files) error {
@@ -167,17 +224,19 @@ func (l *life) probe(ctx context.Context) instance.Event {
 }
 
 func (l *life) create() instance.Event {
+	if l.plan.Image != "" {
+		return l.createContainer()
+	}
 	t := l.plan.Launch.GetTemplate()
-	limits := logs.Limits{MaxBytes: t.GetLogs().GetMaxBytes(), MaxFiles: int(t.GetLogs().GetMaxFiles())}
-	for _, name := range []string{"stdout", "stderr"} {
-		s, err := logs.Open(l.plan.Files.Dir, name, limits)
+	for _, name := range outputs {
+		s, err := l.executor.open(l.plan.Files.Dir, name, l.logLimits())
 		if err != nil {
 			return instance.Created{Failure: failure(padisv1.ReasonSandboxFailed, err)}
 		}
 		l.output = append(l.output, s)
 	}
 	i, err := l.executor.Runtime.Create(runtime.Spec{
-		ID: l.plan.TaskID, Dir: l.plan.Files.Dir, Hostname: l.plan.Hostname, Command: t.GetCommand(), Env: l.plan.Environment,
+		ID: l.plan.TaskID, Dir: l.plan.Files.Dir, Hostname: l.plan.Hostname, Command: slices.Concat(t.GetCommand(), t.GetArgs()), Env: l.plan.Environment,
 		WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: l.output[0].FD(), Stderr: l.output[1].FD(),
 	})
 	if err != nil {
@@ -188,6 +247,14 @@ func (l *life) create() instance.Event {
 	}
 	l.instance = i
 	return instance.Created{PID: i.PID()}
+}
+
+// outputs are the streams that are kept.
+var outputs = [...]string{"stdout", "stderr"}
+
+func (l *life) logLimits() logs.Limits {
+	p := l.plan.Launch.GetTemplate().GetLogs()
+	return logs.Limits{MaxBytes: p.GetMaxBytes(), MaxFiles: int(p.GetMaxFiles())}
 }
 
 func (l *life) check(a instance.Check) {
@@ -211,11 +278,28 @@ func (l *life) check(a instance.Check) {
 }
 
 // release silences the network, and then, when all output is kept, frees what is left without making anybody wait.
-func (l *life) release() instance.Event {
+func (l *life) release(discard bool) instance.Event {
 	if err := l.executor.Network.Detach(l.plan.Wanted); err != nil {
 		l.executor.Log.Error("the network could not be silenced; trying again", zap.String("task", l.plan.TaskID), zap.Error(err))
 		return instance.Released{Failure: failure(padisv1.ReasonNetworkFailed, err)}
 	}
+	if discard {
+		if f := l.discard(); f != nil {
+			return instance.Released{Failure: f}
+		}
+	}
+	l.drain()
+	l.executor.closing.Add(1)
+	go func() {
+		defer l.executor.closing.Done()
+		l.probes.Wait()
+		l.free()
+	}()
+	return instance.Released{}
+}
+
+// drain waits until what the instance has written is kept.
+func (l *life) drain() {
 	drained := time.NewTimer(logDrain)
 	defer drained.Stop()
 	for _, s := range l.output {
@@ -230,16 +314,19 @@ func (l *life) release() instance.Event {
 			s.Close()
 		}
 	}
-	go func() {
-		l.probes.Wait()
-		if l.instance == nil {
-			return
-		}
+}
+
+// free gives back what the instance held on the host.
+func (l *life) free() {
+	if l.instance != nil {
 		if err := l.instance.Close(); err != nil {
 			l.executor.Log.Warn("something was left of an instance", zap.String("task", l.plan.TaskID), zap.Error(err))
+			l.leftBehind()
 		}
-	}()
-	return instance.Released{}
+	}
+	if l.plan.Image != "" && l.executor.Volumes != nil {
+		l.executor.freed(l.plan.Files.Dir)
+	}
 }
 
 // failure gives an error its reason; nil for nil.

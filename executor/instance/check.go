@@ -12,7 +12,7 @@ import (
 
 // Limits of what a launch may ask for.
 const (
-	maxAttachments = 16
+	MaxAttachments = 16
 	maxChecks      = 64
 	maxArtifacts   = 256
 	maxTaskID      = 200
@@ -142,6 +142,9 @@ func badCheck(h *padisv1.HealthCheck) string {
 	}
 	return ""
 }
+
+// ValidName tells whether s can be the name of a task or container, and so of a file.
+func ValidName(s string) bool { return fileName(s) }
 
 func fileName(s string) bool {
 	return s != "" && len(s) <= maxTaskID && s[0] != '.' && !strings.ContainsFunc(s, func(r rune) bool {

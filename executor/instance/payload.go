@@ -112,8 +112,8 @@ func place(task string, l *padisv1.Launch, h Host) (Plan, *Failure) {
 		return Plan{}, invalid("only containers can be adopted, and the template has no image")
 	case !fileName(p.Container):
 		return Plan{}, invalid("the container name %q cannot be the name of a directory; use letters, digits, dots and dashes", p.Container)
-	case len(l.GetAttachments()) > maxAttachments:
-		return Plan{}, invalid("%d networks, more than %d", len(l.GetAttachments()), maxAttachments)
+	case len(l.GetAttachments()) > MaxAttachments:
+		return Plan{}, invalid("%d networks, more than %d", len(l.GetAttachments()), MaxAttachments)
 	}
 	var err error
 	if p.Wanted, err = network.Want(h.Owner, p.Container, h.Name, l.GetAttachments()); err != nil {
@@ -135,6 +135,9 @@ func hostname(l *padisv1.Launch) string {
 	}
 	return name(l)
 }
+
+// Name of the instance, as people know it.
+func (p Plan) Name() string { return name(p.Launch) }
 
 func name(l *padisv1.Launch) string { return fmt.Sprintf("%s-%d", l.GetApp(), l.GetSlot()) }
 
