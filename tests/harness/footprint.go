@@ -15,12 +15,14 @@ type Traces struct {
 	Links     []string
 	Mounts    []string
 	Processes []string
+	// Cgroups are control groups of containers.
+	Cgroups []string
 }
 
 // programs are those that stay when something goes wrong.
-var programs = []string{"padis", "padis-mesos", "padis-executor"}
+var programs = []string{"padis", "padis-mesos", "padis-executor", "containerd", "containerd-shim-runc-v2"}
 
-// Footprint takes stock of the machine: links, mounts and processes of ours.
+// Footprint takes stock of the machine: links, mounts, processes and control groups of ours.
 func Footprint() (Traces, error) {
 	var t Traces
 	ifs, err := net.Interfaces()
@@ -38,6 +40,13 @@ func Footprint() (Traces, error) {
 		if f := strings.Fields(line); len(f) > 4 {
 			t.Mounts = append(t.Mounts, f[4])
 		}
+	}
+	for _, hierarchy := range []string{"", "*/"} {
+		groups, err := filepath.Glob("/sys/fs/cgroup/" + hierarchy + "padis-*")
+		if err != nil {
+			return t, err
+		}
+		t.Cgroups = append(t.Cgroups, groups...)
 	}
 	ps, err := processes()
 	if err != nil {
@@ -72,7 +81,7 @@ func (t Traces) compare(after Traces) error {
 	for _, k := range []struct {
 		what          string
 		before, after []string
-	}{{"link", t.Links, after.Links}, {"mount", t.Mounts, after.Mounts}, {"process", t.Processes, after.Processes}} {
+	}{{"link", t.Links, after.Links}, {"mount", t.Mounts, after.Mounts}, {"process", t.Processes, after.Processes}, {"control group", t.Cgroups, after.Cgroups}} {
 		for _, a := range k.after {
 			if !slices.Contains(k.before, a) {
 				return fmt.Errorf("left behind: %s %s", k.what, a)

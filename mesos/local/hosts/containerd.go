@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"padis.io/padis/mesos/local/hosts/supervise"
 )
 
@@ -59,8 +61,14 @@ func Containers() (string, error) {
 	if !privileged {
 		return "", errors.New("containers need root")
 	}
-	if roots, err := cgroupRoots(); err != nil || len(roots) == 0 {
+	roots, err := cgroupRoots()
+	if err != nil || len(roots) == 0 {
 		return "", errors.Join(fmt.Errorf("containers need control groups: none are mounted at %s", cgroupMount), err)
+	}
+	for _, root := range roots {
+		if err := unix.Access(root, unix.W_OK); err != nil {
+			return "", fmt.Errorf("containers need control groups: %s: %w; remount it: mount -o remount,rw %s", root, err, root)
+		}
 	}
 	return findContainerd(exec.LookPath)
 }
