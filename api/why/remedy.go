@@ -47,7 +47,7 @@ func Remedy(reason string) string {
 	case padisv1.ReasonMesosDisconnected:
 		return "see whether the Mesos master runs and the scheduler's log for what it answers"
 	case padisv1.ReasonRuntimeUnavailable:
-		return "the agents cannot run this kind of template: use spec.template.command, or agents with a container runtime"
+		return "containers need containerd on the agent's host: install and start it, see that the executor reaches its socket, or keep the App to other agents with spec.placement"
 	case padisv1.ReasonUnhealthy, padisv1.ReasonHealthCheckFailed:
 		return "look at the program's output (`padis logs`) and at spec.template.healthChecks: path, port, grace period"
 	case padisv1.ReasonExited:
@@ -59,7 +59,7 @@ func Remedy(reason string) string {
 	case padisv1.ReasonArtifactFailed:
 		return "check that the agent reaches spec.template.artifacts[].uri and that sha256 is that of the file"
 	case padisv1.ReasonCommandNotFound:
-		return "check spec.template.command: the program must be on the agent's host or come as an artifact"
+		return "check spec.template.command: the program must be in the image, or, without an image, on the agent's host or come as an artifact"
 	case padisv1.ReasonNetworkFailed:
 		return "check the Network's bridge and parent on the agent's host; an interface with an address of its own cannot be a parent"
 	case padisv1.ReasonAddressAnswered:
@@ -69,9 +69,11 @@ func Remedy(reason string) string {
 	case padisv1.ReasonSandboxFailed:
 		return "check permissions and free space of the agent's work directory"
 	case padisv1.ReasonUserNotFound:
-		return "create the user of spec.template.user on the agents' hosts, or give a number"
+		return "create the user of spec.template.user in the image, or, without an image, on the agents' hosts, or give a number"
 	case padisv1.ReasonInsufficientSpace:
 		return "free space on the agent's host, or lower spec.template.logs.maxSize"
+	case padisv1.ReasonVolumeFailed:
+		return "check spec.template.volumes: a hostPath must be on the agent's host, an NFS server must be reached from it and export the path"
 	case padisv1.ReasonConstraintInvalid:
 		return "correct spec.placement.constraints: the value must fit the operator"
 	case padisv1.ReasonInvalid:
@@ -88,6 +90,42 @@ func Remedy(reason string) string {
 		return "apply the Tenant that notColocatedWith names, or correct the name"
 	case padisv1.ReasonPaused:
 		return "unset spec.update.paused to go on"
+	default:
+		return containerRemedy(reason)
+	}
+}
+
+// containerRemedy is about what only containers meet.
+func containerRemedy(reason string) string {
+	switch reason {
+	case padisv1.ReasonVolumeForbidden:
+		return "use another kind of volume, or have spec.hostPaths or spec.nfsServers of the namespace's Tenant extended"
+	case padisv1.ReasonPrivilegeForbidden:
+		return "do without the capability, or have spec.privileges.capabilities of the namespace's Tenant extended"
+	case padisv1.ReasonConfigNotFound:
+		return "create the ConfigMap, the Secret or the key that the message names: the App goes on by itself when it is there"
+	case padisv1.ReasonImageInvalid:
+		return "correct spec.template.image: HOST/NAME:TAG or HOST/NAME@sha256:DIGEST of an image for Linux"
+	case padisv1.ReasonImageNotFound:
+		return "push the image, or correct name and tag in spec.template.image; a mirror of a Registry may lag behind"
+	case padisv1.ReasonImageUnauthorized:
+		return "name a Secret of type kubernetes.io/dockerconfigjson with valid credentials in spec.template.imagePullSecrets"
+	case padisv1.ReasonImageArchitecture:
+		return "push the image for the agent's architecture too, or keep the App to other agents with spec.placement"
+	case padisv1.ReasonImageCorrupt:
+		return "what the registry or its mirror sent is not what the manifest says: push the image again, or repair the mirror"
+	case padisv1.ReasonRegistryUnavailable:
+		return "see whether the agent's host reaches the registry, its name resolves and its certificate is known; mirrors and authorities are declared with a Registry"
+	case padisv1.ReasonOOMKilled:
+		return "raise spec.template.resources.memory, or have the program use less; volumes in memory count, too"
+	case padisv1.ReasonContainerFailed:
+		return "see the message and the log of containerd on the agent's host; it is tried again"
+	case padisv1.ReasonAdopting:
+		return "the program runs on: if no new executor takes it over within a minute, see whether the agent runs and offers resources for an executor"
+	case padisv1.ReasonUpgrading:
+		return "the program runs on while its executor is replaced: see `padis get executorupgrades`"
+	case padisv1.ReasonPulling, padisv1.ReasonPrepulling:
+		return "wait for the image; a mirror near the agents (Registry) or an ImagePrepull makes the next time shorter"
 	default:
 		return ""
 	}

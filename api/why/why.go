@@ -9,6 +9,7 @@ import (
 
 	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/v1alpha1"
+	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
 // Snapshot is what the answer is made of.
@@ -43,6 +44,7 @@ const (
 	phasePending     = "Pending"
 	phaseBackOff     = "BackOff"
 	phaseUnreachable = "Unreachable"
+	phaseAdopting    = "Adopting"
 )
 
 // App explains an App: s.App is not nil.
@@ -94,6 +96,14 @@ func Instance(s Snapshot, i runtime.Instance) Node {
 		}
 		addTermination(&root, s.Now, i)
 	}
+	addHistory(&root, s.Now, i)
+	if i.Status.Container != "" {
+		text := "container " + i.Status.Container
+		if i.Status.ImageDigest != "" {
+			text += ", image " + i.Status.ImageDigest
+		}
+		root.add(Dim, text)
+	}
 	if s.App == nil {
 		root.add(Waiting, "its App "+i.Status.App+" does not exist any more: it is being removed")
 	} else {
@@ -133,12 +143,16 @@ func summary(s Snapshot) string {
 // instances explains those that are not ready, equal ones together, and the ready ones in one line.
 func instances(s Snapshot) []Node {
 	var groups [][]runtime.Instance
-	var ready []runtime.Instance
+	var ready, moving []runtime.Instance
 	at := map[string]int{}
 	all := slices.Clone(s.Instances)
 	slices.SortFunc(all, func(a, b runtime.Instance) int { return cmp.Compare(a.Status.Slot, b.Status.Slot) })
 	for _, i := range all {
-		if i.Status.Ready {
+		switch {
+		case i.Status.Ready && remarkable(i.Status):
+			moving = append(moving, i)
+			continue
+		case i.Status.Ready:
 			ready = append(ready, i)
 			continue
 		}
@@ -166,10 +180,22 @@ func instances(s Snapshot) []Node {
 	if hidden > 0 {
 		nodes = append(nodes, Node{Text: fmt.Sprintf("%d more are not ready; `padis get instances -n %s` lists them", hidden, s.App.Namespace), Tone: Waiting})
 	}
+	for _, i := range moving[:min(len(moving), maxShown)] {
+		nodes = append(nodes, instance(s.Now, i))
+	}
+	if more := len(moving) - maxShown; more > 0 {
+		nodes = append(nodes, Node{Text: fmt.Sprintf("%d more are ready and about to change", more), Tone: Waiting})
+	}
 	if len(ready) > 0 {
 		nodes = append(nodes, readyInstances(ready))
 	}
 	return nodes
+}
+
+// remarkable tells whether there is something to say about an instance that is ready: its executor is being replaced, or
+// the image that it is to run next is not there yet.
+func remarkable(st runtime.InstanceStatus) bool {
+	return st.Phase == phaseAdopting || st.Reason != "" && st.Reason != padisv1.ReasonReady && st.Reason != padisv1.ReasonRunning
 }
 
 // predicament is equal for instances about which the same is to be said, but for their names, hosts and addresses.
@@ -226,6 +252,9 @@ func instance(now time.Time, i runtime.Instance) Node {
 		node.add(Plain, st.Message)
 	}
 	if st.Ready {
+		if remarkable(st) {
+			addRemedy(&node, st.Reason)
+		}
 		return node
 	}
 	addTermination(&node, now, i)
@@ -243,6 +272,8 @@ func instance(now time.Time, i runtime.Instance) Node {
 // state is the phase, and in brackets the reason where it says more.
 func state(st runtime.InstanceStatus) string {
 	switch {
+	case st.Ready && remarkable(st) && st.Reason != st.Phase:
+		return st.Phase + ", ready (" + orNone(st.Reason) + ")"
 	case st.Ready:
 		return st.Phase + ", ready"
 	case st.Reason == "" || st.Reason == st.Phase:
@@ -275,6 +306,8 @@ func addRefusals(node *Node, st runtime.InstanceStatus) {
 
 func instanceTone(st runtime.InstanceStatus) Tone {
 	switch {
+	case st.Ready && remarkable(st):
+		return Waiting
 	case st.Ready:
 		return Good
 	case st.Phase == phasePending, st.Phase == phaseBackOff, st.Phase == phaseUnreachable:
@@ -302,11 +335,25 @@ func addTermination(node *Node, now time.Time, i runtime.Instance) {
 	if t == nil {
 		return
 	}
-	text := "last run: "
-	if t.Signal != "" {
-		text += "ended by " + t.Signal
-	} else {
-		text += fmt.Sprintf("exit status %d", t.ExitCode)
+	last := node.add(Plain, "last run: "+ended(now, *t))
+	if t.Message != "" && t.Message != i.Status.Message {
+		last.add(Plain, t.Message)
+	}
+	if !i.Status.Ready {
+		last.add(Dim, fmt.Sprintf("its output: padis logs %s -n %s --previous", i.Name, i.Namespace))
+	}
+}
+
+// ended says how a run ended.
+func ended(now time.Time, t runtime.Termination) string {
+	var text string
+	switch {
+	case t.OOMKilled:
+		text = "killed by the kernel, because it wanted more memory than its limit"
+	case t.Signal != "":
+		text = "ended by " + t.Signal
+	default:
+		text = fmt.Sprintf("exit status %d", t.ExitCode)
 	}
 	if t.Reason != "" {
 		text += " (" + t.Reason + ")"
@@ -317,12 +364,17 @@ func addTermination(node *Node, now time.Time, i runtime.Instance) {
 	if t.FinishedAt != nil {
 		text += ", " + ago(now, t.FinishedAt.Time) + " ago"
 	}
-	last := node.add(Plain, text)
-	if t.Message != "" && t.Message != i.Status.Message {
-		last.add(Plain, t.Message)
+	return text
+}
+
+// addHistory shows the runs before the last one.
+func addHistory(node *Node, now time.Time, i runtime.Instance) {
+	if len(i.Status.Terminations) < 2 {
+		return
 	}
-	if !i.Status.Ready {
-		last.add(Dim, fmt.Sprintf("its output: padis logs %s -n %s --previous", i.Name, i.Namespace))
+	list := node.add(Dim, "runs before that, the newest first")
+	for _, t := range i.Status.Terminations[1:min(len(i.Status.Terminations), maxShown)] {
+		list.add(Dim, ended(now, t))
 	}
 }
 

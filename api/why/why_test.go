@@ -114,6 +114,24 @@ func scenarios() map[string]string {
 			{Object: "App/web", Type: "Normal", Reason: "Scaled", Message: "from 1 to 5", Count: 1, Last: now.Add(-72 * time.Hour)},
 		},
 	}
+	containers := Snapshot{
+		Now: now, App: app(4, condition("Progressing", "True", padisv1.ReasonImageNotFound, "1 of 4 instances at revision b2")), Agents: agents(),
+		Instances: []runtime.Instance{ready(0), ready(1), ready(2), ready(3)},
+	}
+	moving := containers.Instances
+	moving[1].Status.Phase, moving[1].Status.Reason, moving[1].Status.Message = "Adopting", padisv1.ReasonAdopting, "the next executor on host-1 takes its container over"
+	moving[1].Status.Container = "shop.web-1.u.3"
+	moving[2].Status.Reason, moving[2].Status.Message = padisv1.ReasonPrepulling, "Prepulling shop:2: 10 of 40 MiB"
+	moving[3].Status.Reason, moving[3].Status.Message = padisv1.ReasonImageNotFound, "registry.example.com has no shop:3"
+	killed := inst(4, runtime.InstanceStatus{
+		Phase: "BackOff", Reason: padisv1.ReasonBackOff, Message: "restarts 4 s after the last failure", Restarts: 2, NotBefore: &metav1.Time{Time: now.Add(time.Second)},
+		Container: "shop.web-4.u.9", ImageDigest: "sha256:0123",
+		Terminations: []runtime.Termination{
+			{Host: "host-1", ExitCode: 137, Signal: "SIGKILL", Reason: padisv1.ReasonOOMKilled, OOMKilled: true, FinishedAt: before(3 * time.Second)},
+			{Host: "host-2", ExitCode: 1, Reason: padisv1.ReasonExited, Message: "exited with code 1", FinishedAt: before(time.Hour)},
+		},
+	})
+	killed.Status.LastTermination = &killed.Status.Terminations[0]
 	strange := Snapshot{Now: now, App: app(2), Pools: nil}
 	strange.App.Generation = 4
 	strange.App.DeletionTimestamp = before(time.Minute)
@@ -131,6 +149,11 @@ func scenarios() map[string]string {
 		"instance-pending": Instance(mixed, mixed.Instances[1]).String(),
 		"instance-backoff": Instance(mixed, mixed.Instances[2]).String(),
 		"instance-orphan":  Instance(orphan, mixed.Instances[4]).String(),
+
+		"containers":          App(containers).String(),
+		"instance-adopting":   Instance(containers, moving[1]).String(),
+		"instance-prepulling": Instance(containers, moving[2]).String(),
+		"instance-oom-killed": Instance(containers, killed).String(),
 	}
 }
 
@@ -160,7 +183,7 @@ func TestEveryReasonIsConsidered(t *testing.T) {
 		padisv1.ReasonAwaitingRelease, padisv1.ReasonPlaced, padisv1.ReasonStarting, padisv1.ReasonRunning, padisv1.ReasonReady, padisv1.ReasonKilled,
 		padisv1.ReasonBackOff, padisv1.ReasonStopping, padisv1.ReasonUpdating, padisv1.ReasonScaledIn, padisv1.ReasonAgentGone, padisv1.ReasonTaskLost,
 		padisv1.ReasonAccepted, padisv1.ReasonComplete, padisv1.ReasonScaledOut, padisv1.ReasonScaledToZero, padisv1.ReasonUpdated,
-		padisv1.ReasonReaddressing, padisv1.ReasonPlacementChanged,
+		padisv1.ReasonReaddressing, padisv1.ReasonPlacementChanged, padisv1.ReasonContainerGone,
 	}
 	for _, reason := range reasons(t) {
 		if has, waits := Remedy(reason) != "", slices.Contains(patience, reason); has == waits {
@@ -206,7 +229,7 @@ func TestAnySnapshot(t *testing.T) {
 	t.Parallel()
 	status := rapid.Custom(func(t *rapid.T) runtime.InstanceStatus {
 		st := runtime.InstanceStatus{
-			Phase:  rapid.SampledFrom([]string{"", "Pending", "BackOff", "Staging", "Starting", "Running", "Stopping", "Unreachable", "Retired", "New"}).Draw(t, "phase"),
+			Phase:  rapid.SampledFrom([]string{"", "Pending", "BackOff", "Staging", "Starting", "Running", "Stopping", "Unreachable", "Adopting", "Retired", "New"}).Draw(t, "phase"),
 			Ready:  rapid.Bool().Draw(t, "ready"),
 			Reason: rapid.SampledFrom([]string{"", padisv1.ReasonNoOffers, padisv1.ReasonBackOff, "New"}).Draw(t, "reason"),
 		}
