@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "runtime.padis.io", Version: "v1al
 
 // AddToScheme registers the projections.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Instance{}, &InstanceList{}, &Agent{}, &AgentList{}, &Address{}, &AddressList{})
+	s.AddKnownTypes(GroupVersion, &Instance{}, &InstanceList{}, &Agent{}, &AgentList{}, &Address{}, &AddressList{}, &Usage{}, &UsageList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

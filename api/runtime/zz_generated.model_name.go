@@ -69,3 +69,18 @@ func (in Termination) OpenAPIModelName() string {
 func (in Upgrade) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.Upgrade"
 }
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Usage) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.Usage"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in UsageList) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.UsageList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in UsageStatus) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.UsageStatus"
+}
