@@ -62,11 +62,12 @@ func (l *life) spec() runtime.Spec {
 
 // keepOutput opens the named pipes that the container writes to, which it finds in its directory.
 func (l *life) keepOutput() error {
-	if err := os.MkdirAll(filepath.Join(l.plan.Files.Dir, "io"), 0o755); err != nil {
+	pipes := filepath.Join(l.plan.Files.Dir, "io")
+	if err := os.MkdirAll(pipes, 0o755); err != nil {
 		return err
 	}
 	for _, name := range outputs[len(l.output):] {
-		s, err := l.executor.openPipe(l.plan.Files.Dir, name, l.logLimits())
+		s, err := l.executor.openPipe(l.plan.Files.Dir, name, filepath.Join(pipes, name), l.logLimits())
 		if err != nil {
 			return err
 		}
@@ -147,6 +148,6 @@ func (l *life) letGo() {
 		return // whoever is about to take it over holds the streams
 	}
 	for _, s := range l.output {
-		s.Close()
+		s.Leave()
 	}
 }

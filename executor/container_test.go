@@ -68,6 +68,9 @@ TASK_FAILED OOMKilled exit=137SIGKILL`)
 		if p, ok := w.Lookup("c1"); !ok || p.Dir != dir || p.Instance != nil || p.Launch.GetApp() != "web" {
 			t.Errorf("afterwards %+v", p)
 		}
+		if !k.said(filepath.Join(dir, "io", "stdout")+" drained") || !k.said(filepath.Join(dir, "io", "stderr")+" drained") {
+			t.Errorf("its output: %v", k.log)
+		}
 		for _, none := range []string{"c9", "../c1", ""} {
 			if p, ok := w.Lookup(none); ok {
 				t.Errorf("%q is %+v", none, p)
@@ -276,6 +279,9 @@ func TestLeaving(t *testing.T) {
 				w.over()
 				if k.names() != "c1" || w.history("t6") != "" || w.history("c1") != "TASK_STARTING Starting\nTASK_RUNNING Ready ready" || !strings.Contains(w.history("c4"), "TASK_KILLED") {
 					t.Errorf("left: %s\n%s", k.names(), w.history("c1"))
+				}
+				if !k.said(filepath.Join(k.state, "instances", "c1", "io", "stdout") + " left") {
+					t.Errorf("its output: %v", k.log)
 				}
 				if strings.Contains(w.history("10.44.0.1"), "down") {
 					t.Error("its address is silent")

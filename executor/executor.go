@@ -140,7 +140,8 @@ type Executor struct {
 	background context.Context
 	closing    sync.WaitGroup
 	// open and openPipe keep output; tests put something there that needs no clock but theirs.
-	open, openPipe func(dir, name string, l logs.Limits) (stream, error)
+	open     func(dir, name string, l logs.Limits) (stream, error)
+	openPipe func(dir, name, pipe string, l logs.Limits) (stream, error)
 
 	// Owned by Run:
 	lives  map[string]*life
@@ -160,7 +161,7 @@ func New(c Config) (*Executor, error) {
 		Config: c, events: make(chan func(time.Time), 64), done: make(chan struct{}), slots: make(chan struct{}, c.Parallel),
 		lives: map[string]*life{}, ended: memory{known: map[string]bool{}}, images: map[string]*wish{},
 		open:     func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
-		openPipe: func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
+		openPipe: func(dir, name, pipe string, l logs.Limits) (stream, error) { return logs.OpenPipe(dir, name, pipe, l) },
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"padis.io/padis/executor/health/probe"
 	"padis.io/padis/executor/instance"
+	"padis.io/padis/executor/logs"
 	"padis.io/padis/executor/network"
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/mesos"
@@ -52,7 +53,10 @@ func newWorld(t *testing.T, change ...func(*world, *Config)) *world {
 		t.Fatal(err)
 	}
 	if c.Containers != nil {
-		w.open, w.openPipe = w.openFake, w.openFake
+		w.open = func(string, string, logs.Limits) (stream, error) { return &fakeStream{done: make(chan struct{})}, nil }
+		w.openPipe = func(_, _, pipe string, _ logs.Limits) (stream, error) {
+			return &fakeStream{k: c.Containers.(*keeper), pipe: pipe, done: make(chan struct{})}, nil
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel

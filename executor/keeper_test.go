@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"padis.io/padis/executor/logs"
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -240,18 +239,19 @@ func (c *fakeContainer) Close() error {
 
 // fakeStream ends when it is told to.
 type fakeStream struct {
+	// k and pipe are those of a container's.
+	k    *keeper
+	pipe string
 	once sync.Once
 	done chan struct{}
-}
-
-func (w *world) openFake(dir, name string, _ logs.Limits) (stream, error) {
-	return &fakeStream{done: make(chan struct{})}, nil
 }
 
 func (s *fakeStream) FD() int               { return 9 }
 func (s *fakeStream) HandedOver()           {}
 func (s *fakeStream) Done() <-chan struct{} { return s.done }
 func (s *fakeStream) Close()                { s.once.Do(func() { close(s.done) }) }
+func (s *fakeStream) Drain(time.Duration)   { s.k.say("%s drained", s.pipe); s.Close() }
+func (s *fakeStream) Leave()                { s.k.say("%s left", s.pipe); s.Close() }
 
 // contained makes a task run an image; adoption makes it take a container over.
 func contained(l *padisv1.Launch) {

@@ -29,6 +29,8 @@ type stream interface {
 	HandedOver()
 	Done() <-chan struct{}
 	Close()
+	Drain(timeout time.Duration)
+	Leave()
 }
 
 // life is one instance and what it holds. Its state belongs to the loop. The rest is set by the one action that is
@@ -298,21 +300,32 @@ func (l *life) release(discard bool) instance.Event {
 	return instance.Released{}
 }
 
-// drain waits until what the instance has written is kept.
+// drain waits until what the instance has written is kept, but not for long.
 func (l *life) drain() {
-	drained := time.NewTimer(logDrain)
-	defer drained.Stop()
+	var drained sync.WaitGroup
 	for _, s := range l.output {
-		if l.instance == nil {
-			s.Close()
-			continue
-		}
-		select {
-		case <-s.Done():
-		case <-drained.C:
-			drained.Reset(0)
-			s.Close()
-		}
+		drained.Go(func() {
+			switch {
+			case l.instance == nil:
+				s.Close()
+			case l.plan.Image != "":
+				s.Drain(logDrain)
+			default:
+				drainProgram(s)
+			}
+		})
+	}
+	drained.Wait()
+}
+
+// drainProgram waits for those who have the other end of the pipe.
+func drainProgram(s stream) {
+	late := time.NewTimer(logDrain)
+	defer late.Stop()
+	select {
+	case <-s.Done():
+	case <-late.C:
+		s.Close()
 	}
 }
 

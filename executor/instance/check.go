@@ -10,12 +10,14 @@ import (
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
+// MaxAttachments bounds the interfaces of an instance.
+const MaxAttachments = 16
+
 // Limits of what a launch may ask for.
 const (
-	MaxAttachments = 16
-	maxChecks      = 64
-	maxArtifacts   = 256
-	maxTaskID      = 200
+	maxChecks    = 64
+	maxArtifacts = 256
+	maxTaskID    = 200
 	// hostNameMax is Linux's limit (__NEW_UTS_LEN).
 	hostNameMax = 64
 	// maxAmount keeps what is computed from resources far from the end of an int64.
