@@ -42,7 +42,7 @@ func Footprint() (Traces, error) {
 		}
 	}
 	for _, hierarchy := range []string{"", "*/"} {
-		groups, err := filepath.Glob("/sys/fs/cgroup/" + hierarchy + "padis-*")
+		groups, err := filepath.Glob("/sys/fs/cgroup/" + hierarchy + "padis-" + strings.Repeat("[0-9a-f]", 16))
 		if err != nil {
 			return t, err
 		}
