@@ -1,5 +1,5 @@
-// Package conformance is what every runtime must do, as a test that a runtime's own test calls.
-// Edge: talks to the runtime under test.
+// Package conformance is what every runtime must do, as a test that a runtime's own test calls: Run for plain processes,
+// RunKeeper for containers, of which more is asked. Edge: talks to the runtime under test.
 package conformance
 
 import (
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,27 +22,42 @@ import (
 // patience bounds how long a case waits for a process; no case depends on how long something takes.
 const patience = 20 * time.Second
 
-// Run holds a runtime against all cases. Instances need sh, sleep, cat, id and hostname.
+// cases are what all runtimes do.
+var cases = map[string]func(*testing.T, suite){
+	"arguments and environment": environment,
+	"exit codes":                exitCodes,
+	"first of its processes":    firstProcess,
+	"names and files":           names,
+	"own network":               ownNetwork,
+	"stop by default action":    stopByDefault,
+	"stop by a handler":         stopByHandler,
+	"stop ignored, then kill":   stopIgnored,
+	"end takes all processes":   endTakesAll,
+	"kill before start":         killBeforeStart,
+	"kill and close":            killAndClose,
+	"command not found":         commandNotFound,
+	"user":                      user,
+	"run":                       runInside,
+	"exec":                      execPlain,
+	"exec with a terminal":      execTerminal,
+	"many at once":              many,
+}
+
+// processCases are what plain processes do, and containers otherwise.
+var processCases = map[string]func(*testing.T, suite){
+	"working directory": workingDirectory,
+	"not a program":     notAProgram,
+}
+
+// Run holds a runtime of plain processes against all cases. The host needs sh, sleep, cat, id and hostname.
 func Run(t *testing.T, rt runtime.Runtime) {
-	s := suite{rt}
-	for name, f := range map[string]func(*testing.T, suite){
-		"arguments and environment": environment,
-		"exit codes":                exitCodes,
-		"first of its processes":    firstProcess,
-		"names and files":           names,
-		"own network":               ownNetwork,
-		"stop by default action":    stopByDefault,
-		"stop by a handler":         stopByHandler,
-		"stop ignored, then kill":   stopIgnored,
-		"end takes all processes":   endTakesAll,
-		"kill before start":         killBeforeStart,
-		"kill and close":            killAndClose,
-		"command not found":         commandNotFound,
-		"user":                      user,
-		"working directory":         workingDirectory,
-		"run":                       runInside,
-		"many at once":              many,
-	} {
+	s := suite{rt: rt, home: "none", unknownGroup: "4711"}
+	s.run(t, cases)
+	s.run(t, processCases)
+}
+
+func (s suite) run(t *testing.T, all map[string]func(*testing.T, suite)) {
+	for name, f := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f(t, s)
@@ -49,15 +65,30 @@ func Run(t *testing.T, rt runtime.Runtime) {
 	}
 }
 
-type suite struct{ rt runtime.Runtime }
+// suite is a runtime under test, and how instances of its kind differ.
+type suite struct {
+	rt runtime.Runtime
+	// containers is set when it runs images.
+	containers *Containers
+	// dir is where every user may write; empty is the working directory. home is $HOME of root. unknownGroup is the group
+	// of a user by number whom nobody knows.
+	dir, home, unknownGroup string
+}
+
+// made numbers instances, whose names are unique for all times.
+var made atomic.Int64
 
 // process is an instance and what it has written.
 type process struct {
 	runtime.Instance
-	t      testing.TB
-	mu     sync.Mutex
-	output bytes.Buffer
-	eof    chan struct{}
+	t       testing.TB
+	spec    runtime.Spec
+	readers []*os.File
+	mu      sync.Mutex
+	output  bytes.Buffer
+	eof     chan struct{}
+	// left tells that somebody else has it now.
+	left bool
 }
 
 // Sandbox makes a sandbox as the executor does.
@@ -82,52 +113,102 @@ func Sandbox(t testing.TB) string {
 	return dir
 }
 
-func (s suite) create(t testing.TB, change func(*runtime.Spec), command ...string) *process {
+func (s suite) spec(t testing.TB, change func(*runtime.Spec), command []string) runtime.Spec {
 	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	spec := runtime.Spec{
-		ID: strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()), Dir: Sandbox(t), Hostname: "web-0", Command: command,
-		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GREETING=hello world"}, Stdout: int(w.Fd()), Stderr: int(w.Fd()),
+		ID:  fmt.Sprintf("%s-%d", strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()), made.Add(1)),
+		Dir: Sandbox(t), Hostname: "web-0", Command: command,
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GREETING=hello world"},
+	}
+	if s.containers != nil {
+		spec.Container = &runtime.Container{Image: s.containers.Image}
 	}
 	if change != nil {
 		change(&spec)
 	}
-	i, err := s.rt.Create(spec)
-	w.Close()
+	return spec
+}
+
+func (s suite) create(t testing.TB, change func(*runtime.Spec), command ...string) *process {
+	t.Helper()
+	p, err := s.tryCreate(t, change, command...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Instance: i, t: t, eof: make(chan struct{})}
-	go func() {
-		defer close(p.eof)
-		defer r.Close()
-		buf := make([]byte, 4096)
-		for {
-			n, err := r.Read(buf)
-			p.mu.Lock()
-			p.output.Write(buf[:n])
-			p.mu.Unlock()
-			if err != nil {
-				if !errors.Is(err, io.EOF) {
-					t.Errorf("read the output: %v", err)
-				}
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		if err := i.Kill(); err != nil {
-			t.Error(err)
-		}
-		p.wait()
-		if err := i.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return p
+}
+
+func (s suite) tryCreate(t testing.TB, change func(*runtime.Spec), command ...string) (*process, error) {
+	t.Helper()
+	spec := s.spec(t, change, command)
+	p := &process{t: t, spec: spec, eof: make(chan struct{})}
+	var theirs *os.File
+	if spec.Container == nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.readers, theirs = []*os.File{r}, w
+		spec.Stdout, spec.Stderr = int(w.Fd()), int(w.Fd())
+	} else {
+		p.readers = namedPipes(t, spec.Dir)
+	}
+	i, err := s.rt.Create(spec)
+	if theirs != nil {
+		theirs.Close()
+	}
+	if err != nil {
+		for _, r := range p.readers {
+			r.Close()
+		}
+		return nil, err
+	}
+	p.Instance = i
+	p.listen()
+	t.Cleanup(p.end)
+	return p, nil
+}
+
+// end removes an instance, however it is by then.
+func (p *process) end() {
+	if p.left {
+		return
+	}
+	if err := p.Kill(); err != nil {
+		p.t.Error(err)
+	}
+	p.wait()
+	if err := p.Close(); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *process) listen() {
+	var all sync.WaitGroup
+	for _, r := range p.readers {
+		all.Go(func() { p.hear(r) })
+	}
+	go func() {
+		all.Wait()
+		close(p.eof)
+	}()
+}
+
+func (p *process) hear(r *os.File) {
+	defer r.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		p.mu.Lock()
+		p.output.Write(buf[:n])
+		p.mu.Unlock()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				p.t.Errorf("read the output: %v", err)
+			}
+			return
+		}
+	}
 }
 
 func (s suite) start(t testing.TB, change func(*runtime.Spec), command ...string) *process {
@@ -190,7 +271,9 @@ func expect(t testing.TB, got, want any) {
 func environment(t *testing.T, s suite) {
 	p := s.start(t, nil, "sh", "-c", `echo "$GREETING|$1|$2|${HOME-none}"; echo oops >&2`, "sh", "a b", "")
 	expect(t, p.wait(), runtime.Exit{})
-	expect(t, p.all(), "hello world|a b||none\noops\n")
+	if got, out, err := p.all(), "hello world|a b||"+s.home+"\n", "oops\n"; got != out+err && got != err+out {
+		t.Errorf("it said %q, want %q and %q", got, out, err)
+	}
 }
 
 func exitCodes(t *testing.T, s suite) {
@@ -310,16 +393,21 @@ func killAndClose(t *testing.T, s suite) {
 	}
 }
 
+// refused returns what Create or Start says of an instance that cannot be.
 func (s suite) refused(t *testing.T, reason string, change func(*runtime.Spec), command ...string) string {
 	t.Helper()
-	p := s.create(t, change, command...)
-	err := p.Start()
+	p, err := s.tryCreate(t, change, command...)
+	if err == nil {
+		err = p.Start()
+	}
 	var start *runtime.StartError
 	if !errors.As(err, &start) || start.Reason != reason {
 		t.Errorf("%v: got %v, want a StartError of reason %s", command, err, reason)
 		return ""
 	}
-	p.wait()
+	if p != nil {
+		p.wait()
+	}
 	return start.Message
 }
 
@@ -332,6 +420,9 @@ func commandNotFound(t *testing.T, s suite) {
 	s.refused(t, padisv1.ReasonCommandNotFound, nil, "/etc/passwd")
 	s.refused(t, padisv1.ReasonCommandNotFound, nil, "/")
 	s.refused(t, padisv1.ReasonCommandNotFound, nil)
+}
+
+func notAProgram(t *testing.T, s suite) {
 	s.refused(t, padisv1.ReasonCommandNotFound, func(s *runtime.Spec) {
 		name := filepath.Join(s.Dir, "work", "garbage")
 		if err := os.WriteFile(name, []byte("\x00garbage"), 0o755); err != nil {
@@ -350,8 +441,8 @@ func user(t *testing.T, s suite) {
 		t.Log("in a user namespace: no other users to run as")
 		return
 	}
-	for name, want := range map[string]string{"nobody": "65534 65534", "4711": "4711 4711", "4711:12": "4711 12", "root": "0 0"} {
-		p := s.start(t, func(s *runtime.Spec) { s.User = name }, "sh", "-c", "echo $(id -u) $(id -g) $(grep NoNewPrivs /proc/self/status); echo x >mine && echo y >/dev/stdout")
+	for name, want := range map[string]string{"nobody": "65534 65534", "4711": "4711 " + s.unknownGroup, "4711:12": "4711 12", "root": "0 0"} {
+		p := s.start(t, func(spec *runtime.Spec) { spec.User, spec.WorkingDir = name, s.dir }, "sh", "-c", "echo $(id -u) $(id -g) $(grep NoNewPrivs /proc/self/status); echo x >mine && echo y >/dev/stdout")
 		expect(t, p.wait(), runtime.Exit{})
 		expect(t, p.all(), want+" NoNewPrivs: 1\ny\n")
 		out, err := p.Run([]string{"id", "-u"}, patience)

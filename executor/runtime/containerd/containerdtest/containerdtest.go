@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -63,8 +64,7 @@ func Start(t testing.TB) *Daemon {
 	d := &Daemon{dir: dir, Address: filepath.Join(dir, "sock"), Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state")}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := os.ReadFile(d.log())
-			t.Logf("containerd said:\n%s", log)
+			t.Logf("containerd said last:\n%s", d.said())
 		}
 		d.Kill()
 		d.sweep(t)
@@ -80,6 +80,19 @@ func Start(t testing.TB) *Daemon {
 
 func (d *Daemon) config() string { return filepath.Join(d.dir, "config.toml") }
 func (d *Daemon) log() string    { return filepath.Join(d.dir, "log") }
+
+// said is the end of what the daemon said that is no mere information.
+func (d *Daemon) said() string {
+	const most = 30
+	b, _ := os.ReadFile(d.log())
+	var all []string
+	for line := range strings.Lines(string(b)) {
+		if !strings.Contains(line, "level=info") {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all[max(0, len(all)-most):], "")
+}
 
 func (d *Daemon) configText() string {
 	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\n", d.Root, d.State)
@@ -121,8 +134,7 @@ func (d *Daemon) start() error {
 			return conn.Close()
 		}
 		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(d.log())
-			return fmt.Errorf("containerd does not listen: %w\n%s", err, text)
+			return fmt.Errorf("containerd does not listen: %w\n%s", err, d.said())
 		}
 	}
 }
