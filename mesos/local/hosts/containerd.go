@@ -74,19 +74,12 @@ func Containers() (string, error) {
 }
 
 // findContainerd looks for all programs that are needed.
-func findContainerd(look func(string) (string, error)) (string, error) {
-	containerd, err := look("containerd")
+func findContainerd(look func(string) (string, error)) (containerd string, err error) {
 	var missing []string
-	if err != nil {
-		missing = append(missing, "containerd")
-	}
-	if _, err := look("containerd-shim-runc-v2"); err != nil {
-		missing = append(missing, "containerd-shim-runc-v2")
-	}
-	_, noRunc := look("runc")
-	_, noCrun := look("crun")
-	if noRunc != nil && noCrun != nil {
-		missing = append(missing, "runc")
+	for _, program := range []string{"runc", "containerd-shim-runc-v2", "containerd"} {
+		if containerd, err = look(program); err != nil {
+			missing = append(missing, program)
+		}
 	}
 	if len(missing) > 0 {
 		return "", fmt.Errorf("%s: not found in PATH: apt-get install containerd runc", strings.Join(missing, ", "))

@@ -266,9 +266,9 @@ func TestFindContainerd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ there, missing string }{
 		{"containerd containerd-shim-runc-v2 runc", ""},
-		{"containerd containerd-shim-runc-v2 crun", ""},
+		{"containerd containerd-shim-runc-v2", "runc: not found in PATH: apt-get install containerd runc"},
 		{"containerd runc", "containerd-shim-runc-v2: not found in PATH: apt-get install containerd runc"},
-		{"", "containerd, containerd-shim-runc-v2, runc: not found in PATH: apt-get install containerd runc"},
+		{"", "runc, containerd-shim-runc-v2, containerd: not found in PATH: apt-get install containerd runc"},
 	} {
 		path, err := findContainerd(func(name string) (string, error) {
 			for _, there := range strings.Fields(c.there) {
