@@ -125,6 +125,11 @@ func (d *decision) update() {
 func (d *decision) budget() int32 { return max(1, d.MaxUnavailable) }
 
 func (d *decision) replace(s *slot) {
+	if s.instance.ready() && s.instance.Revision == d.Newest.Hash && !d.readdressed(s.instance) {
+		// The update that was to take it is taken back before its image was there.
+		s.state, s.revision = settled, d.Newest.Hash
+		return
+	}
 	d.busy++
 	if d.readdressed(s.instance) {
 		s.state, s.revision = releasing, ""
@@ -254,7 +259,7 @@ func (d *decision) refuse() Plan {
 			return d.revoked(w.Revision) && !d.instances[w.Index].lives()
 		})
 	}
-	if d.Current != nil && d.revoked(d.Newest.GetHash()) {
+	if d.revoked(d.Newest.GetHash()) && d.wants(d.Newest.GetHash()) {
 		for i := range d.Replicas {
 			if !had[i] {
 				d.slots = append(d.slots, slot{index: i, state: barred, instance: d.instances[i]})
@@ -272,6 +277,11 @@ func (d *decision) refuse() Plan {
 // revoked tells whether nothing of the revision may be started any more.
 func (d *decision) revoked(revision string) bool {
 	return d.Refusal.Revoked && d.Newest != nil && revision == d.Newest.Hash
+}
+
+// wants tells whether a revision was wanted until now.
+func (d *decision) wants(revision string) bool {
+	return slices.ContainsFunc(d.Current.GetRevisions(), func(r *padisv1.Revision) bool { return r.Hash == revision })
 }
 
 // leave wants nothing any more.

@@ -17,6 +17,8 @@ type engine struct {
 	*world
 	// hurt are the slots that were ready when an update took them, and were not ready as wanted since.
 	hurt map[int32]bool
+	// pulls tells whether images come to their agents before an instance is stopped.
+	pulls bool
 }
 
 func (e *engine) wanted() map[int32]string {
@@ -88,11 +90,17 @@ func (e *engine) decide(t *rapid.T) Plan {
 func (e *engine) obey() {
 	wanted := e.wanted()
 	for i, in := range e.instances {
-		if wanted[i] == "" || in.Revision != "" && in.Revision != wanted[i] {
+		switch {
+		case e.pulls && wanted[i] != "" && in.ready() && in.Revision != wanted[i]:
+			in.Reason = padisv1.ReasonPrepulling
+		case wanted[i] == "" || in.Revision != "" && in.Revision != wanted[i]:
 			in.Phase, in.Ready, in.Reason = "Stopping", false, padisv1.ReasonStopping
 		}
 	}
 	for i := range wanted {
+		if in := e.instances[i]; in.ready() && in.Revision == wanted[i] {
+			delete(e.hurt, i)
+		}
 		if e.instances[i] == nil {
 			e.instances[i] = &Instance{Slot: i, Phase: "Pending", Reason: padisv1.ReasonNoOffers}
 		}
@@ -108,6 +116,8 @@ func (e *engine) live(i int32, what string) {
 	case what == "end" || what == "fail":
 		in.Phase, in.Ready, in.Reason, in.Message = "BackOff", false, padisv1.ReasonExited, "exit code 1"
 	case rev == "":
+	case what == "pulled" && in.ready() && in.Revision != rev:
+		in.Phase, in.Ready, in.Reason = "Stopping", false, padisv1.ReasonStopping
 	case what == "start" && in.Phase != "Running":
 		in.Phase, in.Ready, in.Revision, in.Reason = "Starting", false, rev, padisv1.ReasonStarting
 		if int(i) < len(e.fixed) && e.fixed[i] != "" {
@@ -128,6 +138,7 @@ func newEngine() *engine { return &engine{world: newWorld(), hurt: map[int32]boo
 func TestUpdatesAreBoundedAndEnd(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := newEngine()
+		e.pulls = rapid.Bool().Draw(t, "pulls")
 		e.snapshot.Replicas = rapid.Int32Range(0, 7).Draw(t, "replicas")
 		e.decide(t)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
@@ -148,7 +159,7 @@ func TestUpdatesAreBoundedAndEnd(t *testing.T) {
 			case "live":
 				if len(e.instances) > 0 {
 					i := rapid.SampledFrom(slices.Sorted(maps.Keys(e.instances))).Draw(t, "instance")
-					e.live(i, rapid.SampledFrom([]string{"start", "ready", "ready", "end", "fail"}).Draw(t, "happens"))
+					e.live(i, rapid.SampledFrom([]string{"start", "ready", "ready", "end", "fail", "pulled"}).Draw(t, "happens"))
 				}
 			}
 			e.decide(t)
@@ -165,6 +176,7 @@ func TestUpdatesAreBoundedAndEnd(t *testing.T) {
 				t.Fatalf("does not come to an end:\n%s", p)
 			}
 			for _, i := range slices.Sorted(maps.Keys(e.instances)) {
+				e.live(i, "pulled")
 				if in := e.instances[i]; in.Phase == "Stopping" {
 					e.live(i, "end")
 				}

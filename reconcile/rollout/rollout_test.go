@@ -121,7 +121,8 @@ func TestScripts(t *testing.T) {
 }
 
 // play runs a script. Commands: replicas N, revision HASH, pools A,B, fixed A,B, limit N, max N, pause, resume, refuse REASON
-// MESSAGE, accept, leave, serve, gone SLOT, SLOT PHASE [ready] [REASON MESSAGE], plan.
+// MESSAGE, revoke REASON MESSAGE, accept, leave, serve, gone SLOT, SLOT PHASE [ready] [REASON MESSAGE], which starts the
+// revision that is wanted, prepull SLOT REASON MESSAGE, which leaves it at the old one, plan.
 func play(t *testing.T, script string) string {
 	var out strings.Builder
 	w := newWorld()
@@ -156,9 +157,17 @@ func play(t *testing.T, script string) string {
 			w.snapshot.MaxUnavailable = number()
 		case "pause", "resume":
 			w.snapshot.Paused = verb == "pause"
-		case "refuse":
+		case "refuse", "revoke":
 			reason, message, _ := strings.Cut(rest, " ")
-			w.snapshot.Refusal = &Refusal{Reason: reason, Message: message}
+			w.snapshot.Refusal = &Refusal{Reason: reason, Message: message, Revoked: verb == "revoke"}
+		case "prepull":
+			slot, rest, _ := strings.Cut(rest, " ")
+			n, err := strconv.ParseInt(slot, 10, 32)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			in := w.instances[int32(n)]
+			in.Reason, in.Message, _ = strings.Cut(rest, " ")
 		case "accept":
 			w.snapshot.Refusal = nil
 		case "leave":

@@ -42,7 +42,7 @@ func (d *decision) trouble(s *slot) trouble {
 	case s.state == releasing:
 		t.reason, t.message = padisv1.ReasonReaddressing, "stops and gives its addresses back before it starts with the declared ones"
 	case s.state == barred:
-		t.reason, t.message = d.Refusal.Reason, "is not started again"
+		t.reason, t.message = d.Refusal.Reason, "is not started"
 	case in == nil:
 		t.reason = padisv1.ReasonStarting
 	case in.ready() && (in.Reason == "" || in.Reason == padisv1.ReasonReady || in.Reason == padisv1.ReasonRunning):
@@ -174,10 +174,10 @@ func (d *decision) counts() v1alpha1.AppStatus {
 	}
 	for _, in := range d.instances {
 		st.Restarts += in.Restarts
-		switch in.Phase {
-		case phaseRunning:
+		switch {
+		case in.Phase == phaseRunning, in.Phase == phaseAdopting, in.ready():
 			st.RunningReplicas++
-		case phasePending:
+		case in.Phase == phasePending:
 			st.PendingReplicas++
 		}
 	}
@@ -195,7 +195,10 @@ func condition(kind string, true_ bool, reason, format string, args ...any) meta
 func (d *decision) accepted() metav1.Condition {
 	if r := d.Refusal; r != nil {
 		tail := "nothing is started until then"
-		if d.Current != nil {
+		switch {
+		case d.Current != nil && d.revoked(d.Newest.GetHash()) && d.wants(d.Newest.GetHash()):
+			tail = "what runs goes on, and nothing is started until then"
+		case d.Current != nil:
 			tail = "the last accepted declaration stays in force until then"
 		}
 		return condition(v1alpha1.ConditionAccepted, false, r.Reason, "%s; %s", strings.TrimRight(r.Message, ". "), tail)

@@ -59,7 +59,9 @@ func read(t testing.TB, text string) *v1alpha1.App {
 	return &a
 }
 
-func revision(a *v1alpha1.App) (*padisv1.Revision, error) { return Revision(a, v1alpha1.Resources{}, nil) }
+func revision(a *v1alpha1.App) (*padisv1.Revision, error) {
+	return Revision(a, v1alpha1.Resources{}, nil)
+}
 
 func TestRevisionOfAFullApp(t *testing.T) {
 	r, err := revision(read(t, full))
