@@ -307,3 +307,23 @@ func TestShutdownAfterLeaving(t *testing.T) {
 		}
 	})
 }
+
+func TestContainersNeedTheirFriends(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config, *keeper)
+		ok     bool
+	}{
+		"all":        {func(*Config, *keeper) {}, true},
+		"no volumes": {func(c *Config, _ *keeper) { c.Volumes = nil }, false},
+		"no state":   {func(c *Config, _ *keeper) { c.Host.State = "" }, false},
+	} {
+		k := newKeeper(t)
+		var got Config
+		newWorld(t, func(_ *world, usual *Config) { got = *usual })
+		got.Containers, got.Volumes, got.Host.State = k, k, k.state
+		c.change(&got, k)
+		if _, err := New(got); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -221,16 +221,17 @@ func (e *Executor) Run(ctx context.Context) error {
 	if err := e.Agent.Flush(flush); err != nil {
 		e.Log.Warn("the agent did not acknowledge the last statuses", zap.Error(err))
 	}
-	closed := make(chan struct{})
+	closed, late := make(chan struct{}), time.NewTimer(flushTimeout)
+	defer late.Stop()
 	go func() { e.closing.Wait(); close(closed) }()
 	select {
 	case <-closed:
-	case <-flush.Done():
+	case <-late.C:
 	}
 	return nil
 }
 
-// flushTimeout bounds what is done after the last instance has ended.
+// flushTimeout bounds each of the things that are done after the last instance has ended.
 const flushTimeout = time.Second
 
 func (e *Executor) next() time.Time {
