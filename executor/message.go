@@ -176,17 +176,18 @@ func (e *Executor) reconfigure(c *padisv1.ConfigChange) bool {
 	return ok
 }
 
-// discardOrphan removes a container that no task claims. It tells whether there is nothing left to do.
+// discardOrphan removes a container that no task claims. It tells whether the container is gone: not while a task has it.
 func (e *Executor) discardOrphan(container string) bool {
-	var known, orphan bool
+	var claimed, known, orphan bool
 	var host instance.Host
 	if !e.ask(func(time.Time) {
-		known, orphan, host = e.known || e.Containers == nil, slices.Contains(e.orphans(), container), e.Host
+		claimed, known = e.holder(container) != nil, e.known || e.Containers == nil
+		orphan, host = !claimed && e.found[container], e.Host
 	}) {
 		return false
 	}
 	if !orphan {
-		return known
+		return known && !claimed
 	}
 	if err := e.discard(host, container); err != nil {
 		e.Log.Error("a container that nobody wants could not be removed", zap.String("container", container), zap.Error(err))

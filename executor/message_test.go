@@ -80,7 +80,7 @@ func TestOnlyOrphansAreDiscarded(t *testing.T) {
 		w := k.executor()
 		w.launch(0, "t0", adoption("c0"))
 		w.until("t0", "TASK_RUNNING Ready ready")
-		want := &padisv1.ToExecutor{Generation: 1, Discard: []string{"c0", "c1", "../../etc", "never"}}
+		want := &padisv1.ToExecutor{Generation: 1, Discard: []string{"c1", "../../etc", "never"}}
 		w.send(want)
 		if m := w.heard(); m.GetGeneration() != 0 || k.names() != "c0 c1 c2" {
 			t.Errorf("discarded what it does not know: %v, %s", m, k.names())
@@ -96,6 +96,12 @@ func TestOnlyOrphansAreDiscarded(t *testing.T) {
 		w.send(want)
 		w.until("scheduler", "1 [c2]")
 		if k.names() != "c0 c2" || !strings.Contains(w.history("10.44.0.1"), "down") || strings.Contains(w.history("10.44.0.0"), "down") {
+			t.Errorf("left: %s", k.names())
+		}
+		// What a task has is not gone, and will not be.
+		w.send(&padisv1.ToExecutor{Generation: 2, Discard: []string{"c0", "c2"}})
+		w.until("scheduler", "1 []")
+		if k.names() != "c0" {
 			t.Errorf("left: %s", k.names())
 		}
 	})
