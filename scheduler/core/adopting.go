@@ -45,7 +45,7 @@ func (c *Core) present(s *slot) *padisv1.Revision {
 func (c *Core) possess(s *slot) {
 	over := false
 	for _, g := range instance.Ghosts(s.rec) {
-		if g.Container != "" && !s.ghosts[g.Task].over.IsZero() {
+		if g.Container != "" && s.ghosts[g.Task].ended {
 			over = true
 			c.turn.heed[g.Agent] = true
 		}
@@ -69,7 +69,7 @@ func (c *Core) exorcisms() []candidate {
 		s := c.possessed[key]
 		for _, g := range instance.Ghosts(s.rec) {
 			a := c.agents[g.Agent]
-			if g.Container == "" || s.ghosts[g.Task].over.IsZero() || a == nil || !a.present || c.runsExecutor(a) || c.listens(a) {
+			if g.Container == "" || !s.ghosts[g.Task].ended || a == nil || !a.present || c.runsExecutor(a) || c.listens(a) {
 				continue
 			}
 			rev := c.present(s)

@@ -157,6 +157,8 @@ func (c *Core) offered(now time.Time, offers []mesos.Offer) {
 		a.hostname, a.url, a.attributes = o.Hostname, o.URL, o.Attributes
 		a.leaving = !o.UnavailableFrom.IsZero()
 		a.offers[o.ID] = heldOffer{o, now}
+		a.talk.shown = a.talk.shown || a.executor != nil && slices.Contains(o.ExecutorIDs, a.executor.GetExecutorId())
+		c.turn.heed[a.id] = true
 		c.heard(now, a)
 		c.renew(a)
 		c.turn.agents[a.id], c.turn.place = true, true

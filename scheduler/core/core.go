@@ -89,7 +89,12 @@ type ghost struct {
 	container string
 	// over is when it was said for the first time, and without contradiction since, that the task is no more.
 	over time.Time
+	// ended: what was said means that no executor has the task, so that its container can be discarded.
+	ended bool
 }
+
+// doubt takes back that the task is no more.
+func (g *ghost) doubt() { g.over, g.ended = time.Time{}, false }
 
 // stray is a task that runs and should not.
 type stray struct {
@@ -324,6 +329,7 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	c.turn.heed[r.GetAgentId()], c.turn.heed[before.GetAgentId()] = true, true
 	s.overdue = s.overdue && before.GetPhase() == r.GetPhase()
 	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
+		!slices.Equal(before.GetHauntedContainers(), r.GetHauntedContainers()) ||
 		instance.HasTask(before.GetPhase()) != instance.HasTask(r.GetPhase()) {
 		c.rehost(s, before)
 		c.turn.place = true

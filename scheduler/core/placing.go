@@ -49,6 +49,7 @@ func (c *Core) place(now time.Time) {
 		return
 	}
 	var able []candidate
+	stuck := 0
 	for _, s := range waiting {
 		take := c.prepare
 		if s.rec.GetPhase() == padisv1.Phase_ADOPTING {
@@ -56,11 +57,13 @@ func (c *Core) place(now time.Time) {
 		}
 		if cand, ok := take(now, s); ok {
 			able = append(able, cand)
+		} else if s.rec.GetPhase() == padisv1.Phase_ADOPTING {
+			stuck++
 		}
 	}
 	able = append(able, c.exorcisms()...)
 	before := c.market.unplaced
-	c.market.unplaced = 0
+	c.market.unplaced = stuck
 	if len(able) == 0 {
 		return
 	}

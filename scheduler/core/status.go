@@ -65,13 +65,13 @@ func (c *Core) disconnected() {
 	clear(c.strays)
 	for _, a := range c.agents {
 		a.present, a.shutdownAt = false, time.Time{}
-		a.talk.sure = false
+		a.talk.sure, a.talk.shown = false, false
 		clear(a.offers)
 	}
 	for _, key := range c.Slots() {
 		s := c.slots[key]
 		for _, g := range s.ghosts {
-			g.over = time.Time{}
+			g.doubt()
 		}
 		c.possess(s)
 		c.schedule(s)
@@ -247,17 +247,29 @@ func (c *Core) unknown(now time.Time, s *slot) {
 	away := r.GetPhase() == padisv1.Phase_UNREACHABLE
 	settled := !mayConfigure(r) || !now.Before(time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound))
 	const message = "the Mesos master does not know the task"
+	if r.GetContainer() != "" && (r.GetPhase() == padisv1.Phase_STOPPING || instance.Adopted(r)) {
+		settled = settled && away
+	}
 	switch {
 	case settled && away && !s.wanted():
 		c.finish(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
 	case settled && (r.GetPhase() == padisv1.Phase_STAGING || r.GetPhase() == padisv1.Phase_STOPPING):
 		c.end(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
 	case !away:
-		at := c.replaceAt(now.Add(c.cfg.UnknownReplaceAfter), r)
-		n, err := instance.Lose(r, padisv1.ReasonTaskLost, message+"; it is replaced if it does not come back", at)
-		if c.put(s, n, err) && err == nil {
-			c.turn.asks = append(c.turn.asks, mesos.TaskRef{TaskID: n.GetTaskId(), AgentID: n.GetAgentId()})
-		}
+		c.missed(now, s, message)
+	}
+}
+
+// missed notes that nobody seems to have the slot's task, and asks once more.
+func (c *Core) missed(now time.Time, s *slot, message string) {
+	if s.rec.GetPhase() == padisv1.Phase_UNREACHABLE {
+		return
+	}
+	at := c.replaceAt(now.Add(c.cfg.UnknownReplaceAfter), s.rec)
+	n, err := instance.Lose(s.rec, padisv1.ReasonTaskLost, message+"; it is replaced if it does not come back", at)
+	if c.put(s, n, err) && err == nil {
+		s.kill.stop()
+		c.turn.asks = append(c.turn.asks, mesos.TaskRef{TaskID: n.GetTaskId(), AgentID: n.GetAgentId()})
 	}
 }
 
@@ -266,6 +278,9 @@ func (c *Core) end(now time.Time, s *slot, e instance.Ending) {
 	switch {
 	case !instance.Outlives(s.rec, e):
 		c.finish(now, s, e)
+	case e.Reason == padisv1.ReasonTaskLost && !e.Never:
+		// That is also said of tasks that their executors have, which then must not be given to another task.
+		c.missed(now, s, e.Message)
 	case s.rec.GetPhase() != padisv1.Phase_ADOPTING:
 		n, err := instance.Orphan(s.rec, e.Message, c.policy(s), now)
 		s.kill.stop()
@@ -290,7 +305,6 @@ func (c *Core) finish(now time.Time, s *slot, e instance.Ending) {
 	if c.put(s, n, err) && err == nil && c.slots[s.key] == s {
 		if g := s.ghosts[id]; g != nil {
 			g.over = now
-			c.possess(s)
 		}
 		c.align(now, s)
 	}
@@ -302,7 +316,7 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 	if st.State == mesos.TaskUnreachable {
 		delete(c.strays, st.TaskID)
 		if s != nil && s.ghosts[st.TaskID] != nil {
-			s.ghosts[st.TaskID].over = time.Time{}
+			s.ghosts[st.TaskID].doubt()
 			c.possess(s)
 			c.schedule(s)
 		}
@@ -318,7 +332,7 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 	if s != nil {
 		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID, c.report(st).GetContainer()), nil)
 		if g := s.ghosts[st.TaskID]; g != nil {
-			g.over = time.Time{}
+			g.doubt()
 			c.possess(s)
 			if g.container != "" && g.container != st.TaskID && (st.State == mesos.TaskStaging || st.State == mesos.TaskStarting) {
 				return // It was sent to take the container over, and is killed when it has done so.
@@ -350,7 +364,11 @@ func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
 		if g.over.IsZero() {
 			g.over = now
 			g.ask.start(now.Add(ghostPause))
-			c.possess(s)
+		}
+		switch st.State {
+		case mesos.TaskGone, mesos.TaskFailed, mesos.TaskKilled, mesos.TaskFinished:
+			// Not LOST and DROPPED: those are also said of tasks that their executors have.
+			g.ended = true
 		}
 		// GONE: its agent is registered and does not have it. UNKNOWN, of an agent that is not: it may come back with it.
 		pause := c.cfg.GhostPatience

@@ -22,7 +22,9 @@ type talk struct {
 	// said is the last word of an executor there; nil before the first.
 	said *padisv1.FromExecutor
 	// sure: said is of the executor that runs, as far as this subscription knows.
-	sure  bool
+	sure bool
+	// shown: an offer listed it.
+	shown bool
 	again repeat
 	// since is when wish was made.
 	since time.Time
@@ -37,13 +39,23 @@ const (
 
 // lapse notes that the executor ended. What is wanted of the next one is found anew.
 func (t *talk) lapse() {
-	t.said, t.sure = nil, false
+	t.said, t.sure, t.shown = nil, false, false
 	t.again.stop()
 }
 
 // applied tells whether the executor that runs has applied what is wanted.
 func (t *talk) applied() bool {
 	return t.sure && t.wish != nil && t.said.GetGeneration() == t.wish.GetGeneration()
+}
+
+// complete tells whether all images are there. Until then it is asked again, since what it says of itself may be lost.
+func (t *talk) complete() bool {
+	for _, w := range t.wish.GetImages() {
+		if !t.image(w.GetImage()).GetPresent() {
+			return false
+		}
+	}
+	return true
 }
 
 // image is what the executor says of an image that it was told to have; nil if it has not said anything yet.
@@ -65,13 +77,13 @@ func (c *Core) heedAll() {
 	}
 }
 
-// listens tells whether there is an executor to talk to: it has spoken, or one of its tasks shows that it runs.
+// listens tells whether there is an executor to talk to: it has spoken, or an offer or one of its tasks shows that it runs.
 func (c *Core) listens(a *agent) bool {
 	id := a.executor.GetExecutorId()
 	if id == "" || !c.link.connected || !a.present {
 		return false
 	}
-	if a.talk.sure {
+	if a.talk.sure || a.talk.shown {
 		return true
 	}
 	for key := range a.slots {
@@ -185,7 +197,7 @@ func (c *Core) wish(now time.Time, a *agent) {
 		t.again.start(now)
 	}
 	switch {
-	case t.applied() && !w.GetLeave():
+	case t.applied() && !w.GetLeave() && t.complete():
 		t.again.stop()
 		delete(c.talking, a.id)
 		return
@@ -209,7 +221,7 @@ func (c *Core) discards(a *agent) []string {
 				continue
 			}
 			claimed[g.Container] = true
-			if !s.ghosts[g.Task].over.IsZero() {
+			if s.ghosts[g.Task].ended {
 				out = append(out, g.Container)
 			}
 		}

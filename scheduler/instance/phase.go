@@ -170,13 +170,18 @@ func clone(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
 
 // Haunt notes that a task, or its container if it has one, may still run on an agent and hold the slot's addresses there.
 func Haunt(r *padisv1.InstanceRecord, agentID, taskID, container string) *padisv1.InstanceRecord {
-	if agentID == "" || taskID == "" || slices.Contains(r.GetHauntedTasks(), taskID) {
+	at := slices.Index(r.GetHauntedTasks(), taskID)
+	if agentID == "" || taskID == "" || at >= 0 && (container == "" || Ghosts(r)[at].Container == container) {
 		return r
 	}
 	n := clone(r)
 	// Records of versions that ran no containers list none.
 	for len(n.HauntedContainers) < len(n.HauntedTasks) {
 		n.HauntedContainers = append(n.HauntedContainers, "")
+	}
+	if at >= 0 {
+		n.HauntedContainers[at] = container
+		return n
 	}
 	n.HauntedAgents = append(n.HauntedAgents, agentID)
 	n.HauntedTasks = append(n.HauntedTasks, taskID)

@@ -19,7 +19,11 @@ func (w *World) mischief() {
 		switch n := w.rng.IntN(100); {
 		case n < 18:
 			w.exitOne()
-		case n < 30:
+		case n < 19:
+			w.exitAlone()
+		case n < 21:
+			w.roll()
+		case n < 33:
 			h.killExecutor()
 		case n < 44:
 			h.crashAgent(w.between(200*time.Millisecond, 6*time.Second))
@@ -85,6 +89,10 @@ func (ex *executor) die(lingers bool) {
 		r := ex.runs[id]
 		r.ended = true
 		h.w.truth.end(id, "its executor died")
+		if r.box != nil {
+			r.box.task = ""
+			continue
+		}
 		for _, addr := range r.addresses {
 			remove := func() {
 				if h.addresses[addr] == id {
@@ -129,11 +137,7 @@ func (h *host) killExecutor() {
 	h.w.fault("executor on %s dies", h.name)
 	a.exec.die(true)
 	ex := a.exec
-	h.w.after(h.w.between(time.Millisecond, 20*time.Millisecond), func() {
-		if a.up && !a.dead && !h.off && a.exec == ex {
-			a.bury(mesos.TaskFailed, "REASON_EXECUTOR_TERMINATED")
-		}
-	})
+	h.w.after(h.w.between(time.Millisecond, 20*time.Millisecond), func() { ex.buried() })
 }
 
 // crashAgent kills the agent's process; executors live on.
@@ -218,6 +222,7 @@ func (h *host) powerOff(d time.Duration, fresh bool) {
 		h.w.truth.deconfigured(h, addr)
 	}
 	clear(h.addresses)
+	clear(h.containers)
 	h.off, a.up = true, false
 	a.life++
 	a.wire++

@@ -22,8 +22,11 @@ type host struct {
 	off, cutControl, cutData bool
 	agents                   int
 	agent                    *agent
-	// addresses are those configured, with the task that they were configured for.
+	// addresses are those configured, with the task or container that they were configured for.
 	addresses map[string]string
+	// containers by id, and the images that are there.
+	containers map[string]*container
+	images     map[string]bool
 }
 
 // agent is one agent id and what it knows. It survives the crash of its process, as its work directory does.
@@ -66,6 +69,11 @@ type executor struct {
 	ready bool
 	runs  map[string]*run
 	dead  bool
+	// wish is what it was told last beside tasks, applied the generation that it has applied.
+	wish    *padisv1.ToExecutor
+	applied int64
+	// pulling and failed are images.
+	pulling, failed map[string]bool
 }
 
 // run is one instance in an executor.
@@ -77,10 +85,20 @@ type run struct {
 	ended     bool
 	stopping  bool
 	answered  bool
+	// box is its container, if it has an image.
+	box *container
+}
+
+// owner is the name for which its addresses are configured.
+func (r *run) owner() string {
+	if r.box != nil {
+		return r.box.id
+	}
+	return r.id
 }
 
 func (w *World) addHost(attributes map[string]string, total mesos.Amounts) *host {
-	h := &host{w: w, index: len(w.hosts), name: "host" + strconv.Itoa(len(w.hosts)+1), attributes: attributes, total: total, addresses: map[string]string{}}
+	h := &host{w: w, index: len(w.hosts), name: "host" + strconv.Itoa(len(w.hosts)+1), attributes: attributes, total: total, addresses: map[string]string{}, containers: map[string]*container{}, images: map[string]bool{}}
 	w.hosts = append(w.hosts, h)
 	h.newAgent()
 	return h
@@ -210,7 +228,7 @@ func (a *agent) launch(task mesos.Task) {
 		return
 	}
 	if a.exec == nil {
-		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}}
+		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}, pulling: map[string]bool{}, failed: map[string]bool{}}
 		a.exec = ex
 		fetch := w.between(100*time.Millisecond, 160*time.Millisecond)
 		if w.chance(0.1) {
@@ -222,6 +240,7 @@ func (a *agent) launch(task mesos.Task) {
 			}
 			ex.ready = true
 			a.host.sweep()
+			ex.report()
 			a.deliver()
 		})
 		return
@@ -232,6 +251,9 @@ func (a *agent) launch(task mesos.Task) {
 // sweep removes what an earlier executor left; it is the first thing that an executor does.
 func (h *host) sweep() {
 	for _, addr := range slices.Sorted(maps.Keys(h.addresses)) {
+		if h.containers[h.addresses[addr]] != nil {
+			continue
+		}
 		h.w.truth.deconfigured(h, addr)
 		delete(h.addresses, addr)
 	}
@@ -293,7 +315,15 @@ func (ex *executor) launch(task mesos.Task) {
 	if w.chance(0.1) {
 		prepare = w.between(time.Second, 8*time.Second)
 	}
-	w.after(prepare, func() { ex.attach(r) })
+	w.after(prepare, func() {
+		switch {
+		case ex.dead || r.ended || r.stopping:
+		case l.GetAdopt():
+			ex.adopt(r)
+		default:
+			ex.pull(l.GetTemplate().GetImage(), func() { ex.attach(r) })
+		}
+	})
 }
 
 // attach configures the addresses; where the launch says so, only after a probe that nobody answered.
@@ -313,17 +343,31 @@ func (ex *executor) attach(r *run) {
 			return
 		}
 	}
+	if r.launch.GetTemplate().GetImage() != "" {
+		r.box = &container{id: r.id, launch: r.launch, host: h, task: r.id}
+		w.truth.started(r.box)
+		h.containers[r.id] = r.box
+	}
 	for _, at := range r.launch.GetAttachments() {
 		w.truth.configured(h, at.GetAddress(), r.id)
 		h.addresses[at.GetAddress()] = r.id
 		r.addresses = append(r.addresses, at.GetAddress())
 	}
+	if r.box != nil {
+		r.box.addresses = r.addresses
+	}
 	r.running = true
 	w.truth.runs(r.id)
-	ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonRunning, Addresses: r.addresses})
+	ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonRunning, Addresses: r.addresses, Container: r.launch.GetContainer()})
+	ex.becomeReady(r)
+}
+
+// becomeReady lets the checks of an instance pass after a while.
+func (ex *executor) becomeReady(r *run) {
+	w := ex.agent.host.w
 	w.after(w.between(10*time.Millisecond, 400*time.Millisecond), func() {
 		if !ex.dead && !r.ended && !r.stopping {
-			ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonReady, Ready: true, Addresses: r.addresses})
+			ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonReady, Ready: true, Addresses: r.addresses, Container: r.launch.GetContainer()})
 		}
 	})
 }
@@ -352,10 +396,13 @@ func (ex *executor) end(r *run, state mesos.TaskState, rep *padisv1.InstanceRepo
 	h := ex.agent.host
 	r.ended = true
 	for _, addr := range r.addresses {
-		if h.addresses[addr] == r.id {
+		if h.addresses[addr] == r.owner() {
 			h.w.truth.deconfigured(h, addr)
 			delete(h.addresses, addr)
 		}
+	}
+	if r.box != nil {
+		h.remove(r.box, string(state))
 	}
 	delete(ex.runs, r.id)
 	h.w.truth.end(r.id, string(state))

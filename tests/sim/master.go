@@ -267,7 +267,23 @@ func (m *master) call(conn *connection, call mesos.Call) {
 		if a := m.agents[c.AgentID]; a != nil {
 			m.toAgent(a, func(ag *agent) { ag.acknowledged(c) }, nil)
 		}
-	case mesos.ShutdownExecutor, mesos.AcceptInverse, mesos.ToExecutor:
+	case mesos.ToExecutor:
+		if a := m.agents[c.AgentID]; a != nil {
+			m.toAgent(a, func(ag *agent) {
+				if ag.exec != nil && ag.exec.id == c.ExecutorID {
+					ag.exec.told(c.Data)
+				}
+			}, nil)
+		}
+	case mesos.ShutdownExecutor:
+		if a := m.agents[c.AgentID]; a != nil {
+			m.toAgent(a, func(ag *agent) {
+				if ag.exec != nil && ag.exec.id == c.ExecutorID {
+					ag.exec.shutdown()
+				}
+			}, nil)
+		}
+	case mesos.AcceptInverse:
 	default:
 		m.w.violate("call %T is not expected", call)
 	}

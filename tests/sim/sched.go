@@ -54,9 +54,9 @@ var errUnsent = errors.New("connection broken")
 func newSched(w *World) *sched { return &sched{w: w} }
 
 // config is the scheduler's configuration, with shorter times than in production, so that histories are short.
-func config() core.Config {
+func (w *World) config() core.Config {
 	return core.Config{
-		Role: role, FrameworkName: "padis", Artifact: core.Artifact{URI: "http://padis/executor", SHA256: strings.Repeat("ab", 32)},
+		Role: role, FrameworkName: "padis", Artifact: core.Artifact{URI: "http://padis/executor", SHA256: w.artifact()},
 		ReconcileInterval: 90 * time.Second, AskMax: 15 * time.Second, UnknownReplaceAfter: 10 * time.Second, KillRetry: 3 * time.Second,
 		LaunchTimeout: 10 * time.Second, LaunchGiveUp: 40 * time.Second, GhostPatience: 150 * time.Second, StartBound: 20 * time.Second,
 	}
@@ -65,7 +65,7 @@ func config() core.Config {
 // start brings up a process from the ledger.
 func (s *sched) start() {
 	s.life++
-	c, err := core.New(config(), s.w.store.snapshot())
+	c, err := core.New(s.w.config(), s.w.store.snapshot())
 	if err != nil {
 		s.w.violate("the scheduler does not start from its own ledger: %v", err)
 		return
@@ -154,7 +154,7 @@ func (s *sched) turn() {
 // compare checks that what the core has kept up by increments is what it would make of the ledger.
 func (s *sched) compare() {
 	live := s.loop.Core()
-	anew, err := core.New(config(), s.w.store.snapshot())
+	anew, err := core.New(s.w.config(), s.w.store.snapshot())
 	if err != nil {
 		s.w.violate("the ledger cannot be loaded: %v", err)
 		return
@@ -333,8 +333,22 @@ func describeCall(call mesos.Call) string {
 		return "REVIVE"
 	case mesos.Suppress:
 		return "SUPPRESS"
+	case mesos.ToExecutor:
+		return describeWish(c)
 	}
 	return fmt.Sprintf("%T", call)
+}
+
+func describeWish(c mesos.ToExecutor) string {
+	wish := &padisv1.ToExecutor{}
+	if err := padisv1.Decode(c.Data, wish); err != nil {
+		return "MESSAGE that cannot be read"
+	}
+	var images []string
+	for _, w := range wish.GetImages() {
+		images = append(images, w.GetImage())
+	}
+	return fmt.Sprintf("MESSAGE to agent %s: generation %d discard %v images %v leave %v", c.AgentID, wish.GetGeneration(), wish.GetDiscard(), images, wish.GetLeave())
 }
 
 func describeEvent(ev mesos.Event) string {
@@ -357,6 +371,16 @@ func describeEvent(ev mesos.Event) string {
 		return fmt.Sprintf("FAILURE agent %s executor %q", e.AgentID, e.ExecutorID)
 	case mesos.Subscribed:
 		return "SUBSCRIBED " + e.FrameworkID
+	case mesos.FromExecutor:
+		said := &padisv1.FromExecutor{}
+		if err := padisv1.Decode(e.Data, said); err != nil {
+			return "MESSAGE that cannot be read"
+		}
+		var images []string
+		for _, st := range said.GetImages() {
+			images = append(images, fmt.Sprintf("%s present=%v %s", st.GetImage(), st.GetPresent(), st.GetReason()))
+		}
+		return fmt.Sprintf("MESSAGE of agent %s: generation %d orphans %v images %v", e.AgentID, said.GetGeneration(), said.GetOrphans(), images)
 	case mesos.AgentsSeen:
 		return fmt.Sprintf("agents seen: %d", len(e.Agents))
 	}

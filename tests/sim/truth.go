@@ -21,6 +21,10 @@ type truth struct {
 	tasks map[string]*fate
 	// statuses are the updates that need an acknowledgement, by uuid.
 	statuses map[string]mesos.Status
+	// starts counts the containers that were started for each slot.
+	starts map[record.Slot]int
+	// lost are the containers that were given up because they could not be reached.
+	lost map[string]bool
 }
 
 // fate is what truly became of a task.
@@ -35,10 +39,12 @@ type fate struct {
 	reached, running, ended bool
 	// doubt: somebody said something of it other than that it lives.
 	doubt bool
+	// exorcist: it was sent to end a container that haunts the slot.
+	exorcist bool
 }
 
 func newTruth(w *World) *truth {
-	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}}
+	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}, starts: map[record.Slot]int{}, lost: map[string]bool{}}
 }
 
 // sorted returns the tasks that have not ended.
@@ -50,6 +56,33 @@ func (t *truth) alive() []*fate {
 		}
 	}
 	return fs
+}
+
+// beings are the tasks that have not ended, and the containers that have no task.
+func (t *truth) beings() []*fate {
+	fs := t.alive()
+	for _, h := range t.w.hosts {
+		for _, id := range h.orphans() {
+			b := h.containers[id]
+			fs = append(fs, &fate{id: id, slot: b.slot(), launch: b.launch, host: h, running: true, doubt: true})
+		}
+	}
+	return fs
+}
+
+// started checks that no second container is started beside one that goes on, but for one that could not be reached.
+func (t *truth) started(b *container) {
+	t.starts[b.slot()]++
+	for _, h := range t.w.hosts {
+		for _, id := range slices.Sorted(maps.Keys(h.containers)) {
+			o := h.containers[id]
+			if o.slot() != b.slot() || o.exited || t.lost[id] || t.lost[b.id] {
+				continue
+			}
+			t.w.violate("container %s is started while %s, of the same slot, goes on on %s", b.id, id, h.name)
+			return
+		}
+	}
 }
 
 // sent checks a call before it leaves the scheduler.
@@ -79,7 +112,8 @@ func (t *truth) launched(task mesos.Task) {
 	}
 	slot := record.Slot{AppUID: l.GetAppUid(), Index: l.GetSlot()}
 	rec := w.store.instance(slot)
-	if rec.GetTaskId() != task.ID || rec.GetPhase() != padisv1.Phase_STAGING || rec.GetAgentId() != task.AgentID {
+	exorcist := l.GetAdopt() && slices.Contains(rec.GetHauntedTasks(), task.ID)
+	if !exorcist && (rec.GetTaskId() != task.ID || rec.GetPhase() != padisv1.Phase_STAGING || rec.GetAgentId() != task.AgentID) {
 		w.violate("task %s is launched and the ledger does not say so: %v", task.ID, rec)
 		return
 	}
@@ -102,23 +136,23 @@ func (t *truth) launched(task mesos.Task) {
 			rev = r
 		}
 	}
-	if rev == nil {
+	if rev == nil && !l.GetAdopt() {
 		w.violate("task %s is launched with revision %s, which the ledger does not know", task.ID, l.GetRevision())
 		return
 	}
-	f := &fate{id: task.ID, slot: slot, launch: l, rules: rev.GetConstraints(), agent: task.AgentID}
+	f := &fate{id: task.ID, slot: slot, exorcist: exorcist, launch: l, rules: rev.GetConstraints(), agent: task.AgentID}
 	for _, h := range w.hosts {
 		if strings.HasPrefix(task.AgentID, "A"+strconv.Itoa(h.index+1)+"-") {
 			f.host = h
 		}
 	}
 	for _, o := range t.alive() {
-		if o.slot == slot && !o.doubt {
+		if o.slot == slot && !o.doubt && !exorcist && !o.exorcist {
 			w.violate("%s is launched while %s, of the same slot, was never said to have ended", f.id, o.id)
 			return
 		}
 	}
-	if why := t.forbidden(f.slot, l.GetTenant(), f.rules, f.host); why != "" {
+	if why := t.forbidden(f.slot, l.GetTenant(), f.rules, f.host); why != "" && !l.GetAdopt() {
 		w.violate("%s is launched on %s, but %s", f.id, f.host.name, why)
 		return
 	}
@@ -142,7 +176,8 @@ func (t *truth) forbidden(slot record.Slot, tenant string, rules []*padisv1.Cons
 	if owned && !here || own && !here {
 		return "the host, or the tenant, is dedicated"
 	}
-	alive := t.alive()
+	// A launch that has not arrived adopts nothing; the container itself is counted.
+	alive := slices.DeleteFunc(t.beings(), func(f *fate) bool { return f.launch.GetAdopt() && !f.reached })
 	for _, o := range alive {
 		if o.host == h && o.slot != slot && foes(cluster, tenant, o.launch.GetTenant()) {
 			return "tenants " + tenant + " and " + o.launch.GetTenant() + " must not meet, and " + o.id + " is there"
@@ -225,7 +260,9 @@ func (t *truth) acknowledged(c mesos.Acknowledge) {
 		return
 	}
 	p := rec.GetPhase()
-	if st.State.Terminal() || st.State == mesos.TaskRunning && (p == padisv1.Phase_STAGING || p == padisv1.Phase_STARTING) ||
+	// What the container of an ended task is, is found out by asking for its agent.
+	waits := p == padisv1.Phase_ADOPTING || p == padisv1.Phase_UNREACHABLE && rec.GetContainer() != ""
+	if st.State.Terminal() && !waits || st.State == mesos.TaskRunning && (p == padisv1.Phase_STAGING || p == padisv1.Phase_STARTING) ||
 		st.State == mesos.TaskStarting && p == padisv1.Phase_STAGING {
 		t.w.violate("%s of %s is acknowledged while the ledger says %s", st.State, c.TaskID, instance.Name(p))
 	}
@@ -303,8 +340,38 @@ func (t *truth) written(wr record.Write, before proto.Message) {
 		t.w.user.accepted = proto.Clone(v).(*padisv1.Cluster)
 	case *padisv1.InstanceRecord:
 		b, ok := before.(*padisv1.InstanceRecord)
+		if ok {
+			t.stopped(b, v)
+		}
+		for _, g := range instance.Ghosts(v) {
+			t.lost[g.Container], t.lost[g.Task] = true, true
+		}
 		if ok && v.GetAttempt() < b.GetAttempt() {
 			t.w.violate("attempts of %s go back from %d to %d", wr.Key, b.GetAttempt(), v.GetAttempt())
 		}
+	}
+}
+
+// stopped checks that a container that runs is stopped for another image only when that is on its host.
+func (t *truth) stopped(before, after *padisv1.InstanceRecord) {
+	if before.GetPhase() != padisv1.Phase_RUNNING || before.GetContainer() == "" || after.GetPhase() != padisv1.Phase_STOPPING || after.GetReason() != padisv1.ReasonUpdating {
+		return
+	}
+	app, _ := t.w.store.data[record.AppKey(after.GetAppUid())].(*padisv1.WantedApp)
+	box := ""
+	for _, h := range t.w.hosts {
+		b := h.containers[before.GetContainer()]
+		if b == nil {
+			continue
+		}
+		box = b.launch.GetTemplate().GetImage()
+		for _, rev := range app.GetRevisions() {
+			if image := rev.GetTemplate().GetImage(); image == "" || h.images[image] && rev.GetHash() != before.GetRevision() {
+				return
+			}
+		}
+	}
+	if box != "" {
+		t.w.violate("%s is stopped, and no image of its next revision is on its host", before.GetTaskId())
 	}
 }

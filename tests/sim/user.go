@@ -96,6 +96,9 @@ func (u *user) change(a *padisv1.WantedApp, n int) {
 	u.serial++
 	next := proto.Clone(a.Revisions[len(a.Revisions)-1]).(*padisv1.Revision)
 	next.Hash = "r" + strconv.Itoa(u.serial)
+	if next.Template.Image != "" && u.w.rng.IntN(2) == 0 {
+		next.Template.Image = "registry/app:" + strconv.Itoa(u.serial)
+	}
 	next.Template.Env = []*padisv1.EnvVar{{Name: "REVISION", Value: next.Hash}}
 	a.Revisions = append(a.Revisions, next)
 	if len(a.Revisions) > 3 {
@@ -123,6 +126,9 @@ func (u *user) create() *padisv1.WantedApp {
 		Hash:     "r" + strconv.Itoa(u.serial),
 		Template: &padisv1.Template{Command: []string{"serve"}, Resources: &padisv1.Resources{CpuMilli: 100 + 100*int64(w.rng.IntN(4)), MemoryMib: 32 << w.rng.IntN(3)}, Stop: &padisv1.Stop{GracePeriodMs: 2000}},
 		Restart:  &padisv1.RestartPolicy{InitialDelayMs: 300, MaxDelayMs: 5000, StableAfterMs: 10000},
+	}
+	if w.rng.IntN(3) != 0 {
+		rev.Template.Image = "registry/app:" + strconv.Itoa(u.serial)
 	}
 	n := 1 + w.rng.IntN(5)
 	if names := len(u.cluster.GetTenants()); names > 0 && w.rng.IntN(2) == 0 {
@@ -193,6 +199,10 @@ func (u *user) once() {
 			t.NotColocatedWith = []string{u.cluster.Tenants[0].Name}
 		}
 		u.declare()
+	case n == 19:
+		u.serial++
+		u.cluster.Prepulls = []*padisv1.Prepull{{Namespace: "ns1", Name: "early", Images: []string{"registry/app:" + strconv.Itoa(u.serial+1)}, Agents: []*padisv1.AgentSelector{{Attribute: "rack", Value: "r1"}}}}
+		u.declare()
 	case n < 19 && len(u.cluster.Pools) > 0:
 		// The pool runs out: there is hardly more than what is leased.
 		p := u.cluster.Pools[w.rng.IntN(len(u.cluster.Pools))]
@@ -224,6 +234,9 @@ func (u *user) readdress(a *padisv1.WantedApp) {
 func (u *user) finally() {
 	for _, p := range u.cluster.Pools {
 		p.Ranges = nil
+	}
+	if u.cluster.ExecutorUpgrade != nil {
+		u.cluster.ExecutorUpgrade.Paused = false
 	}
 	u.declare()
 	for _, a := range u.apps {
@@ -274,10 +287,13 @@ func (u *user) unmet() string {
 			leases[record.LeaseKey(l.GetNetwork(), l.GetAddress())] = true
 		}
 	}
-	for _, f := range w.truth.alive() {
+	for _, f := range w.truth.beings() {
 		if !current[f.id] {
 			return f.id + " is a stray"
 		}
+	}
+	if up := w.sched.loop.UpgradeStatus(); up.Message != "" || up.Updated+len(up.Skipped) != up.Total {
+		return fmt.Sprintf("executors are not upgraded: %+v", up)
 	}
 	for k := range w.store.data {
 		if strings.HasPrefix(k, record.PrefixLease) && !leases[k] {
@@ -362,7 +378,7 @@ func (u *user) clustered(slot record.Slot, rev *padisv1.Revision, h *host) bool 
 		if c.GetOperator() != padisv1.Constraint_CLUSTER && c.GetOperator() != padisv1.Constraint_GROUP_BY {
 			continue
 		}
-		for _, o := range u.w.truth.alive() {
+		for _, o := range u.w.truth.beings() {
 			if o.slot.AppUID == slot.AppUID && o.slot != slot && (c.GetOperator() == padisv1.Constraint_GROUP_BY || o.host.value(c.GetAttribute()) != h.value(c.GetAttribute())) {
 				return true
 			}

@@ -57,6 +57,8 @@ type World struct {
 	hosts []*host
 	user  *user
 	truth *truth
+	// version of the executor that the scheduler offers.
+	version int
 	// settled since this time; zero while it is not.
 	settled time.Time
 	over    bool
