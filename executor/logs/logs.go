@@ -1,17 +1,22 @@
-// Package logs keeps the output of instances in files of bounded size and number.
+// Package logs keeps the output of instances in files of bounded size and number, and reads it back.
 // Edge: talks to pipes and the file system.
 //
 // Output goes through a pipe, so that rotation loses nothing: NAME is the current file, NAME.1 the one before it, and
-// so on. An instance is never held up by a disk that cannot take its output: what cannot be written is dropped, and
-// counted in a line of its own when writing works again.
+// so on; beside each is an index by time, NAME.idx (index.go). An instance is never held up by a disk that cannot take
+// its output: what cannot be written is dropped, and counted in a line of its own when writing works again. Readers
+// look at the files only (read.go), so that they never hold up anybody either. The file of a stream that has ended is
+// not writable, which is how readers know.
 package logs
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of one stream.
@@ -28,17 +33,32 @@ const (
 	DefaultMaxFiles = 3
 )
 
-// bufferSize bounds the memory of a stream: fifty instances have a hundred.
-const bufferSize = 4096
+const (
+	// bufferSize is what is read at once. A stream has a buffer only while output is there.
+	bufferSize = 64 << 10
+	// pipeSize is how much a container can write while no executor is there to read. The kernel takes memory for it
+	// only when it is written.
+	pipeSize = 1 << 20
+)
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
 // Stream is the output of one instance to one of stdout and stderr.
 type Stream struct {
-	write, read *os.File
-	done        chan struct{}
-	file        *file
+	write *os.File
+	fifo  string
+	done  chan struct{}
+	file  *file
+
+	mu   sync.Mutex
+	read *os.File
+	// next is what is read when the deadline of read has passed, see Drain.
+	next *os.File
+	// keep the stream open for another executor, see Leave.
+	keep bool
 }
 
-// Open begins to keep a stream as NAME in dir.
+// Open begins to keep a stream as NAME in dir. It ends with those who write to FD.
 func Open(dir, name string, l Limits) (*Stream, error) {
 	f, err := open(filepath.Join(dir, name), l)
 	if err != nil {
@@ -48,12 +68,48 @@ func Open(dir, name string, l Limits) (*Stream, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make a pipe: %w", err), f.close())
 	}
-	s := &Stream{write: w, read: r, done: make(chan struct{}), file: f}
-	go s.copy()
-	return s, nil
+	return begin(&Stream{write: w, read: r, file: f}), nil
 }
 
-// FD is what the instance writes to.
+// OpenPipe begins to keep, or goes on keeping, what is written to the named pipe fifo as NAME in dir. The pipe is made
+// if it is not there. The stream does not end with those who write, who may come and go: Drain, Close or Leave ends it.
+func OpenPipe(dir, name, fifo string, l Limits) (*Stream, error) {
+	if err := unix.Mkfifo(fifo, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make the named pipe %s: %w", fifo, err)
+	}
+	// For writing, too: without anybody who writes, a pipe is at its end.
+	r, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the named pipe: %w", err)
+	}
+	info, err := r.Stat()
+	if err == nil && info.Mode()&os.ModeNamedPipe == 0 {
+		err = fmt.Errorf("%s is no named pipe", fifo)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	f, err := open(filepath.Join(dir, name), l)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	control(r, func(fd int) { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize) }) // smaller serves as well
+	return begin(&Stream{read: r, fifo: fifo, file: f}), nil
+}
+
+func begin(s *Stream) *Stream {
+	s.done = make(chan struct{})
+	go s.copy()
+	return s
+}
+
+func control(f *os.File, do func(fd int)) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { do(int(fd)) })
+	}
+}
+
+// FD is what the instance writes to, for a stream of Open.
 func (s *Stream) FD() int { return int(s.write.Fd()) }
 
 // HandedOver closes our own writing end, when the instance has its copy. The stream then ends with the instance.
@@ -63,133 +119,100 @@ func (s *Stream) HandedOver() { s.write.Close() }
 func (s *Stream) Done() <-chan struct{} { return s.done }
 
 // Close ends the stream, even if somebody still writes.
-func (s *Stream) Close() {
-	s.write.Close()
+func (s *Stream) Close() { s.end(false) }
+
+// Leave stops reading a named pipe, without ending the stream: what is in the pipe and what comes stays there for the
+// executor that opens it next.
+func (s *Stream) Leave() { s.end(true) }
+
+func (s *Stream) end(keep bool) {
+	if s.write != nil {
+		s.write.Close()
+	}
+	s.mu.Lock()
+	s.keep = s.keep || keep
 	s.read.Close()
+	s.mu.Unlock()
+	<-s.done
+}
+
+// Drain is called when the program behind a named pipe has ended: what it wrote is read to the end, that is until
+// nobody has the pipe open for writing any more, or until the timeout and what is in the pipe then. Then the stream
+// has ended.
+func (s *Stream) Drain(timeout time.Duration) {
+	// A second reading end, from which the end can be seen when the first, which can write, is closed.
+	next, err := os.OpenFile(s.fifo, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	s.mu.Lock()
+	if err == nil {
+		_ = next.SetReadDeadline(time.Now().Add(timeout))
+		s.next = next
+	} // or else it was deleted: what is in it is all that comes
+	_ = s.read.SetReadDeadline(time.Unix(1, 0))
+	s.mu.Unlock()
 	<-s.done
 }
 
 func (s *Stream) copy() {
 	defer close(s.done)
-	buf := make([]byte, bufferSize)
 	for {
-		n, err := s.read.Read(buf)
-		s.file.write(buf[:n])
-		if err != nil {
-			s.read.Close()
-			_ = s.file.close()
+		s.mu.Lock()
+		r := s.read
+		s.mu.Unlock()
+		s.follow(r)
+		s.mu.Lock()
+		next, keep := s.next, s.keep
+		s.next = nil
+		if next != nil {
+			s.read = next
+		}
+		s.mu.Unlock()
+		if next == nil {
+			s.rest(r)
+			r.Close()
+			_ = s.file.end(keep) // everything was written, or counted
 			return
 		}
+		r.Close()
 	}
 }
 
-// file is a rotated file. It takes everything; what the disk does not take is counted.
-type file struct {
-	path    string
-	limits  Limits
-	current io.WriteCloser
-	size    int64
-	dropped int64
-	// create opens the current file; tests put a full disk there.
-	create func(path string) (io.WriteCloser, int64, error)
-}
-
-func open(path string, l Limits) (*file, error) {
-	if l.MaxBytes <= 0 {
-		l.MaxBytes = DefaultMaxBytes
-	}
-	if l.MaxFiles <= 0 {
-		l.MaxFiles = DefaultMaxFiles
-	}
-	f := &file{path: path, limits: l, create: appendTo}
-	var err error
-	if f.current, f.size, err = f.create(path); err != nil {
-		return nil, fmt.Errorf("keep the output: %w", err)
-	}
-	return f, nil
-}
-
-func appendTo(path string) (io.WriteCloser, int64, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+// follow moves what comes through a pipe into the file until its end, its deadline, or that it is closed.
+func (s *Stream) follow(r *os.File) {
+	c, err := r.SyscallConn()
 	if err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, info.Size(), nil
-}
-
-func (f *file) close() error {
-	f.tellDropped()
-	if f.current == nil {
-		return nil
-	}
-	return f.current.Close()
-}
-
-func (f *file) write(b []byte) {
-	for len(b) > 0 {
-		if f.size >= f.limits.MaxBytes || f.current == nil {
-			f.rotate()
-		}
-		f.tellDropped()
-		room := f.limits.MaxBytes - f.size
-		part := b[:min(int64(len(b)), max(room, 1))]
-		b = b[len(part):]
-		f.put(part)
-	}
-}
-
-func (f *file) put(b []byte) {
-	if f.current == nil {
-		f.dropped += int64(len(b))
 		return
 	}
-	n, err := f.current.Write(b)
-	f.size += int64(n)
-	if err != nil {
-		f.dropped += int64(len(b) - n)
+	for more := true; more && err == nil; {
+		err = c.Read(func(fd uintptr) bool {
+			var empty bool
+			empty, more = s.take(int(fd))
+			return !empty // if it is, we are called again when it is not
+		})
 	}
 }
 
-// tellDropped writes the notice of lost output, if there is any and the disk takes it.
-func (f *file) tellDropped() {
-	if f.dropped == 0 || f.current == nil {
-		return
-	}
-	notice := fmt.Appendf(nil, "\n[padis: %d bytes of output were lost here because they could not be written]\n", f.dropped)
-	n, err := f.current.Write(notice)
-	f.size += int64(n)
-	if err == nil {
-		f.dropped = 0
-	}
-}
-
-func (f *file) rotate() {
-	if f.current != nil {
-		_ = f.current.Close() // everything was written, or counted
-		f.current = nil
-	}
-	if f.size >= f.limits.MaxBytes {
-		for i := f.limits.MaxFiles - 1; i > 0; i-- {
-			// A file that is not there yet, or a directory that is gone: the next step tells.
-			_ = os.Rename(numbered(f.path, i-1), numbered(f.path, i))
-		}
-		if f.limits.MaxFiles == 1 {
-			_ = os.Remove(f.path)
+// take moves what is in the pipe, up to as much as fits in one, without waiting. It tells that it has found the pipe
+// empty, and whether more can come.
+func (s *Stream) take(fd int) (empty, more bool) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for taken := 0; taken < pipeSize; {
+		n, err := unix.Read(fd, *buf)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return true, true
+		case err != nil || n <= 0:
+			return false, false
+		default:
+			s.file.write((*buf)[:n])
+			taken += n
 		}
 	}
-	if c, size, err := f.create(f.path); err == nil {
-		f.current, f.size = c, size
-	}
+	return false, true
 }
 
-func numbered(path string, i int) string {
-	if i == 0 {
-		return path
-	}
-	return fmt.Sprintf("%s.%d", path, i)
+// rest takes what is in a pipe when time is up. Of one that was closed or left nothing is taken.
+func (s *Stream) rest(r *os.File) {
+	control(r, func(fd int) { s.take(fd) })
 }
