@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/reconcile/fake"
 
 	"go.uber.org/zap/zaptest"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
@@ -51,11 +53,11 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	scheme := apiruntime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	w.api = clientfake.NewClientBuilder().WithScheme(scheme).
-		WithStatusSubresource(&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}).
+		WithStatusSubresource(&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}, &v1alpha1.ExecutorUpgrade{}, &v1alpha1.ImagePrepull{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
 				if _, ok := l.(*v1alpha1.NetworkList); ok {
@@ -104,12 +106,18 @@ func (w *world) create(lines ...string) {
 	for _, line := range lines {
 		w.say("\n# create %s", line)
 		parts := strings.SplitN(line, " ", 3)
-		o := map[string]client.Object{"network": &v1alpha1.Network{}, "pool": &v1alpha1.IPPool{}, "tenant": &v1alpha1.Tenant{}}[parts[0]]
+		o := map[string]client.Object{
+			"network": &v1alpha1.Network{}, "pool": &v1alpha1.IPPool{}, "tenant": &v1alpha1.Tenant{},
+			"registry": &v1alpha1.Registry{}, "upgrade": &v1alpha1.ExecutorUpgrade{}, "prepull": &v1alpha1.ImagePrepull{},
+		}[parts[0]]
 		if err := yaml.UnmarshalStrict([]byte("spec: "+parts[2]), o); err != nil {
 			w.t.Fatal(err)
 		}
 		w.age++
 		o.SetName(parts[1])
+		if parts[0] == "prepull" {
+			o.SetNamespace("shop")
+		}
 		o.SetUID(types.UID(parts[0] + parts[1]))
 		o.SetGeneration(1)
 		o.SetCreationTimestamp(metav1.NewTime(time.Unix(w.age, 0)))
@@ -138,7 +146,7 @@ func (w *world) run(req reconcile.Request) {
 			w.say("error: %v", err)
 			return
 		}
-		if result.RequeueAfter == 0 || result.RequeueAfter >= settle {
+		if result.RequeueAfter == 0 || result.RequeueAfter >= settle || req == Progress {
 			if result.RequeueAfter > 0 {
 				w.say("again after %s", result.RequeueAfter)
 			}
@@ -154,7 +162,10 @@ func (w *world) show() {
 	var networks v1alpha1.NetworkList
 	var pools v1alpha1.IPPoolList
 	var tenants v1alpha1.TenantList
-	for _, l := range []client.ObjectList{&networks, &pools, &tenants} {
+	var registries v1alpha1.RegistryList
+	var upgrades v1alpha1.ExecutorUpgradeList
+	var prepulls v1alpha1.ImagePrepullList
+	for _, l := range []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls} {
 		if err := w.api.List(context.Background(), l); err != nil {
 			w.t.Fatal(err)
 		}
@@ -174,6 +185,17 @@ func (w *world) show() {
 	}
 	for _, t := range tenants.Items {
 		conditions("tenant", &t, t.Status.ObservedGeneration, t.Status.Conditions, "")
+	}
+	for _, r := range registries.Items {
+		conditions("registry", &r, r.Status.ObservedGeneration, r.Status.Conditions, "")
+	}
+	for _, u := range upgrades.Items {
+		conditions("upgrade", &u, u.Status.ObservedGeneration, u.Status.Conditions,
+			fmt.Sprintf(", %d of %d updated, %d upgrading, %d skipped", u.Status.Updated, u.Status.Total, u.Status.Upgrading, u.Status.Skipped))
+	}
+	for _, p := range prepulls.Items {
+		conditions("prepull", &p, p.Status.ObservedGeneration, p.Status.Conditions,
+			fmt.Sprintf(", %d of %d present, %d failed, %+v", p.Status.Present, p.Status.Wanted, p.Status.Failed, p.Status.Agents))
 	}
 }
 
@@ -235,6 +257,43 @@ func TestTheOthersAreAway(t *testing.T) {
 	w.sched.Fail(nil)
 	w.fail = apierrors.NewConflict(schema.GroupResource{Resource: "networks"}, "data", errors.New("changed meanwhile"))
 	w.run(Declared)
+}
+
+func TestImagesAndExecutors(t *testing.T) {
+	w := newWorld(t)
+	defer w.golden()
+	w.create("registry first {host: registry.example.com, mirrors: [\"https://mirror\"]}", "registry second {host: registry.example.com}",
+		"registry rack {host: registry.example.com, agents: [{attribute: rack, value: r1}], mirrors: [\"https://rack1\"], mirrorsOnly: true}",
+		"prepull next {images: [\"shop:2\", \"cart:2\"], imagePullSecrets: [{name: pull}]}",
+		"upgrade default {maxParallel: 3}")
+	w.run(Declared)
+	w.say("\n# the credentials come")
+	if err := w.api.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "pull"}, Type: corev1.SecretTypeDockerConfigJson,
+		Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry.example.com":{"username":"u","password":"p"}}}`)}}); err != nil {
+		t.Fatal(err)
+	}
+	w.run(Declared)
+	w.say("\n# agents pull, executors are replaced")
+	w.clock = w.clock.Add(time.Minute)
+	w.sched.Pulled("shop", "next",
+		runtime.AgentImage{Agent: "a1", Host: "host-1", Image: "shop:2", Present: true}, runtime.AgentImage{Agent: "a1", Host: "host-1", Image: "cart:2", Reason: padisv1.ReasonPulling},
+		runtime.AgentImage{Agent: "a2", Host: "host-2", Image: "shop:2", Present: true},
+		runtime.AgentImage{Agent: "a2", Host: "host-2", Image: "cart:2", Reason: padisv1.ReasonImageNotFound, Message: "registry.example.com has no cart:2"})
+	w.sched.Upgraded(runtime.Upgrade{Target: "abc", Total: 5, Updated: 2, Upgrading: []string{"host-3"}, Skipped: map[string]string{"host-4": "it runs plain processes"}})
+	w.run(Progress)
+	w.say("\n# done")
+	w.sched.Pulled("shop", "next", runtime.AgentImage{Agent: "a1", Host: "host-1", Image: "shop:2", Present: true})
+	w.sched.Upgraded(runtime.Upgrade{Target: "abc", Total: 5, Updated: 4, Skipped: map[string]string{"host-4": "it runs plain processes"}})
+	w.run(Progress)
+	w.say("\n# nothing is asked for any more")
+	for o, name := range map[client.Object]string{&v1alpha1.ExecutorUpgrade{}: "default", &v1alpha1.ImagePrepull{ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}}: "next"} {
+		o.SetName(name)
+		if err := w.api.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(Declared)
+	w.run(Progress)
 }
 
 // Callers that come while a read is under way do not share it, for it may have begun before what they are after was

@@ -41,6 +41,9 @@ func TestTransitions(t *testing.T) {
 		{"Accepted Available=Updating Progressing=Updating", "Accepted Available Progressing=Complete", "Normal Ready: because, Normal Updated: because"},
 		{"Accepted Available Progressing=Updating", "Accepted Available Progressing=Paused", "Normal Paused: because"},
 		{"Accepted Available Progressing=Paused", "Accepted Available Progressing=Paused", ""},
+		{"Accepted Available Progressing=Updating", "Accepted Available Progressing=ImageNotFound", ""},
+		{"Accepted Available=Updating Progressing=ImageNotFound", "Accepted Available Progressing=ImageNotFound", ""},
+		{"Accepted Available Progressing=ImageNotFound", "Accepted Available Progressing=Complete", "Normal Updated: because"},
 		{"Accepted Available Progressing=Readdressing", "Accepted Available Progressing=Complete", "Normal Updated: because"},
 	} {
 		var got []string
@@ -72,6 +75,10 @@ func TestAWorryIsToldOnceItLasts(t *testing.T) {
 		{10 * time.Second, "Accepted Available", "", 0},
 		{11 * time.Second, "Accepted Available=PoolExhausted", "", 2 * time.Second},
 		{12 * time.Second, "Accepted=Invalid Available=PoolExhausted", "", 0},
+		{20 * time.Second, "Accepted Available Progressing=Updating", "", 0},
+		{21 * time.Second, "Accepted Available Progressing=ImageNotFound", "", 2 * time.Second},
+		{23 * time.Second, "Accepted Available Progressing=ImageNotFound", "Warning ImageNotFound: because", 0},
+		{24 * time.Second, "Accepted Available Progressing=Complete", "", 0},
 	} {
 		next, event, again := w.Next(statusOf(c.status), start.Add(c.after))
 		w = next
