@@ -253,7 +253,7 @@ func (m *machine) launch(launches map[string]*padisv1.Launch) {
 		return taken
 	}
 	executor := mesos.Executor{
-		ID: m.executor, Name: "padis", Command: fmt.Sprintf("exec %s --log-level debug --cache %s", binary, filepath.Join(m.WorkDir(0), "cache")), Resources: mesosExecutorResources(offer),
+		ID: m.executor, Name: "padis", Command: fmt.Sprintf("exec %s --log-level debug --cache %s --state %s --containerd off", binary, filepath.Join(m.WorkDir(0), "cache"), filepath.Join(m.WorkDir(0), "state")), Resources: mesosExecutorResources(offer),
 	}
 	if len(offer.ExecutorIDs) == 0 {
 		executor.Resources = take(100)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"padis.io/padis/executor/runtime/process"
+	"padis.io/padis/executor/runtime/reaper"
 )
 
 // init keeps the main thread for the main goroutine: other threads enter namespaces, and /proc/self shows the main one.
@@ -21,14 +22,16 @@ func main() {
 	switch verb {
 	case process.InitVerb: // first: fifty of these start at a time
 		os.Exit(process.Init())
+	case reaper.Verb: // in a container
+		os.Exit(reaper.Main(args))
 	case "run":
 		os.Exit(run(args))
 	case "version":
 		fmt.Println("padis-executor", versionText())
 	case "help":
-		fmt.Print(usage)
+		fmt.Print(usageText)
 	default:
-		fmt.Fprintf(os.Stderr, "padis-executor: there is no verb %q\n\n%s", verb, usage)
+		fmt.Fprintf(os.Stderr, "padis-executor: there is no verb %q\n\n%s", verb, usageText)
 		os.Exit(exitUsage)
 	}
 }

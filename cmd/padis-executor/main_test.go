@@ -78,7 +78,7 @@ func TestWhatCannotRunIsReportedWithItsReason(t *testing.T) {
 		"artifact": {padisv1.ReasonArtifactFailed, "file:///etc/passwd"},
 		"parent":   {padisv1.ReasonNetworkFailed, "eth9"},
 		"bridge":   {padisv1.ReasonNetworkFailed, "a-name-that-is-too-long"},
-		"image":    {padisv1.ReasonRuntimeUnavailable, "image"},
+		"image":    {padisv1.ReasonRuntimeUnavailable, "switched off"},
 		"exit":     {padisv1.ReasonExited, "code 7"},
 		"health":   {padisv1.ReasonHealthCheckFailed, "connection refused"},
 		"probe":    {padisv1.ReasonHealthCheckFailed, "out of order"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,7 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -21,12 +22,14 @@ import (
 	"padis.io/padis/executor/artifact"
 	"padis.io/padis/executor/health/probe"
 	"padis.io/padis/executor/instance"
+	netplan "padis.io/padis/executor/network"
 	"padis.io/padis/executor/network/kernel"
+	"padis.io/padis/executor/runtime"
 	"padis.io/padis/executor/runtime/process"
 	"padis.io/padis/mesos/agent"
 )
 
-const usage = `padis-executor runs the instances of Padis on one host.
+const usageText = `padis-executor runs the instances of Padis on one host.
 
 Usage:
   padis-executor [run] [flags]   run until the Mesos agent says otherwise (default)
@@ -40,14 +43,26 @@ Flags of run:
   --cache DIR        where artifacts are kept for all instances of the host
                      (default /var/cache/padis-executor, or below the sandbox if that cannot be written)
   --parallel N       how many instances are made at the same time (default: twice the number of CPUs)
+  --containerd PATH  socket of the containerd that runs images (default $PADIS_CONTAINERD_ADDRESS, or
+                     /run/containerd/containerd.sock if that is there; without one, and with "off", only plain
+                     programs run)
+  --state DIR        where containers have their files, which outlive the executor
+                     (default $PADIS_STATE_DIR, or /var/lib/padis)
+  --cgroup PATH      control group below which containers have theirs (default $PADIS_CGROUP_PARENT, or /padis)
+  --oci-runtime NAME program that containerd's shims start containers with: runc (default) or crun
+  --access HOST:PORT where logs, commands and ports are served to the scheduler, with TLS (default: any free port)
+  --metrics HOST:PORT where Prometheus metrics are served, plain; "off" serves none
+                     (default $PADIS_METRICS_LISTEN, or :9465)
   --log-level LEVEL  debug, info, warn or error (default info)
 
+Containers run on when the executor ends, unless the agent asked for their end; the next executor takes them over.
+
 Exit status:
-  0  ended as the agent or a SIGTERM asked; all instances were stopped and reported
+  0  ended as the agent, the scheduler or a SIGTERM asked
   1  something failed; the log says what
   2  wrong usage
   3  not started by a Mesos agent: MESOS_* variables are missing or wrong
-  4  the agent is gone for longer than its recovery timeout; all instances were stopped
+  4  the agent is gone for longer than its recovery timeout
 `
 
 // Exit statuses; the usage text documents them.
@@ -63,7 +78,7 @@ const (
 var version = "unknown"
 
 func versionText() string {
-	return fmt.Sprintf("%s (%s, %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s (%s, %s/%s)", version, goruntime.Version(), goruntime.GOOS, goruntime.GOARCH)
 }
 
 // defaultPath is where programs are looked up if the agent says nothing.
@@ -73,18 +88,26 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 const claimWait = 5 * time.Second
 
 type options struct {
-	cache    string
-	parallel int
-	level    zapcore.Level
+	cache                                 string
+	parallel                              int
+	containerd, state, cgroup, ociRuntime string
+	access, metrics                       string
+	level                                 zapcore.Level
 }
 
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("padis-executor", flag.ContinueOnError)
 	f.SetOutput(os.Stderr)
-	f.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	f.Usage = func() { fmt.Fprint(os.Stderr, usageText) }
 	f.StringVar(&o.cache, "cache", "", "")
-	f.IntVar(&o.parallel, "parallel", 2*runtime.NumCPU(), "")
+	f.IntVar(&o.parallel, "parallel", 2*goruntime.NumCPU(), "")
+	f.StringVar(&o.containerd, "containerd", os.Getenv(containerdVariable), "")
+	f.StringVar(&o.state, "state", cmp.Or(os.Getenv(stateVariable), defaultState), "")
+	f.StringVar(&o.cgroup, "cgroup", os.Getenv(cgroupVariable), "")
+	f.StringVar(&o.ociRuntime, "oci-runtime", "", "")
+	f.StringVar(&o.access, "access", ":0", "")
+	f.StringVar(&o.metrics, "metrics", cmp.Or(os.Getenv(metricsVariable), ":9465"), "")
 	f.TextVar(&o.level, "log-level", zapcore.InfoLevel, "")
 	err := f.Parse(args)
 	if err == nil && f.NArg() > 0 {
@@ -142,7 +165,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	host := instance.Host{Owner: cfg.FrameworkID + "/" + cfg.ExecutorID, Name: name, Path: os.Getenv("PATH"), Sandbox: cfg.Sandbox}
+	host := instance.Host{Owner: cfg.FrameworkID, Name: name, Path: os.Getenv("PATH"), Sandbox: cfg.Sandbox, State: o.state}
 	if host.Path == "" {
 		host.Path = defaultPath
 	}
@@ -151,25 +174,32 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 		return err
 	}
 	defer network.Close()
-	if err := sweep(network, cfg.Sandbox, log); err != nil {
-		return err
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	store, err := openStore(o.cache, cfg.Sandbox)
 	if err != nil {
 		return err
 	}
-	e, err := executor.New(executor.Config{
+	c := executor.Config{
 		Host: host, Agent: client, Network: network, Runtime: process.New("/proc/self/exe", o.parallel), Artifacts: store,
-		Prober: probe.New(network.StreamSocket), ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
-	})
+		Prober: probe.New(network.StreamSocket), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
+	}
+	closeContainers, err := wireContainers(ctx, o, host.Owner, &c, log)
 	if err != nil {
 		return err
 	}
+	defer closeContainers()
+	if err := sweep(ctx, network, c.Containers, host, log); err != nil {
+		return err
+	}
+	e, closeAccess, err := openExecutor(c, o, network)
+	if err != nil {
+		return err
+	}
+	defer closeAccess()
 	// The client lives longer than the executor, to bring its last statuses to the agent.
 	clientCtx, endClient := context.WithCancel(context.Background())
 	defer endClient()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	gone := make(chan error, 1)
 	go func() {
 		gone <- client.Run(clientCtx, e.Handle)
@@ -185,14 +215,27 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	return nil
 }
 
-// sweep removes what an executor that was killed has left: programs that took their death signal back, and links.
-func sweep(network *kernel.Network, sandbox string, log *zap.Logger) error {
+// sweep removes what an executor that was killed has left: programs that took their death signal back, and the links of
+// everything but containers.
+func sweep(ctx context.Context, network *kernel.Network, containers runtime.Keeper, host instance.Host, log *zap.Logger) error {
 	// Sandboxes of earlier runs are beside this one.
-	killed, err := process.Sweep(filepath.Join(filepath.Dir(sandbox), "*", "tasks", "*"))
+	killed, err := process.Sweep(filepath.Join(filepath.Dir(host.Sandbox), "*", "tasks", "*"))
 	if err != nil {
 		return fmt.Errorf("end what an earlier executor left: %w", err)
 	}
-	removed, err := network.Sweep(nil)
+	live := map[string]bool{}
+	if containers != nil {
+		found, err := containers.Found(ctx)
+		if err != nil {
+			return fmt.Errorf("ask for the containers of this host: %w", err)
+		}
+		for _, container := range found {
+			for i := range instance.MaxAttachments {
+				live[netplan.HostEnd(host.Owner, container, i)] = true
+			}
+		}
+	}
+	removed, err := network.Sweep(live)
 	if err != nil {
 		return fmt.Errorf("remove the links that an earlier executor left: %w", err)
 	}
