@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -153,6 +154,8 @@ type reader struct {
 	cancel  context.CancelFunc
 	path    string
 	options ReadOptions
+	// mu guards all below.
+	mu sync.Mutex
 	// parts are what is still to be read; the last may still grow.
 	parts []*part
 	// final tells that the only part left does not grow any more.
@@ -163,12 +166,19 @@ type reader struct {
 	lineStart bool
 }
 
+// Close ends the reader, and a Read that waits.
 func (r *reader) Close() error {
 	r.cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	closeAll(r.parts)
+	r.parts = nil
 	return nil
 }
 
 func (r *reader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	n, err := r.next(b)
 	if err != nil {
 		closeAll(r.parts)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -16,10 +17,13 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 
 	"padis.io/padis/executor/runtime"
+	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
 const (
@@ -31,8 +35,23 @@ const (
 	tidying = 30 * time.Second
 )
 
-// download pulls from the endpoints. What it leaves is either the image or nothing.
+// quiet takes what the client's libraries log.
+var quiet = logrus.NewEntry(&logrus.Logger{Out: io.Discard, Formatter: new(logrus.TextFormatter), Hooks: make(logrus.LevelHooks), Level: logrus.PanicLevel})
+
+// download pulls from the endpoints. What it leaves is either the image or nothing. What is damaged in a mirror may be
+// whole in the registry.
 func (s *Store) download(ctx context.Context, key string, n name, all []endpoint, progress *counter) (runtime.Image, error) {
+	img, err := s.attempt(ctx, key, n, all, progress)
+	var e *runtime.StartError
+	direct := slices.DeleteFunc(slices.Clone(all), func(e endpoint) bool { return e.mirror })
+	if errors.As(err, &e) && e.Reason == padisv1.ReasonImageCorrupt && len(direct) > 0 && len(direct) < len(all) {
+		return s.attempt(ctx, key, n, direct, progress)
+	}
+	return img, err
+}
+
+func (s *Store) attempt(ctx context.Context, key string, n name, all []endpoint, progress *counter) (runtime.Image, error) {
+	ctx = log.WithLogger(ctx, quiet) // what matters of it is in our own sentence
 	j := &journal{}
 	d := &pull{store: s, progress: progress}
 	img, err := s.leased(ctx, key, func(ctx context.Context) (runtime.Image, error) {

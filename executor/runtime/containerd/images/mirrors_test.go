@@ -61,6 +61,31 @@ func TestMirrorDiesInTheMiddle(t *testing.T) {
 	}
 }
 
+func TestDamagedMirror(t *testing.T) {
+	d := startDaemon(t, 0)
+	own, mirror := registry.Start(t, registry.Options{}), registry.Start(t, registry.Options{})
+	img, err := registry.Busybox(registry.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := registry.Layers(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*registry.Registry{own, mirror} {
+		if _, err := r.Push("web:1", img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mirror.Corrupt(layers[0]); err != nil {
+		t.Fatal(err)
+	}
+	pull := runtime.Pull{Image: own.Ref("web:1"), Registries: []*padisv1.Registry{{Host: "*", Mirrors: []string{mirror.URL()}, MirrorsOnly: true}}}
+	refused(t, d.store(Config{}), padisv1.ReasonImageCorrupt, pull)
+	pull.Registries[0].MirrorsOnly = false
+	pulled(t, d.store(Config{}), pull)
+}
+
 func TestTLS(t *testing.T) {
 	d := startDaemon(t, 0)
 	s := d.store(Config{})

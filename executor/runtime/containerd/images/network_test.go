@@ -3,16 +3,19 @@ package images
 import (
 	"bytes"
 	"context"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"padis.io/padis/executor/runtime"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -212,5 +215,53 @@ func TestDiskFull(t *testing.T) {
 	s := d.store(Config{})
 	push(t, r, "web:1", registry.Config{Filler: []int64{large}})
 	refused(t, s, padisv1.ReasonInsufficientSpace, runtime.Pull{Image: r.Ref("web:1")})
+	d.nothingLeft()
+}
+
+// One that accepts connections and says nothing is reported when the time for it is over.
+func TestRegistrySaysNothing(t *testing.T) {
+	d := startDaemon(t, 0)
+	s := d.store(Config{Connect: 200 * time.Millisecond, Stall: 200 * time.Millisecond})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	for _, plain := range []bool{true, false} {
+		began := time.Now()
+		refused(t, s, padisv1.ReasonRegistryUnavailable, runtime.Pull{Image: l.Addr().String() + "/web:1", Registries: []*padisv1.Registry{{Host: l.Addr().String(), PlainHttp: plain}}})
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
+	}
+}
+
+func TestImagesInUseStay(t *testing.T) {
+	d, r := startDaemon(t, 0), registry.Start(t, registry.Options{})
+	later := time.Now().Add(time.Hour)
+	s := d.store(Config{Now: func() time.Time { return later }})
+	push(t, r, "web:1", registry.Config{})
+	push(t, r, "web:2", registry.Config{Env: []string{"N=2"}})
+	early := d.store(Config{})
+	pulled(t, early, runtime.Pull{Image: r.Ref("web:1")})
+	pulled(t, early, runtime.Pull{Image: r.Ref("web:2")})
+	ctx := s.namespaced(deadline(t))
+	if _, err := d.ContainerService().Create(ctx, containers.Container{ID: "one", Image: r.Ref("web:1"), Runtime: containers.RuntimeInfo{Name: "io.containerd.runc.v2"}, Spec: &anypb.Any{}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Remove(ctx, time.Minute); err != nil || len(got) != 1 || got[0] != r.Ref("web:2") {
+		t.Errorf("removed %v, %v", got, err)
+	}
+	// Its time begins when it is no longer in use.
+	if err := d.ContainerService().Delete(ctx, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Remove(ctx, time.Minute); err != nil || len(got) != 0 {
+		t.Errorf("removed %v, %v", got, err)
+	}
+	later = later.Add(time.Hour)
+	if got, err := s.Remove(ctx, time.Minute); err != nil || len(got) != 1 {
+		t.Errorf("removed %v, %v", got, err)
+	}
 	d.nothingLeft()
 }
