@@ -75,6 +75,16 @@ func (s *Script) Want(name string, n int, revision string) {
 	u.wants(a)
 }
 
+// WantImage is Want for an app whose instances are containers of an image.
+func (s *Script) WantImage(name string, n int, revision, image string) {
+	s.Want(name, n, revision)
+	a := s.w.user.apps[slices.IndexFunc(s.w.user.apps, func(a *padisv1.WantedApp) bool { return a.Name == name })]
+	a.Revisions[0].Template.Image = image
+}
+
+// Upgrade restarts the scheduler with another version of the executor, and asks for it everywhere.
+func (s *Script) Upgrade() { s.w.roll() }
+
 // Delete deletes an app.
 func (s *Script) Delete(name string) {
 	u := s.w.user
@@ -100,8 +110,12 @@ func (s *Script) PowerOff(host int, d time.Duration) { s.w.hosts[host-1].powerOf
 func (s *Script) Table() string {
 	var b strings.Builder
 	for _, r := range s.w.store.instances() {
-		fmt.Fprintf(&b, "%s-%d %s ready=%v host=%s %s restarts=%d task=%s %s\n", r.GetApp(), r.GetSlot(), instance.Name(r.GetPhase()), r.GetReady(),
+		fmt.Fprintf(&b, "%s-%d %s ready=%v host=%s %s restarts=%d task=%s %s", r.GetApp(), r.GetSlot(), instance.Name(r.GetPhase()), r.GetReady(),
 			r.GetHostname(), strings.Join(r.GetAddresses(), ","), r.GetRestarts(), r.GetTaskId(), strings.Join(r.GetHauntedTasks(), ","))
+		if c := r.GetContainer(); c != "" {
+			fmt.Fprintf(&b, "container=%s started=%d", c, s.w.truth.starts[instance.SlotOf(r)])
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

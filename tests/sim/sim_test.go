@@ -2,6 +2,7 @@ package sim
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,34 @@ var scenarios = map[string]func(*Script){
 		s.KillExecutor(s.host())
 		s.Let(15 * time.Second)
 	},
+	"executor-of-containers-dies": func(s *Script) {
+		s.Say("Two containers")
+		s.WantImage("web", 2, "r1", "registry/web:1")
+		s.Let(3 * time.Second)
+		s.Say("An executor is killed: its container goes on, and the next executor takes it over")
+		s.KillExecutor(s.host())
+		s.Let(5 * time.Second)
+		s.Say("Again, and the scheduler dies when the adoption is durable and not sent")
+		s.CrashAt("before a send")
+		s.KillExecutor(s.host())
+		s.Let(40 * time.Second)
+	},
+	"update-to-another-image": func(s *Script) {
+		s.Say("Two containers")
+		s.WantImage("web", 2, "r1", "registry/web:1")
+		s.Let(3 * time.Second)
+		s.Say("Another image: it is pulled first, then the old ones are stopped")
+		s.WantImage("web", 2, "r2", "registry/web:2")
+		s.Let(8 * time.Second)
+	},
+	"upgrade-of-executors": func(s *Script) {
+		s.Say("Three containers on three hosts")
+		s.WantImage("web", 3, "r1", "registry/web:1")
+		s.Let(3 * time.Second)
+		s.Say("A new scheduler offers another executor: one after the other leaves, and its container goes on")
+		s.Upgrade()
+		s.Let(20 * time.Second)
+	},
 	"power-loss-and-scale-in": func(s *Script) {
 		s.Say("One instance")
 		s.Want("web", 1, "r1")
@@ -99,6 +128,43 @@ var scenarios = map[string]func(*Script){
 		s.Delete("web")
 		s.Let(20 * time.Second)
 	},
+}
+
+// Whatever happens to executors, the scheduler and, for a short time, to agents: no container that runs is started again.
+func TestDeathsOfExecutorsStartNothing(t *testing.T) {
+	for seed := range uint64(60) {
+		w := newWorld(Options{Seed: seed, Keep: 200})
+		w.random()
+		w.user.apps = nil
+		for range 3 {
+			a := w.user.create()
+			a.Revisions[0].Template.Image = "registry/app:1"
+			a.Revisions[0].Constraints = nil
+		}
+		w.begin()
+		w.advance(20 * time.Second)
+		before := maps.Clone(w.truth.starts)
+		for range 12 {
+			switch h := w.hosts[w.rng.IntN(len(w.hosts))]; w.rng.IntN(6) {
+			case 0:
+				if w.sched.alive {
+					w.sched.stop("from outside")
+				}
+			case 1:
+				h.crashAgent(w.between(100*time.Millisecond, time.Second))
+				w.advance(6 * time.Second) // It is not away again when the master looks whether it came back.
+			case 2:
+				w.roll()
+			default:
+				h.killExecutor()
+			}
+			w.advance(w.between(0, 4*time.Second))
+		}
+		w.settle()
+		if r := w.finish(); len(r.Violations) > 0 || !maps.Equal(before, w.truth.starts) || len(before) == 0 {
+			t.Fatalf("seed %d: containers started %v before and %v after; %s\n%s", seed, before, w.truth.starts, strings.Join(r.Violations, "; "), strings.Join(r.Trace, "\n"))
+		}
+	}
 }
 
 // host is the number of the host of the first instance.

@@ -364,6 +364,9 @@ func (t *truth) stopped(before, after *padisv1.InstanceRecord) {
 		if b == nil {
 			continue
 		}
+		if ex := h.agent.exec; ex != nil && ex.runs[b.task] != nil && ex.runs[b.task].stopping {
+			return // It ends by itself, or by an earlier KILL.
+		}
 		box = b.launch.GetTemplate().GetImage()
 		for _, rev := range app.GetRevisions() {
 			if image := rev.GetTemplate().GetImage(); image == "" || h.images[image] && rev.GetHash() != before.GetRevision() {
