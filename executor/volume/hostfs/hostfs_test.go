@@ -207,7 +207,7 @@ func TestHostPath(t *testing.T) {
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
 		}
-		w.refused(launch("", host(link)), padisv1.ReasonVolumeForbidden, name[:0]+"hostPath")
+		w.refused(launch("", host(link)), padisv1.ReasonVolumeForbidden, "hostPath")
 	}
 	// An allowed directory that is a link is what it leads to.
 	w.config.HostPaths = []string{link}
