@@ -291,6 +291,24 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
+// A program may have a long grace when the scheduler asks; not when the system does.
+func TestHurry(t *testing.T) {
+	scene(t, func(t *testing.T, k *keeper) {
+		w := k.executor()
+		w.running(1, "c1")
+		w.launch(2, "p2")
+		w.until("p2", "TASK_RUNNING Ready ready")
+		w.send(&padisv1.ToExecutor{Generation: 3, Leave: true})
+		w.until("p2", "TASK_KILLING Stopping")
+		begin := time.Now()
+		w.cancel()
+		w.over()
+		if took := time.Since(begin); took > 5*time.Second || k.names() != "c1" {
+			t.Errorf("after %s there is %s", took, k.names())
+		}
+	})
+}
+
 // A SHUTDOWN that follows a SIGTERM still ends what was to be left.
 func TestShutdownAfterLeaving(t *testing.T) {
 	scene(t, func(t *testing.T, k *keeper) {

@@ -365,9 +365,9 @@ func (e *Executor) shutdown(now time.Time) {
 	}
 }
 
-// leave ends what would not outlive us, each within at most bound, and lets go of the rest.
+// leave ends what would not outlive us, each within at most bound, and lets go of the rest. The second time it hurries.
 func (e *Executor) leave(now time.Time, bound time.Duration) {
-	if e.course != serving {
+	if e.course == ending {
 		return
 	}
 	e.course = leaving

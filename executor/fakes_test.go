@@ -52,10 +52,10 @@ func newWorld(t *testing.T, change ...func(*world, *Config)) *world {
 	if w.Executor, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	if c.Containers != nil {
+	if k, fake := c.Containers.(*keeper); fake {
 		w.open = func(string, string, logs.Limits) (stream, error) { return &fakeStream{done: make(chan struct{})}, nil }
 		w.openPipe = func(_, _, pipe string, _ logs.Limits) (stream, error) {
-			return &fakeStream{k: c.Containers.(*keeper), pipe: pipe, done: make(chan struct{})}, nil
+			return &fakeStream{k: k, pipe: pipe, done: make(chan struct{})}, nil
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
