@@ -52,7 +52,11 @@ type bed struct {
 
 func newBed(t testing.TB, binary string) *bed {
 	t.Helper()
-	b := &bed{daemon: containerdtest.Start(t), binary: binary, parent: "/padis-test-" + hex.EncodeToString(fmt.Append(nil, rand.Uint32()))}
+	start := containerdtest.Start
+	if binary == "crun" {
+		start = containerdtest.StartForCrun
+	}
+	b := &bed{daemon: start(t), binary: binary, parent: "/padis-test-" + hex.EncodeToString(fmt.Append(nil, rand.Uint32()))}
 	t.Cleanup(func() { containerdtest.RemoveCgroups(b.parent) })
 	var err error
 	if b.client, err = client.New(b.daemon.Address, client.WithDefaultNamespace(DefaultNamespace)); err != nil {

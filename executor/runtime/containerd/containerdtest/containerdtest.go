@@ -40,13 +40,29 @@ type Daemon struct {
 	// Root holds images and file systems, State what is there while containers run.
 	Root, State string
 
-	dir string
-	mu  sync.Mutex
-	cmd *exec.Cmd
+	dir    string
+	hideV2 bool
+	mu     sync.Mutex
+	cmd    *exec.Cmd
 }
 
 // Start starts a containerd, which ends with the test, along with all containers. Without root, the test is skipped.
 func Start(t testing.TB) *Daemon {
+	t.Helper()
+	return start(t, false)
+}
+
+// StartForCrun is Start for tests of crun, which refuses machines with control groups of both versions: there, this
+// containerd sees those of version 1 only.
+func StartForCrun(t testing.TB) *Daemon {
+	t.Helper()
+	return start(t, true)
+}
+
+// both is where control groups of version 2 are on machines that have both.
+const both = "/sys/fs/cgroup/unified"
+
+func start(t testing.TB, crun bool) *Daemon {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("containers need root")
@@ -61,7 +77,8 @@ func Start(t testing.TB) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{dir: dir, Address: filepath.Join(dir, "sock"), Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state")}
+	_, err = os.Stat(both)
+	d := &Daemon{dir: dir, hideV2: crun && err == nil, Address: filepath.Join(dir, "sock"), Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state")}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("containerd said last:\n%s", d.said())
@@ -109,6 +126,9 @@ func (d *Daemon) start() error {
 	}
 	defer log.Close()
 	cmd := exec.Command("containerd", "--config", d.config())
+	if d.hideV2 {
+		cmd = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "umount "+both+`; exec containerd --config "$1"`, "sh", d.config())
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	// If the test itself is killed. The signal is sent when the thread ends that made the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
