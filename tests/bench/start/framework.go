@@ -36,6 +36,8 @@ type framework struct {
 	last     map[string]seen
 	executor *padisv1.FromExecutor
 	agent    string
+	// reserved is what the executor has. Mesos wants it in each launch, the same each time.
+	reserved []mesos.Resource
 }
 
 // seen is the newest status of a task, and when it came.
@@ -49,7 +51,7 @@ func newFramework(dir, command string, environment map[string]string) (*framewor
 		Dir: filepath.Join(dir, "mesos"),
 		// Offers come at once, so that what is measured is the executor.
 		Master: mesosmaster.Config{AllocationInterval: 5 * time.Millisecond},
-		Agents: []agent.Config{{Hostname: "bench", Resources: "cpus:1000;mem:1000000;disk:1000000", ExecutorEnvironment: environment}},
+		Agents: []agent.Config{{Hostname: "127.0.0.1", Resources: "cpus:1000;mem:1000000;disk:1000000", ExecutorEnvironment: environment}},
 	})
 	if err != nil {
 		return nil, err
@@ -123,40 +125,41 @@ func (f *framework) until(ctx context.Context, what string, condition func() (bo
 	}
 }
 
-// offer takes the newest offer.
-func (f *framework) offer(ctx context.Context) (mesos.Offer, error) {
-	var o mesos.Offer
-	err := f.until(ctx, "an offer", func() (bool, error) {
+// offer takes all that is offered at the moment; all of it is of the one agent.
+func (f *framework) offer(ctx context.Context) (taken []mesos.Offer, err error) {
+	err = f.until(ctx, "an offer", func() (bool, error) {
 		if len(f.offers) == 0 {
 			return false, nil
 		}
-		o = f.offers[len(f.offers)-1]
-		f.offers, f.agent = nil, o.AgentID
+		taken, f.offers = f.offers, nil
+		f.agent = taken[0].AgentID
 		return true, nil
 	})
-	return o, err
+	return taken, err
 }
 
-// launch accepts an offer with tasks.
-func (f *framework) launch(ctx context.Context, o mesos.Offer, launches map[string]*padisv1.Launch) error {
-	rest := o.Resources
+// launch accepts offers with tasks.
+func (f *framework) launch(ctx context.Context, offers []mesos.Offer, launches map[string]*padisv1.Launch) error {
+	accept := mesos.Accept{}
+	var rest []mesos.Resource
+	for _, o := range offers {
+		accept.OfferIDs, rest = append(accept.OfferIDs, o.ID), append(rest, o.Resources...)
+	}
 	take := func() ([]mesos.Resource, error) {
 		taken, left, ok := mesos.Carve(rest, mesos.Amounts{CPUMilli: 100, MemoryMilli: 10_000})
 		if !ok {
-			return nil, fmt.Errorf("offer %s is too small", o.ID)
+			return nil, fmt.Errorf("offers %v are too small", accept.OfferIDs)
 		}
 		rest = left
 		return taken, nil
 	}
-	executor := mesos.Executor{ID: executorID, Name: "padis", Command: f.command}
-	// Mesos wants what a running executor has in each launch, and takes it from the offer for the first one only.
-	executor.Resources, _, _ = mesos.Carve(o.Resources, mesos.Amounts{CPUMilli: 100, MemoryMilli: 10_000})
-	if len(o.ExecutorIDs) == 0 {
-		if _, err := take(); err != nil {
+	if f.reserved == nil {
+		var err error
+		if f.reserved, err = take(); err != nil {
 			return err
 		}
 	}
-	accept := mesos.Accept{OfferIDs: []string{o.ID}}
+	executor := mesos.Executor{ID: executorID, Name: "padis", Command: f.command, Resources: f.reserved}
 	for id, l := range launches {
 		data, err := padisv1.Encode(l)
 		if err != nil {
@@ -166,7 +169,7 @@ func (f *framework) launch(ctx context.Context, o mesos.Offer, launches map[stri
 		if err != nil {
 			return err
 		}
-		accept.Tasks = append(accept.Tasks, mesos.Task{ID: id, Name: id, AgentID: o.AgentID, Resources: resources, Executor: executor, Data: data})
+		accept.Tasks = append(accept.Tasks, mesos.Task{ID: id, Name: id, AgentID: f.agent, Resources: resources, Executor: executor, Data: data})
 	}
 	return f.client.Send(ctx, accept)
 }
