@@ -164,6 +164,35 @@ involvedObject: {kind: App, name: web, namespace: default}
 `, "\t", ""), []string{"involvedObject.namespace", "namespace of the object"}, "create", "-f", "-")
 }
 
+func TestConfigurationThroughKubectl(t *testing.T) {
+	kc(t, "", "create", "namespace", "configured")
+	kc(t, "", "create", "secret", "docker-registry", "pull", "-n", "configured", "--docker-server=registry.example.com", "--docker-username=u", "--docker-password=p")
+	kc(t, "", "create", "configmap", "settings", "-n", "configured", "--from-literal=shop.conf=a=1")
+	kc(t, "", "create", "secret", "generic", "db", "-n", "configured", "--from-literal=password=p")
+	contains(t, kc(t, "", "get", "secrets,cm", "-n", "configured"), "kubernetes.io/dockerconfigjson", "configmap/settings")
+	contains(t, kc(t, "", "describe", "configmap", "settings", "-n", "configured"), "shop.conf", "a=1")
+	contains(t, kc(t, "", "describe", "secret", "db", "-n", "configured"), "password:  1 bytes")
+	contains(t, kc(t, "", "explain", "configmap.data"), "UTF-8")
+	contains(t, kc(t, "", "explain", "app.spec.template.volumes.configMap.onChange"), "Restart: instances are replaced")
+	refused(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big, namespace: configured}\ndata: {a: \""+strings.Repeat("x", maxData+1)+"\"}\n",
+		[]string{"Too long"}, "create", "-f", "-")
+
+	kc(t, strings.NewReplacer("default", "configured", "emptyDir: {}", "configMap: {name: settings}").Replace(containerYAML), "apply", "-f", "-")
+	contains(t, kc(t, "", "get", "app", "box", "-n", "configured", "-o", "yaml"), "onChange: None", "image: shop:1")
+	if out := kc(t, "", "get", "app", "box", "-n", "configured", "-o", "jsonpath={.spec.template.resources}"); out != "" {
+		t.Errorf("the schema says %s of resources: then no Tenant could", out)
+	}
+	kc(t, "apiVersion: padis.io/v1alpha1\nkind: ImagePrepull\nmetadata: {name: next, namespace: configured}\nspec: {images: ['shop:2']}\n", "apply", "-f", "-")
+	kc(t, "apiVersion: padis.io/v1alpha1\nkind: ExecutorUpgrade\nmetadata: {name: default}\nspec: {paused: true}\n", "apply", "-f", "-")
+	contains(t, kc(t, "", "get", "prepull", "-n", "configured"), "IMAGES", "WANTED", "PRESENT", "FAILED", "shop:2")
+	contains(t, kc(t, "", "get", "executorupgrades"), "TOTAL", "UPDATED", "SKIPPED", "true")
+	kc(t, "", "delete", "executorupgrade", "default")
+	kc(t, "", "delete", "namespace", "configured")
+	eventually(t, "the namespace takes its contents along", func() (bool, error) {
+		return kubectlAs(t, shared.Kubeconfig(), "", "get", "namespace", "configured").code != 0, nil
+	})
+}
+
 func TestSecretsTakeStringData(t *testing.T) {
 	kc(t, "", "create", "namespace", "secrets")
 	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: secrets}\nstringData: {a: hello}\nimmutable: true\n"
