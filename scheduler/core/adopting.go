@@ -87,3 +87,22 @@ func (c *Core) deny(cand candidate, reason, message string) {
 		c.refuse(cand.s, reason, message, nil)
 	}
 }
+
+// starved tells whether an instance waits for adoption in vain: its agent is full. The executor there, if one runs, is
+// then asked whether the container is still there; one that is not wanted it is told to discard.
+func starved(s *slot) bool {
+	return s.rec.GetPhase() == padisv1.Phase_ADOPTING &&
+		s.refusals[padisv1.ReasonInsufficientCPU]+s.refusals[padisv1.ReasonInsufficientMemory]+s.refusals[padisv1.ReasonInsufficientDisk] > 0
+}
+
+// inquire marks the starved instances of an agent that have not been asked for; false if there are none. What was said
+// before may be the word of an executor that had the container itself.
+func (c *Core) inquire(a *agent, generation int64) bool {
+	found := false
+	for key := range a.slots {
+		if s := c.slots[key]; s.rec.GetAgentId() == a.id && starved(s) && s.asked == 0 {
+			s.asked, found = generation, true
+		}
+	}
+	return found
+}

@@ -76,6 +76,9 @@ type slot struct {
 	refusals map[string]int32
 	// overdue: it is unreachable for so long that it may be replaced, or the pause before its adoption is over.
 	overdue bool
+	// asked is the generation from which on the executor's list of orphans tells whether the container is there that
+	// waits for adoption; 0 if it was not asked for.
+	asked int64
 	// due is the wake-up that is in the queue.
 	due time.Time
 }
@@ -327,7 +330,9 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	s.rec = r
 	c.turn.slots[s.key] = true
 	c.turn.heed[r.GetAgentId()], c.turn.heed[before.GetAgentId()] = true, true
-	s.overdue = s.overdue && before.GetPhase() == r.GetPhase()
+	if before.GetPhase() != r.GetPhase() {
+		s.overdue, s.asked = false, 0
+	}
 	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
 		!slices.Equal(before.GetHauntedContainers(), r.GetHauntedContainers()) ||
 		instance.HasTask(before.GetPhase()) != instance.HasTask(r.GetPhase()) {

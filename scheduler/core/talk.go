@@ -123,7 +123,10 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 			continue
 		}
 		if t.applied() {
-			c.discarded(a, s)
+			c.discarded(now, a, s)
+		}
+		if c.slots[key] != s {
+			continue
 		}
 		if s.rec.GetPrepulling() && s.rec.GetAgentId() == a.id {
 			c.align(now, s)
@@ -131,13 +134,20 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 	}
 }
 
-// discarded lays the ghosts whose containers the executor was told to discard, and which it has no more.
-func (c *Core) discarded(a *agent, s *slot) {
+// discarded lays the ghosts whose containers the executor was told to discard, and which it has no more; and it ends the
+// instance that waited for adoption only to be stopped.
+func (c *Core) discarded(now time.Time, a *agent, s *slot) {
+	gone := func(container string) bool {
+		return container != "" && slices.Contains(a.talk.wish.GetDiscard(), container) && !slices.Contains(a.talk.said.GetOrphans(), container)
+	}
 	var over []string
 	for _, g := range instance.Ghosts(s.rec) {
-		if g.Agent == a.id && g.Container != "" && slices.Contains(a.talk.wish.GetDiscard(), g.Container) && !slices.Contains(a.talk.said.GetOrphans(), g.Container) {
+		if g.Agent == a.id && gone(g.Container) {
 			over = append(over, g.Task)
 		}
+	}
+	if starved(s) && s.rec.GetAgentId() == a.id && s.asked > 0 && a.talk.said.GetGeneration() >= s.asked && !slices.Contains(a.talk.said.GetOrphans(), s.rec.GetContainer()) {
+		c.finish(now, s, instance.Ending{Cause: instance.Collapsed, Certain: true, Reason: padisv1.ReasonContainerGone, Message: "the executor on " + a.hostname + " has no such container"})
 	}
 	if n := instance.Release(s.rec, over...); n != s.rec {
 		c.put(s, n, nil)
@@ -191,8 +201,9 @@ func (c *Core) wish(now time.Time, a *agent) {
 		Generation: t.wish.GetGeneration(), ClientCa: c.cfg.ClientCA, Discard: c.discards(a), Images: c.images(a), Configs: c.configs(a),
 		Leave: a.executor.GetLeaving(),
 	}
-	if t.wish == nil || !proto.Equal(t.wish, w) {
-		w.Generation = max(now.UnixMilli(), t.wish.GetGeneration()+1)
+	next := max(now.UnixMilli(), t.wish.GetGeneration()+1)
+	if c.inquire(a, next) || t.wish == nil || !proto.Equal(t.wish, w) {
+		w.Generation = next
 		t.wish, t.since = w, now
 		t.again.start(now)
 	}
@@ -215,6 +226,9 @@ func (c *Core) discards(a *agent) []string {
 		s := c.slots[key]
 		if s.rec.GetAgentId() == a.id {
 			claimed[s.rec.GetContainer()] = true
+			if starved(s) && !s.wanted() {
+				out = append(out, s.rec.GetContainer())
+			}
 		}
 		for _, g := range instance.Ghosts(s.rec) {
 			if g.Agent != a.id || g.Container == "" {

@@ -279,6 +279,7 @@ func (u *user) unmet() string {
 		if wanted[instance.SlotOf(r)] == "" {
 			return "record of " + r.GetApp() + "-" + strconv.Itoa(int(r.GetSlot())) + ", which is not wanted, is " + instance.Name(r.GetPhase())
 		}
+		current[r.GetContainer()] = true
 		if instance.Haunted(r) {
 			return r.GetApp() + "-" + strconv.Itoa(int(r.GetSlot())) + " is haunted"
 		}
@@ -329,6 +330,9 @@ func (u *user) missing(a *padisv1.WantedApp, s *padisv1.WantedSlot) string {
 		}
 		return ""
 	}
+	if r.GetPhase() == padisv1.Phase_ADOPTING && w.full(r, live) {
+		return "" // Others took what its container needs while Mesos did not know of it.
+	}
 	if r.GetPhase() == padisv1.Phase_PENDING {
 		rev := a.Revisions[slices.IndexFunc(a.Revisions, func(r *padisv1.Revision) bool { return r.Hash == s.Revision })]
 		if live.GetReason() == "" || live.GetMessage() == "" {
@@ -339,6 +343,22 @@ func (u *user) missing(a *padisv1.WantedApp, s *padisv1.WantedSlot) string {
 		}
 	}
 	return fmt.Sprintf("%s is %s (%s: %s)", name, instance.Name(r.GetPhase()), live.GetReason(), live.GetMessage())
+}
+
+// full tells whether the host of a container that waits for adoption truly lacks the resources, and the record says so.
+func (w *World) full(r, live *padisv1.InstanceRecord) bool {
+	m := w.mesos.agents[r.GetAgentId()]
+	if m == nil || m.agent.host.containers[r.GetContainer()] == nil || !strings.Contains(live.GetMessage(), "free resources there") {
+		return false
+	}
+	left := w.mesos.free(r.GetAgentId())
+	for _, o := range w.mesos.offers {
+		if o.agent == r.GetAgentId() {
+			left = left.Add(o.what)
+		}
+	}
+	t := m.agent.host.containers[r.GetContainer()].launch.GetTemplate().GetResources()
+	return !left.Fits(mesos.Amounts{CPUMilli: t.GetCpuMilli(), MemoryMilli: t.GetMemoryMib() * 1000})
 }
 
 // nowhere tells whether an instance truly fits on no host.
