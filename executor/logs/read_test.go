@@ -157,7 +157,7 @@ func TestSlowReaderIsToldWhatItMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		l := Limits{MaxBytes: int64(rapid.IntRange(1, 60).Draw(t, "bytes")), MaxFiles: rapid.IntRange(1, 4).Draw(t, "files")}
+		l := Limits{MaxBytes: int64(rapid.IntRange(8, 60).Draw(t, "bytes")), MaxFiles: rapid.IntRange(1, 4).Draw(t, "files")}
 		f, err := open(filepath.Join(dir, "stdout"), l)
 		if err != nil {
 			t.Fatal(err)

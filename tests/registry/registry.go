@@ -224,7 +224,7 @@ func (r *Registry) Stop() {
 func (r *Registry) Corrupt(digest string) error {
 	algorithm, hex, ok := strings.Cut(digest, ":")
 	if !ok || len(hex) < 2 {
-		return fmt.Errorf("digest %q: must be like sha256:0123...", digest)
+		return fmt.Errorf("digest %q: must be sha256: and 64 hexadecimal digits", digest)
 	}
 	path := filepath.Join(r.dir, "images/docker/registry/v2/blobs", algorithm, hex[:2], hex, "data")
 	b, err := os.ReadFile(path)
