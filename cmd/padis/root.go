@@ -65,7 +65,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 			newWhyCommand(f, streams), newLogsCommand(f, streams), newEventsCommand(f, streams),
 		}},
 		{Message: "Running Padis:", Commands: []*cobra.Command{
-			newUpCommand(streams), newOnCommand(), newSchedulerCommand(),
+			newUpCommand(streams), newOnCommand(), newSchedulerCommand(), newUpgradeCommand(f, streams), newImageCommand(f, streams),
 		}},
 		{Message: "More of the API:", Commands: []*cobra.Command{
 			newCreateCommand(f, streams), newPatchCommand(f, streams), newLabelCommand(f, streams), newAnnotateCommand(f, streams),

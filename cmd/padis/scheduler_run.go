@@ -107,6 +107,7 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 	defer func() { _ = executor.Close() }()
 	state, err := core.New(core.Config{
 		Role: c.Role, FrameworkName: c.Framework, OfferHold: c.OfferHold, UnreachableReplaceAfter: c.UnreachableReplaceAfter,
+		ClientCA: string(api.SchedulerIdentity().CA),
 		Artifact: core.Artifact{URI: strings.TrimRight(c.ArtifactURL, "/") + executor.URLPath(), SHA256: executor.SHA256()},
 	}, snapshot)
 	if err != nil {
