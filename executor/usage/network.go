@@ -3,7 +3,6 @@ package usage
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"time"
@@ -38,7 +37,7 @@ func (r *Reader) network(pid int, b *buffer, s *Sample) error {
 		return err
 	}
 	s.TCPEstablished = parseEstablished(text)
-	if s.TCPListen, err = listening(process); err == nil {
+	if s.TCPListen, err = listening(process, b); err == nil {
 		return nil
 	}
 	// A kernel without sock_diag. /proc/PID/net/tcp is slow - reading it walks the table of the connections of all
@@ -53,7 +52,7 @@ func (r *Reader) network(pid int, b *buffer, s *Sample) error {
 
 // listening counts the listening TCP sockets in the network namespace of a process. Asked for these alone, the kernel
 // looks only at the table of listeners.
-func listening(process string) (uint64, error) {
+func listening(process string, b *buffer) (uint64, error) {
 	fd, err := diagSocket(process)
 	if err != nil {
 		return 0, err
@@ -61,7 +60,7 @@ func listening(process string) (uint64, error) {
 	defer unix.Close(fd)
 	var total uint64
 	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
-		n, err := dump(fd, family)
+		n, err := dump(fd, family, b)
 		// A host without IPv6 has no answer for it.
 		if err != nil && family == unix.AF_INET {
 			return 0, err
@@ -80,21 +79,21 @@ func diagSocket(process string) (fd int, err error) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
-		var own, theirs *os.File
-		if own, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		var own, theirs int
+		if own, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return
 		}
-		defer own.Close()
-		if theirs, err = os.Open("/proc/" + process + "/ns/net"); err != nil {
+		defer unix.Close(own)
+		if theirs, err = unix.Open("/proc/"+process+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return
 		}
-		defer theirs.Close()
-		if err = unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
+		defer unix.Close(theirs)
+		if err = unix.Setns(theirs, unix.CLONE_NEWNET); err != nil {
 			return
 		}
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 		// A thread that cannot return stays locked, and ends with the goroutine.
-		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+		if unix.Setns(own, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
 	}()
@@ -117,7 +116,7 @@ const (
 )
 
 // dump asks for the listening sockets of one family, and counts them.
-func dump(fd int, family uint8) (total uint64, err error) {
+func dump(fd int, family uint8, b *buffer) (total uint64, err error) {
 	request := make([]byte, requestLen)
 	binary.NativeEndian.PutUint32(request[0:], requestLen)
 	binary.NativeEndian.PutUint16(request[4:], sockDiagByFamily)
@@ -127,13 +126,12 @@ func dump(fd int, family uint8) (total uint64, err error) {
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, err
 	}
-	answer := make([]byte, 32<<10)
 	for {
-		n, err := retry(func() (int, error) { n, _, err := unix.Recvfrom(fd, answer, 0); return n, err })
+		n, err := retry(func() (int, error) { n, _, err := unix.Recvfrom(fd, b.b, 0); return n, err })
 		if err != nil {
 			return 0, err
 		}
-		found, done, err := parseDump(answer[:n])
+		found, done, err := parseDump(b.b[:n])
 		total += found
 		if done || err != nil {
 			return total, err

@@ -62,13 +62,13 @@ func TestVersions(t *testing.T) {
 			"memory.events": "low 0\noom 9\noom_kill 3\n", "cgroup.procs": "1\n2\n", "io.stat": "8:0 rbytes=10 wbytes=5 rios=1\n8:16 rbytes=20 wbytes=0\n",
 		}), v2: true},
 	} {
-		var b buffer
+		b := buffer{}
 		var got Sample
 		if missing := cgroups(both(p), &b, &got); missing.any() || got != want {
 			t.Errorf("version %s: got %+v, missing %+v; want %+v", name, got, missing, want)
 		}
 	}
-	var b buffer
+	b := buffer{}
 	var got Sample
 	none := both(place{dir: t.TempDir(), v2: true})
 	if missing := cgroups(none, &b, &got); missing != (metrics{true, true, true, true}) {

@@ -91,7 +91,8 @@ func (r *Reader) Read(pid int) (Sample, error) {
 }
 
 func (r *Reader) sample(pid int) (s Sample, started uint64, err error) {
-	var b buffer
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
 	dir := "/proc/" + strconv.Itoa(pid)
 	text, err := b.read(dir + "/stat")
 	if err != nil {
@@ -108,11 +109,11 @@ func (r *Reader) sample(pid int) (s Sample, started uint64, err error) {
 	if err != nil {
 		return s, 0, gone(err)
 	}
-	missing := cgroups(locate(r.mounts, r.own, parseCgroup(text)), &b, &s)
+	missing := cgroups(locate(r.mounts, r.own, parseCgroup(text)), b, &s)
 	if missing.any() {
-		tree(pid, &b, &s, missing)
+		tree(pid, b, &s, missing)
 	}
-	if err := r.network(pid, &b, &s); err != nil {
+	if err := r.network(pid, b, &s); err != nil {
 		return s, 0, gone(err)
 	}
 	return s, first.started, nil
@@ -151,6 +152,8 @@ func gone(err error) error {
 // buffer holds one small file at a time: os.ReadFile costs more than the kernel does.
 type buffer struct{ b []byte }
 
+var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 16<<10)} }}
+
 // read returns what is in a file.
 func (b *buffer) read(path string) (string, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
@@ -158,12 +161,9 @@ func (b *buffer) read(path string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	if b.b == nil {
-		b.b = make([]byte, 16<<10)
-	}
 	for n := 0; ; {
 		if n == len(b.b) {
-			b.b = append(b.b, make([]byte, len(b.b))...)
+			b.b = append(b.b, make([]byte, len(b.b)+4096)...)
 		}
 		m, err := retry(func() (int, error) { return unix.Read(fd, b.b[n:]) })
 		if err != nil {
