@@ -1,5 +1,5 @@
 // Package runtime says what the executor needs of whatever runs instances: plain processes, or containers. The
-// conformance suite beside it says the same as a test. Pure.
+// conformance suite beside it says the same as a test. Edge: talks to nobody itself, but says in which words.
 //
 // An instance is made in two steps, because its network is configured between them: Create gives it namespaces in
 // which nothing of the user's runs yet, Start runs the program. However it ends, Wait tells; Close frees what is left.
