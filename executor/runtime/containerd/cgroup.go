@@ -39,8 +39,8 @@ func oomKills(cgroup string) int {
 func parseOOMKills(text string) int {
 	for line := range strings.Lines(text) {
 		if key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key == "oom_kill" {
-			if n, err := strconv.Atoi(value); err == nil {
-				return n
+			if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+				return int(n)
 			}
 		}
 	}

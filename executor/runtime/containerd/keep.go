@@ -142,33 +142,42 @@ func (r *Runtime) discard(ctx context.Context, name string) error {
 	return r.remove(ctx, name)
 }
 
-// end kills the processes of a container and deletes its task. That there is none is no error.
+// end kills the processes of a container and deletes its task. That there is none is no error. Whoever else waits for the
+// same container deletes the task, too, and then requests under way fail in many ways: so they are repeated.
 func (r *Runtime) end(ctx context.Context, name string) error {
-	for {
-		p, err := r.state(ctx, name)
-		if errdefs.IsNotFound(err) {
-			return nil
+	const attempts = 10
+	var err error
+	pause := retryMin
+	for range attempts {
+		if err = r.tryEnd(ctx, name); err == nil || ctx.Err() != nil {
+			break
 		}
-		if err != nil {
-			return err
+		time.Sleep(pause)
+		pause = min(2*pause, retryMax)
+	}
+	return err
+}
+
+func (r *Runtime) tryEnd(ctx context.Context, name string) error {
+	p, err := r.state(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.Status != task.Status_STOPPED {
+		if _, err := r.tasks.Kill(ctx, &tasks.KillRequest{ContainerID: name, Signal: uint32(unix.SIGKILL), All: true}); err != nil && !errdefs.IsNotFound(native(err)) {
+			return fmt.Errorf("kill: %w", native(err))
 		}
-		if p.Status != task.Status_STOPPED {
-			_, err := r.tasks.Kill(ctx, &tasks.KillRequest{ContainerID: name, Signal: uint32(unix.SIGKILL), All: true})
-			if err = native(err); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsUnavailable(err) && !errdefs.IsFailedPrecondition(err) {
-				return fmt.Errorf("kill: %w", err)
-			}
-			if _, err = r.tasks.Wait(ctx, &tasks.WaitRequest{ContainerID: name}); err != nil && ctx.Err() != nil {
-				return fmt.Errorf("wait for the end: %w", native(err))
-			}
-		}
-		_, err = r.tasks.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: name})
-		switch err = native(err); {
-		case err == nil || errdefs.IsNotFound(err):
-			return nil
-		case !errdefs.IsUnavailable(err):
-			return fmt.Errorf("delete the task: %w", err)
+		if _, err := r.tasks.Wait(ctx, &tasks.WaitRequest{ContainerID: name}); err != nil && !errdefs.IsNotFound(native(err)) {
+			return fmt.Errorf("wait for the end: %w", native(err))
 		}
 	}
+	if _, err := r.tasks.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: name}); err != nil && !errdefs.IsNotFound(native(err)) {
+		return fmt.Errorf("delete the task: %w", native(err))
+	}
+	return nil
 }
 
 // remove deletes the file system and the record of a container without a task.

@@ -144,7 +144,7 @@ func FuzzWhatIsRead(f *testing.F) {
 	f.Add([]byte("oom_kill 1\n"), "4294967296")
 	f.Fuzz(func(t *testing.T, b []byte, who string) {
 		parseExit(b)
-		if parseOOMKills(string(b)) < 0 && !slices.Contains(b, '-') {
+		if parseOOMKills(string(b)) < 0 {
 			t.Error("fewer than none")
 		}
 		if _, err := (accounts{passwd: b, group: b}).lookUp(who); err != nil && reason(err) != padisv1.ReasonUserNotFound {

@@ -26,7 +26,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +33,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/runtime"
+	"padis.io/padis/executor/runtime/signals"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -223,9 +223,9 @@ func (i *instance) Stop(name string) error {
 		return nil
 	default:
 	}
-	if sig != unix.SIGKILL && endsByDefault(sig) {
-		said, err := dispositions(i.pid)
-		if err == nil && !said.has(sig) {
+	if sig != unix.SIGKILL && signals.EndsByDefault(int(sig)) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", i.pid))
+		if err == nil && !signals.Said(string(status)).Has(int(sig)) {
 			i.asked = name
 			sig = unix.SIGKILL
 		}
@@ -287,41 +287,4 @@ func failure(reason string, err error) error {
 		reason = padisv1.ReasonInsufficientSpace
 	}
 	return &runtime.StartError{Reason: reason, Message: err.Error()}
-}
-
-// endsByDefault tells whether the default action of a signal is to end the process (signal(7)).
-func endsByDefault(s unix.Signal) bool {
-	switch s {
-	case unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		return false
-	}
-	return true
-}
-
-// sigset is a set of signals in the form of /proc/PID/status: bit n-1 for signal n.
-type sigset uint64
-
-func (s sigset) has(n unix.Signal) bool { return s>>(uint(n)-1)&1 == 1 }
-
-// dispositions are the signals for which a process has said something: ignored, handled or blocked.
-func dispositions(pid int) (sigset, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseDispositions(string(b)), nil
-}
-
-func parseDispositions(status string) sigset {
-	var all sigset
-	for line := range strings.Lines(status) {
-		key, value, _ := strings.Cut(line, ":")
-		switch key {
-		case "SigBlk", "SigIgn", "SigCgt":
-			if v, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64); err == nil {
-				all |= sigset(v)
-			}
-		}
-	}
-	return all
 }

@@ -255,14 +255,9 @@ func TestTemporaryFilesAreTheInstancesOwn(t *testing.T) {
 
 func FuzzProc(f *testing.F) {
 	stat, _ := os.ReadFile("/proc/self/stat")
-	status, _ := os.ReadFile("/proc/self/status")
 	f.Add(string(stat))
-	f.Add(string(status))
 	f.Add("1 (a) b) S 0")
-	f.Fuzz(func(t *testing.T, s string) {
-		_, _ = parseStartTime(s)
-		parseDispositions(s)
-	})
+	f.Fuzz(func(t *testing.T, s string) { _, _ = parseStartTime(s) })
 }
 
 func BenchmarkStart(b *testing.B) {
