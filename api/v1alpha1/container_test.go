@@ -116,6 +116,9 @@ func TestTheOldestTenantOwnsANamespace(t *testing.T) {
 }
 
 func TestCapabilitiesThatThereAreNot(t *testing.T) {
+	if n := len(usual) + len(others); n != 41 {
+		t.Errorf("Linux has 41 capabilities, not %d", n)
+	}
 	a := App{Spec: AppSpec{Template: Template{Security: &Security{Capabilities: Capabilities{Add: []string{"NET_ADMIN", "NET_ADMINN", "ALL"}, Drop: []string{"ALL", "FLY"}}}}}}
 	errs := ValidateApp(&a)
 	if got := fmt.Sprint(errs.ToAggregate()); len(errs) != 3 || !strings.Contains(got, "add[1]") || !strings.Contains(got, "add[2]") || !strings.Contains(got, "drop[1]") {
