@@ -53,7 +53,7 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	cfg.AdmissionControl = s.admit
 	cfg.MaxRequestBodyBytes = maxBody
 	cfg.EnableProfiling = false
-	cfg.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString("log"))
+	cfg.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString("log", "exec", "portforward"))
 	cfg.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
 		return genericapiserver.DefaultBuildHandlerChain(refuse(h), c)
 	}
@@ -103,7 +103,7 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	if err != nil {
 		return nil, err
 	}
-	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg)
+	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit)
 }
 
 // secure sets up TLS, who clients are and what they may do.

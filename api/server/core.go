@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/value"
 
 	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/server/audit"
 	"padis.io/padis/api/server/live"
 )
 
@@ -104,7 +105,7 @@ func (t *typed) newStore(group string, r resource, getter generic.RESTOptionsGet
 }
 
 // install adds the typed kinds to the server.
-func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, sealed value.ResourceTransformers, cfg *Config) error {
+func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, sealed value.ResourceTransformers, cfg *Config, log *audit.Log) error {
 	getter := func(gv schema.GroupVersion) generic.RESTOptionsGetter {
 		e := *etcd
 		e.StorageConfig.Codec = t.codecs.LegacyCodec(gv)
@@ -134,7 +135,7 @@ func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.Etcd
 		{coordv1.GroupName, "v1", map[string]rest.Storage{"leases": leases}},
 		{"authorization.k8s.io", "v1", map[string]rest.Storage{"selfsubjectaccessreviews": accessReviews{}, "selfsubjectrulesreviews": rulesReviews{}}},
 		{"authentication.k8s.io", "v1", map[string]rest.Storage{"selfsubjectreviews": selfReviews{}}},
-		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, cfg.Logs)},
+		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, live.Doors{Logs: cfg.Logs, Access: cfg.Access, Audit: log, Authorizer: access{}})},
 	} {
 		info := genericapiserver.NewDefaultAPIGroupInfo(g.group, t.scheme, t.params, t.codecs)
 		info.VersionedResourcesStorageMap[g.version] = g.storage

@@ -40,6 +40,7 @@ type instance struct {
 	*Server
 	live *live.Stores
 	logs *scriptedLogs
+	into *fakeAccess
 	stop func() error
 }
 
@@ -90,8 +91,8 @@ func start(dir string) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &instance{live: live.NewStores(time.Now), logs: &scriptedLogs{}}
-	if out.Server, err = New(Config{DataDir: dir, Listener: l, Live: out.live, Logs: out.logs, Version: "0.0.0-test", Logger: testLogger()}); err != nil {
+	out := &instance{live: live.NewStores(time.Now), logs: &scriptedLogs{}, into: &fakeAccess{}}
+	if out.Server, err = New(Config{DataDir: dir, Listener: l, Live: out.live, Logs: out.logs, Access: out.into, Version: "0.0.0-test", Logger: testLogger()}); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -48,7 +48,8 @@ func refusal(info *request.RequestInfo, contentType, version string) error {
 	case "create", "update", "patch", "delete", "deletecollection":
 		write = true
 	}
-	if info.APIGroup == runtime.GroupVersion.Group && write {
+	// Sessions are opened by creating exec and portforward.
+	if info.APIGroup == runtime.GroupVersion.Group && write && info.Subresource == "" {
 		err := apierrors.NewMethodNotSupported(schema.GroupResource{Group: info.APIGroup, Resource: info.Resource}, info.Verb)
 		err.ErrStatus.Message = fmt.Sprintf("%s only show what is: %s", info.Resource, insteadOf(info.Resource))
 		return err
@@ -68,6 +69,8 @@ func insteadOf(resource string) string {
 		return "change spec.replicas or spec.template of the App, or delete the App"
 	case "agents":
 		return "agents come and go with Mesos; to keep instances away from one, change spec.placement of the App"
+	case "usages":
+		return "they are measured on the hosts"
 	case "addresses":
 		return "change spec.networks of the App, or spec.reserved of the IPPool"
 	}

@@ -40,7 +40,7 @@ func newTyped() (*typed, error) {
 	both(authzv1.SchemeGroupVersion, &authzv1.SelfSubjectAccessReview{}, &authzv1.SelfSubjectRulesReview{})
 	both(authnv1.SchemeGroupVersion, &authnv1.SelfSubjectReview{})
 	both(runtime.GroupVersion, &runtime.Instance{}, &runtime.InstanceList{}, &runtime.Agent{}, &runtime.AgentList{},
-		&runtime.Address{}, &runtime.AddressList{})
+		&runtime.Address{}, &runtime.AddressList{}, &runtime.Usage{}, &runtime.UsageList{})
 	s.AddUnversionedTypes(schema.GroupVersion{Version: "v1"}, &metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{},
 		&metav1.APIGroup{}, &metav1.APIResourceList{})
 	errs = append(errs,

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	"padis.io/padis/api/server/audit"
 	"padis.io/padis/api/server/live"
 )
 
@@ -48,6 +49,8 @@ type Config struct {
 	Live *live.Stores
 	// Logs reads the output of instances; nil answers that there is none.
 	Logs live.LogReader
+	// Access reaches into instances; nil answers that there is no way.
+	Access live.Access
 	// Open, when it is closed, lets clients in, but not before all kinds are served; nil waits for nothing else. Whoever
 	// fills Live closes it when what was known before the start is there again.
 	Open <-chan struct{}
@@ -83,6 +86,7 @@ type Server struct {
 	identity Identity
 	crd      *apiextserver.CustomResourceDefinitions
 	admit    *admissionChain
+	audit    *audit.Log
 	ready    chan struct{}
 }
 
@@ -130,6 +134,9 @@ func (s *Server) open() error {
 		return err
 	}
 	s.admit = newAdmission(s.cfg.Live)
+	if s.audit, err = audit.Open(s.cfg.DataDir, time.Now); err != nil {
+		return err
+	}
 	if s.crd, err = s.build(keys); err != nil {
 		return err
 	}
@@ -223,6 +230,9 @@ func (s *Server) Close() {
 	metrics.SetStorageMonitorGetter(func() ([]metrics.Monitor, error) { return nil, nil })
 	if s.listener != nil {
 		_ = s.listener.Close()
+	}
+	if s.audit != nil {
+		_ = s.audit.Close()
 	}
 	if s.etcd != nil {
 		s.etcd.close()

@@ -7,19 +7,19 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
-	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/server/audit"
 )
 
 // LogOptions say which part of an instance's output is wanted.
 type LogOptions struct {
-	// Stream is stdout or stderr.
+	// Stream is stdout, stderr, or all for both.
 	Stream string
 	// TailLines is the number of last lines; negative means all.
 	TailLines int64
@@ -29,6 +29,8 @@ type LogOptions struct {
 	Follow bool
 	// Previous asks for the output of the run before the present one.
 	Previous bool
+	// Since leaves out what was written before; zero leaves out nothing.
+	Since time.Time
 }
 
 // LogReader gives the output of an instance. The reader ends at the end of the output or, when following, with ctx.
@@ -39,15 +41,15 @@ type LogReader interface {
 
 // parseLogOptions reads a query. Unknown parameters and values are refused, since a client that asked for them would
 // take the answer for something it is not.
-func parseLogOptions(q url.Values) (LogOptions, error) {
+func parseLogOptions(q url.Values, now time.Time) (LogOptions, error) {
 	o := LogOptions{Stream: "stdout", TailLines: -1, LimitBytes: -1}
 	for key, values := range q {
 		value := values[len(values)-1]
 		var err error
 		switch key {
 		case "stream":
-			if value != "stdout" && value != "stderr" {
-				err = fmt.Errorf("use stdout or stderr")
+			if value != "stdout" && value != "stderr" && value != "all" {
+				err = fmt.Errorf("use stdout, stderr or all")
 			}
 			o.Stream = value
 		case "tailLines":
@@ -58,16 +60,31 @@ func parseLogOptions(q url.Values) (LogOptions, error) {
 			o.Follow, err = parseBool(value)
 		case "previous":
 			o.Previous, err = parseBool(value)
+		case "sinceSeconds":
+			var n int64
+			if n, err = parseCount(value); err == nil {
+				o.Since = now.Add(-time.Duration(min(n, maxSince)) * time.Second)
+			}
+		case "sinceTime":
+			if o.Since, err = time.Parse(time.RFC3339Nano, value); err != nil {
+				err = fmt.Errorf("use a time such as 2006-01-02T15:04:05Z")
+			}
 		case "timeout", "pretty":
 		default:
-			err = fmt.Errorf("unknown parameter: use stream, tailLines, limitBytes, follow and previous")
+			err = fmt.Errorf("unknown parameter: use stream, tailLines, limitBytes, follow, previous, sinceSeconds and sinceTime")
 		}
 		if err != nil {
 			return o, apierrors.NewBadRequest(fmt.Sprintf("%s=%q: %v", key, value, err))
 		}
 	}
+	if q.Has("sinceSeconds") && q.Has("sinceTime") {
+		return o, apierrors.NewBadRequest("give one of sinceSeconds and sinceTime")
+	}
 	return o, nil
 }
+
+// maxSince is longer, in seconds, than anything is kept.
+const maxSince = 100 * 365 * 24 * 3600
 
 func parseCount(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
@@ -86,53 +103,54 @@ func parseBool(s string) (bool, error) {
 }
 
 // logStorage is the subresource instances/log.
-type logStorage struct {
-	instances *Store[*runtime.Instance]
-	reader    LogReader
-}
+type logStorage struct{ subresource }
 
-func (logStorage) New() kruntime.Object     { return &runtime.Instance{} }
-func (logStorage) Destroy()                 {}
+// ConnectMethods is what reads.
 func (logStorage) ConnectMethods() []string { return []string{http.MethodGet} }
-func (logStorage) NewConnectOptions() (kruntime.Object, bool, string) {
-	return nil, false, ""
-}
-
-// ProducesMIMETypes and ProducesObject tell the description of the API that this is text.
-func (logStorage) ProducesMIMETypes(string) []string { return []string{"text/plain"} }
-func (logStorage) ProducesObject(string) any         { return "" }
 
 // Connect streams the output of one instance.
 func (s logStorage) Connect(ctx context.Context, name string, _ kruntime.Object, responder rest.Responder) (http.Handler, error) {
-	namespace := request.NamespaceValue(ctx)
-	if _, ok := s.instances.Get(namespace, name); !ok {
-		return nil, apierrors.NewNotFound(schema.GroupResource{Group: runtime.GroupVersion.Group, Resource: "instances"}, name)
-	}
-	if s.reader == nil {
-		return nil, apierrors.NewServiceUnavailable("this server has no access to logs: ask the one that runs the scheduler")
+	namespace, err := s.check(ctx, name, s.Logs != nil)
+	if err != nil {
+		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		options, err := parseLogOptions(r.URL.Query())
+		options, err := parseLogOptions(r.URL.Query(), time.Now())
 		if err != nil {
 			responder.Error(err)
 			return
 		}
-		ctx, cancel := untilShutdown(r.Context())
-		defer cancel()
-		stream, err := s.reader.Log(ctx, namespace, name, options)
+		session, err := s.begin(r, audit.Entry{Verb: "log", Namespace: namespace, Instance: name})
 		if err != nil {
 			responder.Error(err)
 			return
 		}
-		defer func() { _ = stream.Close() }()
-		var from io.Reader = stream
-		if options.LimitBytes >= 0 {
-			from = io.LimitReader(stream, options.LimitBytes)
+		n, err := s.stream(w, r, namespace, name, options)
+		if session != nil {
+			_ = session.End(nil, err, 0, n) // its beginning is written
 		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.WriteHeader(http.StatusOK)
-		copyFlushing(w, from)
+		if err != nil {
+			responder.Error(err)
+		}
 	}), nil
+}
+
+// stream returns how much the client was given, and an error only if nothing was said to it yet.
+func (s logStorage) stream(w http.ResponseWriter, r *http.Request, namespace, name string, o LogOptions) (int64, error) {
+	ctx, cancel := untilShutdown(r.Context())
+	defer cancel()
+	output, err := s.Logs.Log(ctx, namespace, name, o)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = output.Close() }()
+	var from io.Reader = output
+	if o.LimitBytes >= 0 {
+		from = io.LimitReader(output, o.LimitBytes)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusOK)
+	return copyFlushing(w, from), nil
 }
 
 // untilShutdown ends the context also when the server wants to stop: a follower would hold it up.
@@ -154,7 +172,7 @@ func untilShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // copyFlushing hands each piece on at once, for people who follow. Errors mean that the client went away or that the
 // output broke off; the status is sent already, so that the stream just ends.
-func copyFlushing(w http.ResponseWriter, r io.Reader) {
+func copyFlushing(w http.ResponseWriter, r io.Reader) (copied int64) {
 	control := http.NewResponseController(w)
 	buffer := make([]byte, 32*1024)
 	_ = control.Flush()
@@ -162,12 +180,13 @@ func copyFlushing(w http.ResponseWriter, r io.Reader) {
 		n, err := r.Read(buffer)
 		if n > 0 {
 			if _, failed := w.Write(buffer[:n]); failed != nil {
-				return
+				return copied
 			}
+			copied += int64(n)
 			_ = control.Flush()
 		}
 		if err != nil {
-			return
+			return copied
 		}
 	}
 }

@@ -22,13 +22,17 @@ import (
 	"padis.io/padis/api/runtime"
 )
 
-// Storage gives the stores, and the instances' logs, to the API server.
-func Storage(s *Stores, logs LogReader) map[string]rest.Storage {
+// Storage gives the stores, and the ways into instances, to the API server.
+func Storage(s *Stores, d Doors) map[string]rest.Storage {
+	sub := subresource{s.Instances, d}
 	return map[string]rest.Storage{
-		"instances":     storage[*runtime.Instance]{s.Instances},
-		"instances/log": logStorage{instances: s.Instances, reader: logs},
-		"agents":        storage[*runtime.Agent]{s.Agents},
-		"addresses":     storage[*runtime.Address]{s.Addresses},
+		"instances":             storage[*runtime.Instance]{s.Instances},
+		"instances/log":         logStorage{sub},
+		"instances/exec":        execStorage{sub},
+		"instances/portforward": forwardStorage{sub},
+		"agents":                storage[*runtime.Agent]{s.Agents},
+		"addresses":             storage[*runtime.Address]{s.Addresses},
+		"usages":                usageStorage{sub},
 	}
 }
 

@@ -280,8 +280,8 @@ func FuzzLogOptions(f *testing.F) {
 	f.Add("follow", "maybe")
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, key, value string) {
-		o, err := parseLogOptions(map[string][]string{key: {value}})
-		if err == nil && (o.Stream != "stdout" && o.Stream != "stderr" || o.TailLines < -1 || o.LimitBytes < -1) {
+		o, err := parseLogOptions(map[string][]string{key: {value}}, time.Unix(1_700_000_000, 0))
+		if err == nil && (o.Stream != "stdout" && o.Stream != "stderr" && o.Stream != "all" || o.TailLines < -1 || o.LimitBytes < -1) {
 			t.Errorf("%s=%s gave %+v", key, value, o)
 		}
 		if err != nil && !apierrors.IsBadRequest(err) {
