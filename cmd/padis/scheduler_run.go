@@ -44,19 +44,19 @@ func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error
 		debug.SetGCPercent(garbage)
 	}
 	views := live.NewStores(time.Now)
-	logs := &logReader{files: files.New(files.Config{})}
+	into := &door{files: files.New(files.Config{})}
 	// Clients are let in when the views show what the ledger knows. A stand-by shows none and lets them in at once.
 	known := make(chan struct{})
 	if c.shared() {
 		close(known)
 	}
-	api, err := newServer(c, views, known, logs, log)
+	api, err := newServer(c, views, known, into, log)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return api.Run(ctx) })
-	group.Go(func() error { return runFramework(ctx, c, api, views, known, logs, log) })
+	group.Go(func() error { return runFramework(ctx, c, api, views, known, into, log) })
 	err = group.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -67,10 +67,10 @@ func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error
 // shared tells whether there may be other schedulers.
 func (c schedulerConfig) shared() bool { return len(c.EtcdServers) > 0 }
 
-func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, logs live.LogReader, log *zap.Logger) (*server.Server, error) {
+func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, into *door, log *zap.Logger) (*server.Server, error) {
 	cfg := server.Config{
 		DataDir: c.DataDir, ListenAddress: c.Listen, Hosts: c.Hosts, EtcdServers: c.EtcdServers,
-		Live: views, Logs: logs, Open: known, Version: version.Version, Logger: log,
+		Live: views, Logs: into, Access: into, Open: known, Version: version.Version, Logger: log,
 	}
 	if c.ListenFD > 0 {
 		syscall.CloseOnExec(c.ListenFD)
@@ -86,7 +86,7 @@ func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, log
 }
 
 // runFramework takes the ledger over and runs everything that writes to it.
-func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, views *live.Stores, known chan<- struct{}, logs *logReader, log *zap.Logger) error {
+func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, views *live.Stores, known chan<- struct{}, into *door, log *zap.Logger) error {
 	records, err := openLedger(ctx, c, api.EtcdEndpoints(), log)
 	if err != nil {
 		return err
@@ -121,7 +121,10 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		Core: state, Ledger: records, Master: client, Instances: views.Instances, Agents: views.Agents, Addresses: views.Addresses,
 		Log: log.Named("scheduler"), Permanent: func(err error) bool { return errors.Is(err, ledger.ErrFenced) },
 	})
-	logs.find.Store(loop)
+	identity := api.SchedulerIdentity()
+	if err := into.open(loop, identity.Certificate, identity.Key); err != nil {
+		return err
+	}
 	if !c.shared() {
 		close(known)
 	}
