@@ -88,6 +88,8 @@ func execPlain(t *testing.T, s suite) {
 	expect(t, len(much.String()), 300000)
 	expect(t, ended(t, p.exec(runtime.ExecSpec{Command: []string{"sh", "-c", "cat; echo x; echo y >&2"}})), runtime.Exit{})
 
+	expect(t, ended(t, p.exec(runtime.ExecSpec{Command: []string{"cat"}, Stdin: strings.NewReader("")})), runtime.Exit{})
+
 	// What a command leaves in the background holds nothing up.
 	var first text
 	expect(t, ended(t, p.exec(runtime.ExecSpec{Command: []string{"sh", "-c", "sleep 1000 & echo first"}, Stdout: &first})), runtime.Exit{})

@@ -97,8 +97,7 @@ func benchmarkCtr(b *testing.B, bed *bed, binary string) {
 		id := fmt.Sprint("ctr-", binary, "-", n)
 		ctr("run", "-d", "--null-io", "--seccomp", "--runc-binary", binary, "--cgroup", bed.parent+"/"+id, bed.image.Ref, id, "/bin/sleep", "1000")
 		b.StopTimer()
-		ctr("task", "kill", "-s", "KILL", id)
-		_ = exec.Command("ctr", "-a", bed.daemon.Address, "-n", DefaultNamespace, "task", "rm", id).Run()
+		ctr("task", "rm", "--force", id)
 		ctr("container", "rm", id)
 		b.StartTimer()
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +85,7 @@ func (b *bed) load(t testing.TB, ref string, config v1.Config) runtime.Image {
 		t.Fatal(err)
 	}
 	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Config = "linux", "amd64", config
+	file.OS, file.Architecture, file.Config = "linux", goruntime.GOARCH, config
 	if img, err = mutate.ConfigFile(img, file); err != nil {
 		t.Fatal(err)
 	}

@@ -54,11 +54,10 @@ func TestWorseEnds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			var state string
 			var parent int
-			if _, err := fmt.Sscanf(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " R %d", &parent); err != nil {
-				if _, err := fmt.Sscanf(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " S %d", &parent); err != nil {
-					t.Fatal(err)
-				}
+			if _, err := fmt.Sscan(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), &state, &parent); err != nil {
+				t.Fatal(err)
 			}
 			if err := unix.Kill(parent, unix.SIGKILL); err != nil {
 				t.Fatal(err)
@@ -137,7 +136,9 @@ func TestWorseEnds(t *testing.T) {
 		},
 		"a file system that containerd's garbage collection would take": func(t *testing.T) {
 			i := b.started(t, r, "kept")
-			b.collect(t)
+			if err := r.collectNow(ctx); err != nil {
+				t.Fatal(err)
+			}
 			out, err := i.Run([]string{"cat", "/data/of-the-image"}, time.Minute)
 			if err != nil || out.Text != "yes" {
 				t.Errorf("%+v, %v", out, err)
@@ -192,15 +193,41 @@ func TestWorseEnds(t *testing.T) {
 	}
 }
 
-// collect has containerd remove what nothing refers to.
-func (b *bed) collect(t *testing.T) {
-	t.Helper()
-	_, done, err := b.client.WithLease(context.Background())
-	if err == nil {
-		err = done(context.Background())
+func TestSpaceIsFreed(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, "")
+	r := b.open(t, "framework-1")
+	t.Cleanup(func() { r.Close() })
+	trees := func() int {
+		all, err := filepath.Glob(filepath.Join(b.daemon.Root, "io.containerd.snapshotter.v1.overlayfs", "snapshots", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
 	}
-	if err != nil {
+	// The first container of an image has the image looked at, and that goes, too.
+	if _, err := r.image(context.Background(), b.image); err != nil {
 		t.Fatal(err)
+	}
+	if err := r.collectNow(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	before := trees()
+	i := b.started(t, r, "short")
+	if trees() != before+1 {
+		t.Errorf("%d file systems with a container, %d without", trees(), before)
+	}
+	if err := i.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	i.Wait()
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); trees() != before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d file systems, there were %d", trees(), before)
+		}
 	}
 }
 

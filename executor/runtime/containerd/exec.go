@@ -42,8 +42,9 @@ type command struct {
 	io  cio.IO
 	// heard is when it last said something.
 	heard *clock
-	done  chan struct{}
-	exit  runtime.Exit
+	// begun is closed when it runs, or will not; done when it has ended and its output was written.
+	begun, done chan struct{}
+	exit        runtime.Exit
 }
 
 func (i *instance) commandDir() string { return filepath.Join(i.dir, "io", "exec") }
@@ -71,13 +72,15 @@ func (i *instance) exec(s runtime.ExecSpec) (*command, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the command: %w", err)
 	}
-	c := &command{i: i, id: "x-" + uuid.NewString(), heard: &clock{}, done: make(chan struct{})}
+	c := &command{i: i, id: "x-" + uuid.NewString(), heard: &clock{}, begun: make(chan struct{}), done: make(chan struct{})}
 	if c.io, err = c.openStreams(s); err != nil {
 		return nil, fmt.Errorf("make the pipes of the command: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
 	defer cancel()
-	if err := c.begin(ctx, text); err != nil {
+	err = c.begin(ctx, text)
+	close(c.begun)
+	if err != nil {
 		c.io.Cancel()
 		c.io.Wait()
 		_ = c.io.Close()
@@ -159,6 +162,7 @@ func (c *command) closeInput() {
 		return
 	}
 	go func() {
+		<-c.begun // there may have been nothing to read at all
 		ctx, cancel := context.WithTimeout(context.Background(), requestTime)
 		defer cancel()
 		_, _ = c.i.r.tasks.CloseIO(ctx, &tasks.CloseIORequest{ContainerID: c.i.name, ExecID: c.id, Stdin: true})

@@ -197,5 +197,6 @@ func (r *Runtime) remove(ctx context.Context, name string) error {
 	if err := again(func() error { return r.snapshots.Remove(ctx, name) }); err != nil {
 		return fmt.Errorf("remove the file system: %w", err)
 	}
+	r.littered()
 	return again(func() error { return r.containers.Delete(ctx, name) })
 }

@@ -113,6 +113,8 @@ type Runtime struct {
 	known      imageCache
 	loading    singleflight.Group
 	swapLimit  bool
+	// garbage tells that file systems were removed, whose space is not yet free.
+	garbage chan struct{}
 	// closed ends what waits for containers.
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -180,8 +182,9 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 	r := &Runtime{
 		store:  images.New(cl, c.Images),
 		config: c, client: cl, containers: cl.ContainerService(), tasks: cl.TaskService(), snapshots: cl.SnapshotService(c.Snapshotter),
-		log: c.Log, swapLimit: swapAccounted(), closed: make(chan struct{}),
+		log: c.Log, swapLimit: swapAccounted(), closed: make(chan struct{}), garbage: make(chan struct{}, 1),
 	}
+	go r.collect()
 	c.Log.Info("connected to containerd", zap.String("address", c.Address), zap.String("version", version.Version))
 	return r, nil
 }
