@@ -11,8 +11,8 @@ import (
 
 // adoptee prepares the adoption of a container that runs without a task. It keeps all that it has.
 func (c *Core) adoptee(_ time.Time, s *slot) (candidate, bool) {
-	if a := c.agents[s.rec.GetAgentId()]; a != nil && c.departing(a) {
-		c.refuse(s, padisv1.ReasonAdopting, "the executor on "+a.hostname+" was told to leave and has not ended", nil)
+	if a := c.agents[s.rec.GetAgentId()]; a != nil && (c.departing(a) || c.stranger(a) != "") {
+		c.refuse(s, padisv1.ReasonAdopting, "an earlier executor on "+a.hostname+" has not ended", nil)
 		return candidate{}, false
 	}
 	cand := candidate{s: s, revision: c.present(s), leases: s.leases}
@@ -69,7 +69,7 @@ func (c *Core) exorcisms() []candidate {
 		s := c.possessed[key]
 		for _, g := range instance.Ghosts(s.rec) {
 			a := c.agents[g.Agent]
-			if g.Container == "" || !s.ghosts[g.Task].ended || a == nil || !a.present || c.runsExecutor(a) || c.listens(a) {
+			if g.Container == "" || !s.ghosts[g.Task].ended || a == nil || !a.present || c.stranger(a) != "" || !a.talk.mute && (c.runsExecutor(a) || c.listens(a)) {
 				continue
 			}
 			rev := c.present(s)

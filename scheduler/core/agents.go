@@ -238,13 +238,20 @@ func (c *Core) failed(now time.Time, f mesos.Failure) {
 	if a == nil {
 		return
 	}
+	for id, o := range a.offers {
+		o.ExecutorIDs = slices.DeleteFunc(slices.Clone(o.ExecutorIDs), func(e string) bool { return e == f.ExecutorID })
+		a.offers[id] = o
+	}
 	if f.ExecutorID == "" {
 		c.away(a)
 	} else if a.executor.GetExecutorId() == f.ExecutorID {
-		a.executor, a.shutdownAt = nil, time.Time{}
+		a.shutdownAt = time.Time{}
 		a.talk.lapse()
 		c.turn.heed[a.id] = true
-		c.turn.puts[record.ExecutorKey(a.id)] = nil
+		if !c.staged(a) {
+			a.executor = nil
+			c.turn.puts[record.ExecutorKey(a.id)] = nil
+		}
 		c.turn.agents[a.id], c.turn.place = true, true
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
@@ -254,4 +261,15 @@ func (c *Core) failed(now time.Time, f mesos.Failure) {
 			c.schedule(s)
 		}
 	}
+}
+
+// staged tells whether a launch is on its way that may start the agent's executor again. Until that is known, no other
+// executor is started there.
+func (c *Core) staged(a *agent) bool {
+	for key := range a.slots {
+		if r := c.slots[key].rec; r.GetAgentId() == a.id && r.GetPhase() == padisv1.Phase_STAGING && r.GetExecutorId() == a.executor.GetExecutorId() {
+			return true
+		}
+	}
+	return false
 }

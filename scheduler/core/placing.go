@@ -276,6 +276,7 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 		c.turn.puts[record.AgentKey(a.id)] = a.rec
 	}
 	clear(a.offers)
+	a.talk.mute = false
 	c.turn.agents[a.id] = true
 	c.call(acc)
 }
@@ -318,12 +319,33 @@ func (c *Core) runsExecutor(a *agent) bool {
 // retireExecutor ends an executor of an earlier version that has nothing to do. Until it is gone, nothing is launched
 // on its agent: two executors would both believe that the host's network is theirs.
 func (c *Core) retireExecutor(now time.Time, a *agent) bool {
-	if a.executor == nil || len(a.slots) > 0 || a.executor.GetExecutorId() == c.cfg.newExecutor(a.id).GetExecutorId() || !c.runsExecutor(a) {
+	id := c.stranger(a)
+	if id == "" && a.executor != nil && len(a.slots) == 0 && a.executor.GetExecutorId() != c.cfg.newExecutor(a.id).GetExecutorId() && c.runsExecutor(a) {
+		id = a.executor.GetExecutorId()
+	}
+	if id == "" {
 		return false
 	}
 	if a.shutdownAt.IsZero() || now.Sub(a.shutdownAt) >= c.cfg.KillRetry {
 		a.shutdownAt = now
-		c.call(mesos.ShutdownExecutor{AgentID: a.id, ExecutorID: a.executor.GetExecutorId()})
+		c.call(mesos.ShutdownExecutor{AgentID: a.id, ExecutorID: id})
 	}
 	return true
+}
+
+// stranger is an executor that an offer lists and that is not the one to be used there; empty if there is none. Nothing
+// of ours is in it: what it ran was ended or given to another one.
+func (c *Core) stranger(a *agent) string {
+	known := a.executor.GetExecutorId()
+	if known == "" {
+		known = c.cfg.newExecutor(a.id).GetExecutorId()
+	}
+	for _, offer := range slices.Sorted(maps.Keys(a.offers)) {
+		for _, id := range a.offers[offer].ExecutorIDs {
+			if id != known {
+				return id
+			}
+		}
+	}
+	return ""
 }

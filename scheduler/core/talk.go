@@ -25,6 +25,8 @@ type talk struct {
 	sure bool
 	// shown: an offer listed it.
 	shown bool
+	// mute: it has not answered for so long that it may not be there, whatever offers list.
+	mute  bool
 	again repeat
 	// since is when wish was made.
 	since time.Time
@@ -33,7 +35,7 @@ type talk struct {
 const (
 	talkFirst = time.Second
 	talkMost  = 30 * time.Second
-	// talkTries is how often something is said to an executor of which nothing but its words is known.
+	// talkTries is how often something is said before the executor counts as mute.
 	talkTries = 6
 )
 
@@ -115,7 +117,7 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 	if !t.sure || said.GetGeneration() < t.said.GetGeneration() {
 		t.again.start(now) // It has just started, or is heard for the first time.
 	}
-	t.said, t.sure = said, true
+	t.said, t.sure, t.mute = said, true, false
 	c.turn.agents[a.id], c.turn.heed[a.id] = true, true
 	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
 		s := c.slots[key]
@@ -170,7 +172,8 @@ func (c *Core) speak(now time.Time) {
 		if !a.talk.again.due(now) {
 			continue
 		}
-		if a.talk.again.step >= talkTries && !c.runsExecutor(a) {
+		a.talk.mute = a.talk.again.step >= talkTries && !a.talk.applied()
+		if a.talk.mute && !c.runsExecutor(a) {
 			// Nothing shows that it runs, and it does not answer: its end was not told.
 			a.talk.lapse()
 			delete(c.talking, id)

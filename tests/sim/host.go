@@ -227,6 +227,10 @@ func (a *agent) launch(task mesos.Task) {
 		w.violate("task %s: the ExecutorInfo differs from that of the running executor: %s, not %s", task.ID, info, a.exec.info)
 		return
 	}
+	if a.exec != nil && !a.exec.dead && a.exec.id != task.Executor.ID {
+		w.violate("task %s starts a second executor on %s", task.ID, a.host.name)
+		return
+	}
 	if a.exec == nil {
 		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}, pulling: map[string]bool{}, failed: map[string]bool{}}
 		a.exec = ex
