@@ -8,7 +8,8 @@
 // commit, within it, after it, between any two sends and acknowledgements; commits fail, also after they have worked.
 // Agents crash, are cut off from the master, from the other hosts, or both; hosts lose power and return with the same or
 // a new agent; executors die; programs exit; masters fail over with and without memory; offers are rescinded and
-// spoiled; users scale, change, delete and declare meanwhile.
+// spoiled; users scale, change, delete and declare meanwhile. Executors are told to leave for those of another version,
+// while their containers go on; the programs of containers exit while nobody looks; pulls of images fail.
 //
 // # What must hold, always
 //
@@ -20,10 +21,13 @@
 //     task alive.
 //   - At every launch, for the tasks that truly exist: tenant isolation, dedication, Unique, MaxPer, Cluster, Like, Unlike.
 //   - What the core has kept up by increments is what a core made from the ledger knows.
-//   - The ExecutorInfo of an agent's running executor is repeated exactly.
+//   - The ExecutorInfo of an agent's running executor is repeated exactly, and no second one is started beside it.
+//   - No container is started beside one of the same slot that goes on, unless that was given up with its agent; and none is
+//     stopped for another image before that is on its host.
 //
 // # What must hold once the faults have ended, within bounded time
 //
-// Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; no task runs that
-// is not wanted; the ledger holds no lease and no record that is not needed; no offer is hoarded; and it stays so.
+// Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; no task runs, and
+// no container goes on, that is not wanted; all executors that can be are of the version offered; the ledger holds no
+// lease and no record that is not needed; no offer is hoarded; and it stays so.
 package sim
