@@ -71,8 +71,8 @@ func wireContainers(ctx context.Context, o options, owner string, c *executor.Co
 		c.NoContainers = err.Error()
 		return func() {}, nil
 	}
-	namespace, err := hostfs.NamespaceOf(address)
-	if err != nil {
+	namespace := func() (string, error) { return hostfs.NamespaceOf(address) }
+	if _, err := namespace(); err != nil {
 		return nil, errors.Join(err, keeper.Close())
 	}
 	c.Containers = keeper

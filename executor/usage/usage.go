@@ -63,7 +63,7 @@ func NewReader() (*Reader, error) {
 		return nil, fmt.Errorf("find the cgroups of this process: %w", err)
 	}
 	r.own = parseCgroup(own)
-	if r.net, err = netOf("self"); err != nil {
+	if r.net, err = netOf("thread-self"); err != nil {
 		return nil, fmt.Errorf("find the network namespace of this process: %w", err)
 	}
 	return r, nil

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,9 +28,10 @@ type Config struct {
 	State string
 	// HostPaths are the directories that hostPath volumes may show; none: every path but / and those that show State.
 	HostPaths []string
-	// Namespace is the mount namespace in which whoever starts containers lives, as a path: /proc/PID/ns/mnt. Mounts
-	// made elsewhere would be invisible to it. Empty is the executor's own.
-	Namespace string
+	// Namespace finds the mount namespace in which whoever starts containers lives, as a path: /proc/PID/ns/mnt. Mounts
+	// made elsewhere would be invisible to it. It is asked each time, for the process may be another; while it cannot
+	// tell, the last answer holds. Nil is the executor's own namespace.
+	Namespace func() (string, error)
 	// MountNFS is the program that mounts NFS; if empty, mount.nfs of the host, or else mount(8) and the kernel alone.
 	MountNFS string
 	// NFSTimeout is how long a server may take; 10 seconds if not positive.
@@ -38,7 +40,13 @@ type Config struct {
 }
 
 // Host makes volumes on one host. Its methods may be called at the same time for different directories.
-type Host struct{ Config }
+type Host struct {
+	Config
+
+	mu sync.Mutex
+	// entered is the last mount namespace that was found; open, so that it stays.
+	entered *os.File
+}
 
 // New needs nothing of the host yet.
 func New(c Config) *Host {
@@ -48,7 +56,7 @@ func New(c Config) *Host {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Host{c}
+	return &Host{Config: c}
 }
 
 // Prepare makes the volumes of an instance that is to be started, below its directory, which exists. After an error

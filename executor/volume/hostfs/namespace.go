@@ -12,52 +12,78 @@ import (
 // inNamespace runs f where its mounts are seen by whoever starts containers. Elsewhere than in our own namespace that
 // takes a thread, which is not used again. Programs that f starts are started there, too.
 func (h *Host) inNamespace(f func() error) error {
-	if h.Namespace == "" {
-		return f()
-	}
-	ns, err := os.Open(h.Namespace)
+	ns, err := h.find()
 	if err != nil {
 		return failed("find the mount namespace of the container runtime", err)
 	}
-	defer ns.Close()
-	if same, err := isOurs(ns); err != nil || same {
-		if err != nil {
-			return failed("find the mount namespace of the container runtime", err)
-		}
+	if ns == nil {
 		return f()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	elsewhere(func() {
 		// A thread that shares its working directory with others cannot change its namespace.
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			done <- failed("enter the mount namespace of the container runtime", err)
+		if err = unix.Unshare(unix.CLONE_FS); err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+		}
+		if err != nil {
+			err = failed("enter the mount namespace of the container runtime", err)
 			return
 		}
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
-			done <- failed("enter the mount namespace of the container runtime", err)
+		err = f()
+	})
+	return err
+}
+
+// elsewhere runs f on a thread that ends with it. The main thread cannot end: /proc/self would be what f made of it for
+// ever, so that it is held while f gets another one.
+func elsewhere(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			elsewhere(f)
+			runtime.UnlockOSThread()
 			return
 		}
-		done <- f()
+		f()
 	}()
-	return <-done
+	<-done
 }
 
-// isOurs tells whether a namespace is our own.
-func isOurs(ns *os.File) (bool, error) {
-	mine, err := os.Stat("/proc/self/ns/mnt")
-	if err != nil {
-		return false, err
+// find returns the namespace to be entered, or nil if it is our own. A file that is replaced here may be in use; the
+// garbage collector closes it.
+func (h *Host) find() (*os.File, error) {
+	if h.Namespace == nil {
+		return nil, nil
 	}
-	theirs, err := ns.Stat()
-	if err != nil {
-		return false, err
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	path, err := h.Namespace()
+	if err == nil {
+		var ns *os.File
+		if ns, err = os.Open(path); err == nil {
+			h.entered = ns
+		}
 	}
-	return os.SameFile(mine, theirs), nil
+	if h.entered == nil {
+		return nil, err
+	}
+	mine, err := os.Stat("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := h.entered.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if os.SameFile(mine, theirs) {
+		return nil, nil
+	}
+	return h.entered, nil
 }
 
-// NamespaceOf finds the mount namespace of the process that listens at a Unix socket: Config.Namespace, for the socket
-// of containerd.
+// NamespaceOf finds the mount namespace of the process that listens at a Unix socket: of use as
+// Config.Namespace with the socket of containerd.
 func NamespaceOf(socket string) (string, error) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
