@@ -116,7 +116,21 @@ func network() error {
 		return err
 	}
 	frame := append(slices.Concat(make([]byte, 12), []byte{0x88, 0xb5}), make([]byte, 986)...)
-	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: a0.Index})
+	// The kernel drops what is sent before it has noticed that the link is up.
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: a0.Index}); err != nil {
+			return err
+		}
+		b := buffer{}
+		text, err := b.read("/proc/self/net/dev")
+		if err != nil {
+			return err
+		}
+		if rx, _ := parseDev(text); rx >= 1000 {
+			return nil
+		}
+	}
+	return errors.New("no frame ever arrived")
 }
 
 // program is one that runs.
