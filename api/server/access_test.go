@@ -199,7 +199,7 @@ func TestLogs(t *testing.T) {
 		t.Errorf("with limitBytes=4 came %q", out)
 	}
 	admin := adminClient(t)
-	for query, want := range map[string]string{"stream=both": "use stdout or stderr", "tailLines=-1": "0 or more", "follow=maybe": "true or false", "colour=red": "unknown parameter"} {
+	for query, want := range map[string]string{"stream=both": "use stdout, stderr or all", "tailLines=-1": "0 or more", "follow=maybe": "true or false", "colour=red": "unknown parameter"} {
 		if code, out := do(t, admin, "GET", base+"?"+query, "", nil); code != 400 || !strings.Contains(out, want) {
 			t.Errorf("%s: %d %s, want 400 with %q", query, code, out, want)
 		}

@@ -57,7 +57,7 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 		ObjectMeta: metav1.ObjectMeta{Name: "a1"},
 		Status:     runtime.AgentStatus{ID: "A1", Hostname: "host-1", State: "Active", Total: runtime.Amounts{CPUMilli: 4000}},
 	})
-	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Logger: zap.NewNop()})
+	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +208,8 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	padis("logs", "app/web", "--previous").expect(t, exitError, "web-1: there is no earlier run of web-1", `[web-0] {"Stream"`)
+	padis("logs", "web-0", "--all-streams", "--since", "5m").expect(t, exitOK, `"Stream":"all"`, `"Since":"2`)
+	padis("logs", "web-0", "--since-time", "2024-01-01T00:00:00Z").expect(t, exitOK, `"Since":"2024-01-01T00:00:00Z"`)
 	padis("logs", "nobody-0").expect(t, exitError, `"nobody-0" not found`)
 	padis("logs", "app/nobody").expect(t, exitError, `"nobody" not found`)
 }
@@ -228,6 +230,15 @@ func TestUsageErrors(t *testing.T) {
 		{"logs", "web-0", "--tail", "-3"},
 		{"logs", "web-0", "--tail", "x"},
 		{"logs", "web-0", "-f", "-p"},
+		{"logs", "web-0", "--since", "-5m"},
+		{"logs", "web-0", "--since", "5m", "--since-time", "2024-01-01T00:00:00Z"},
+		{"logs", "web-0", "--since-time", "today"},
+		{"exec", "web-0"},
+		{"exec", "app/web", "--", "ls"},
+		{"cp", "a", "b"},
+		{"cp", "web-0:/a", "web-1:/b"},
+		{"port-forward", "web-0"},
+		{"top", "agents"},
 		{"on"},
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
@@ -266,7 +277,7 @@ func TestHelp(t *testing.T) {
 	root := newRoot(standardStreams())
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
-		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler",
+		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})
@@ -277,7 +288,7 @@ func TestHelp(t *testing.T) {
 		if text := cmd.Long + cmd.Example + cmd.Use; strings.Contains(text, "kubectl ") {
 			t.Errorf("%s speaks of kubectl:\n%s", verb, text)
 		}
-		if slices.Contains([]string{"version", "why", "logs", "up", "on"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
+		if slices.Contains([]string{"version", "why", "logs", "up", "on", "exec", "cp", "port-forward", "top"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
 			t.Errorf("%s has no example, or no exit status", verb)
 		}
 	}

@@ -27,7 +27,8 @@ const exitHelp = `Exit status:
   0    done
   1    an error; for diff: there are differences
   2    the command line is wrong; for diff: an error
-  125  on: the command could not be run; other statuses of it are the command's`
+  125  on: the command could not be run; other statuses of it are the command's
+For exec, the status of a command that ran is the command's own; of one that a signal ended it is 128 and the signal's number.`
 
 // exitCode ends the program with a status. It goes through kubectl's commands, which do not return their errors, as a
 // panic that run recovers.
@@ -76,6 +77,11 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	message := err.Error()
 	if !strings.HasPrefix(message, "error:") {
 		message = "error: " + message
+	}
+	// What ran in an instance has said itself what there is to say.
+	var ran commandError
+	if errors.As(err, &ran) && cmd.Name() == "exec" {
+		return ran.status
 	}
 	var withStatus statusError
 	var usage usageError

@@ -8,10 +8,14 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"padis.io/padis/api/runtime"
 )
 
 const logsExample = `  # What instance web-0 printed
@@ -20,18 +24,32 @@ const logsExample = `  # What instance web-0 printed
   # The last 20 lines of all instances of the App web, and what comes
   padis logs app/web -n shop --tail 20 -f
 
+  # What instance web-0 printed to both in the last five minutes
+  padis logs web-0 -n shop --all-streams --since 5m
+
   # Standard error of the run before the last restart
   padis logs web-0 -n shop --previous --stderr`
 
 type logsOptions struct {
-	follow, previous, stderr bool
-	tail                     int64
+	follow, previous, stderr, all bool
+	tail                          int64
+	since                         time.Duration
+	sinceTime                     string
 }
 
 func (o logsOptions) query() map[string]string {
 	q := map[string]string{"stream": "stdout"}
 	if o.stderr {
 		q["stream"] = "stderr"
+	}
+	if o.all {
+		q["stream"] = "all"
+	}
+	if o.since > 0 {
+		q["sinceSeconds"] = strconv.FormatInt(int64(max(o.since/time.Second, 1)), 10)
+	}
+	if o.sinceTime != "" {
+		q["sinceTime"] = o.sinceTime
 	}
 	if o.follow {
 		q["follow"] = "true"
@@ -50,8 +68,8 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 	cmd := &cobra.Command{
 		Use:   "logs (NAME | app/NAME)",
 		Short: "Print what an instance, or all instances of an App, printed",
-		Long: "Print what an instance printed. With app/NAME each line begins with the instance's name; with -f the instances that " +
-			"exist now are followed.\n\n" + exitHelp,
+		Long: "Print what an instance printed. With app/NAME each line begins with the instance's name; with -f instances that " +
+			"come later are followed, too.\n\n" + exitHelp,
 		Example: logsExample,
 		Args:    exactArguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,6 +79,9 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 			}
 			if cmd.Flags().Changed("tail") && o.tail < 0 {
 				return usagef("--tail %d: it counts lines", o.tail)
+			}
+			if err := o.check(cmd.Flags()); err != nil {
+				return err
 			}
 			if o.follow && o.previous {
 				return usagef("--previous speaks of a run that ended: there is nothing to follow")
@@ -76,7 +97,27 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 	cmd.Flags().BoolVarP(&o.previous, "previous", "p", false, "The run before the last restart.")
 	cmd.Flags().BoolVar(&o.stderr, "stderr", false, "Standard error instead of standard output.")
 	cmd.Flags().Int64Var(&o.tail, "tail", -1, "Number of last lines to begin with; all if it is not given.")
+	cmd.Flags().BoolVar(&o.all, "all-streams", false, "Standard output and standard error together.")
+	cmd.Flags().DurationVar(&o.since, "since", 0, "Only what was written in this time, such as 5m.")
+	cmd.Flags().StringVar(&o.sinceTime, "since-time", "", "Only what was written since this time, such as 2006-01-02T15:04:05Z.")
 	return cmd
+}
+
+// check finds flags that contradict each other.
+func (o logsOptions) check(flags *pflag.FlagSet) error {
+	if flags.Changed("since") && o.since <= 0 {
+		return usagef("--since %s: give a time that is longer than none", o.since)
+	}
+	if o.since > 0 && o.sinceTime != "" {
+		return usagef("give one of --since and --since-time")
+	}
+	if _, err := time.Parse(time.RFC3339Nano, o.sinceTime); err != nil && o.sinceTime != "" {
+		return usagef("--since-time %q: write it as 2006-01-02T15:04:05Z", o.sinceTime)
+	}
+	if o.all && o.stderr {
+		return usagef("give one of --stderr and --all-streams")
+	}
+	return nil
 }
 
 func printLogs(ctx context.Context, a reader, streams genericiooptions.IOStreams, namespace string, t target, o logsOptions) error {
@@ -90,25 +131,76 @@ func printLogs(ctx context.Context, a reader, streams genericiooptions.IOStreams
 	if err != nil {
 		return err
 	}
-	var wg sync.WaitGroup
-	errs := make([]error, len(instances))
-	var mu sync.Mutex
-	for i, instance := range instances {
-		read := func() {
-			w := &lineWriter{mu: &mu, to: streams.Out, prefix: "[" + instance.Name + "] "}
-			if err := errors.Join(copyLog(ctx, a, w, namespace, instance.Name, o), w.flush()); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", instance.Name, err)
-			}
-		}
+	m := &manyLogs{api: a, to: streams.Out, namespace: namespace, options: o}
+	for _, instance := range instances {
 		// One after the other unless followed: the lines of an instance stay together.
 		if !o.follow {
-			read()
-			continue
+			m.read(ctx, instance.Name)
 		}
-		wg.Go(read)
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	if o.follow {
+		m.follow(ctx, t.name, instances)
+	}
+	return errors.Join(m.errs...)
+}
+
+// lookAgain is how often, while Apps are followed, new instances and new runs are looked for.
+const lookAgain = 2 * time.Second
+
+// manyLogs prints the output of several instances, line by line.
+type manyLogs struct {
+	api       reader
+	to        io.Writer
+	namespace string
+	options   logsOptions
+
+	lines sync.Mutex
+	mu    sync.Mutex
+	errs  []error
+}
+
+func (m *manyLogs) read(ctx context.Context, name string) {
+	w := &lineWriter{mu: &m.lines, to: m.to, prefix: "[" + name + "] "}
+	if err := errors.Join(copyLog(ctx, m.api, w, m.namespace, name, m.options), w.flush()); err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.errs = append(m.errs, fmt.Errorf("%s: %w", name, err))
+	}
+}
+
+// follow reads the logs of all instances that there are, and of the runs that begin while any goes on.
+func (m *manyLogs) follow(ctx context.Context, app string, now []runtime.Instance) {
+	seen := map[[2]string]bool{}
+	done := make(chan struct{})
+	open := 0
+	start := func(instances []runtime.Instance) {
+		for _, i := range instances {
+			run := [2]string{i.Name, i.Status.TaskID}
+			if seen[run] {
+				continue
+			}
+			seen[run] = true
+			open++
+			go func() {
+				m.read(ctx, i.Name)
+				done <- struct{}{}
+			}()
+		}
+	}
+	start(now)
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for open > 0 {
+		select {
+		case <-done:
+			open--
+		case <-tick.C:
+			// If it cannot be asked, the logs that are open say so.
+			if later, err := m.api.instancesOf(ctx, m.namespace, app); err == nil {
+				start(later)
+			}
+		}
+	}
 }
 
 func copyLog(ctx context.Context, a reader, w io.Writer, namespace, instance string, o logsOptions) error {

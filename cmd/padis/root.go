@@ -62,7 +62,10 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 			newEditCommand(f, streams), newDiffCommand(f, streams), newDeleteCommand(f, streams), newWaitCommand(f, streams),
 		}},
 		{Message: "What is going on:", Commands: []*cobra.Command{
-			newWhyCommand(f, streams), newLogsCommand(f, streams), newEventsCommand(f, streams),
+			newWhyCommand(f, streams), newLogsCommand(f, streams), newEventsCommand(f, streams), newTopCommand(f, streams),
+		}},
+		{Message: "Inside instances:", Commands: []*cobra.Command{
+			newExecCommand(f, streams), newCpCommand(f, streams), newPortForwardCommand(f, streams),
 		}},
 		{Message: "Running Padis:", Commands: []*cobra.Command{
 			newUpCommand(streams), newOnCommand(), newSchedulerCommand(), newUpgradeCommand(f, streams), newImageCommand(f, streams),
