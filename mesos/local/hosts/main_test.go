@@ -427,11 +427,18 @@ func copyOfTestBinary(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	path := filepath.Join(dir, "padis-test")
+	// What is written here cannot be run while a process that another test forks at this moment still has it open.
+	if os.Link(executable, path) == nil {
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	b, err := os.ReadFile(executable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "padis-test")
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, b, 0o755), os.Chmod(path, 0o755)); err != nil {
 		t.Fatal(err)
 	}
