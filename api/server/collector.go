@@ -20,7 +20,8 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// retryKinds is the delay after which kinds that could not be listed are listed again.
+// retryKinds is the delay after which kinds are listed again: those that could not be listed, and those of a definition
+// that has changed, because discovery tells of them a moment after the definition does.
 const retryKinds = time.Second
 
 // collector deletes objects whose owners are gone, and carries out foreground and orphaning deletions. It watches the
@@ -68,15 +69,21 @@ func (c *collector) run(ctx context.Context, changed <-chan struct{}) {
 
 // followKinds keeps one watch per kind.
 func (c *collector) followKinds(ctx context.Context, changed <-chan struct{}, running *sync.WaitGroup) {
+	late := true
 	for {
 		var again <-chan time.Time
 		if err := c.syncKinds(ctx, running); err != nil {
 			c.log.Debug("kinds cannot be listed yet", zap.Error(err))
+			late = true
+		}
+		if late {
 			again = time.After(retryKinds)
 		}
 		select {
 		case <-changed:
+			late = true
 		case <-again:
+			late = false
 		case <-ctx.Done():
 			return
 		}
