@@ -21,6 +21,8 @@ type container struct {
 	task string
 	// exited: its program ended, and nobody has taken it down yet.
 	exited bool
+	// stopping: a KILL has come to it.
+	stopping bool
 }
 
 func (b *container) slot() record.Slot {

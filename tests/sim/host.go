@@ -382,6 +382,9 @@ func (ex *executor) kill(taskID string) {
 		return
 	}
 	r.stopping = true
+	if r.box != nil {
+		r.box.stopping = true
+	}
 	w := ex.agent.host.w
 	grace := time.Duration(0)
 	if r.running {

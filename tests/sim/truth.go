@@ -364,8 +364,8 @@ func (t *truth) stopped(before, after *padisv1.InstanceRecord) {
 		if b == nil {
 			continue
 		}
-		if ex := h.agent.exec; ex != nil && ex.runs[b.task] != nil && ex.runs[b.task].stopping {
-			return // It ends by itself, or by an earlier KILL.
+		if b.stopping {
+			return // An earlier KILL has come to it.
 		}
 		box = b.launch.GetTemplate().GetImage()
 		for _, rev := range app.GetRevisions() {
