@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"padis.io/padis/api/server/live"
 )
 
 // adminClient is an HTTP client with the administrator's certificate.
@@ -192,7 +193,7 @@ func TestLogs(t *testing.T) {
 	shared.logs.mu.Lock()
 	last := shared.logs.asked[len(shared.logs.asked)-1]
 	shared.logs.mu.Unlock()
-	if fmt.Sprint(last) != "{stderr 5 100 true true}" {
+	if last != (live.LogOptions{Stream: "stderr", TailLines: 5, LimitBytes: 100, Follow: true, Previous: true}) {
 		t.Errorf("the reader was asked for %+v", last)
 	}
 	if out := kc(t, "", "get", "--raw", base+"?limitBytes=4"); out != "logs" {
