@@ -149,6 +149,7 @@ type Executor struct {
 	course course
 	told
 	containers
+	tally
 	images map[string]*wish
 }
 
@@ -269,6 +270,9 @@ func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
 			e.Host.Name = ev.Hostname
 		}
 		e.Log.Info("subscribed", zap.String("agent", ev.AgentID), zap.String("executor", ev.ExecutorID), zap.Int("instances", len(e.lives)))
+		if e.subscriptions++; e.subscriptions > 1 {
+			e.Reconnects++
+		}
 		e.connected, e.said = true, nil
 		e.tell(now)
 	case mesos.ExecutorDisconnected:
@@ -396,6 +400,7 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 		return
 	}
 	l.state = next
+	e.note(now, l, ev)
 	if next.Phase != before {
 		e.Log.Debug("phase", zap.String("task", next.TaskID), zap.Stringer("from", before), zap.Stringer("to", next.Phase))
 	}

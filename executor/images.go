@@ -70,6 +70,7 @@ func (e *Executor) bring(ctx context.Context, w *wish) {
 			return
 		}
 		e.image(w, func(now time.Time, s *padisv1.ImageState) {
+			e.pull(uint64(s.GetProgress().GetDoneBytes()), err != nil)
 			s.Present, s.Digest, s.Progress, s.Reason, s.Message = err == nil, image.Digest, nil, "", ""
 			if f := failure(padisv1.ReasonRegistryUnavailable, err); f != nil {
 				s.Digest, s.Reason, s.Message = "", f.Reason, f.Message

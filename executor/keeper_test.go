@@ -246,12 +246,13 @@ type fakeStream struct {
 	done chan struct{}
 }
 
-func (s *fakeStream) FD() int               { return 9 }
-func (s *fakeStream) HandedOver()           {}
-func (s *fakeStream) Done() <-chan struct{} { return s.done }
-func (s *fakeStream) Close()                { s.once.Do(func() { close(s.done) }) }
-func (s *fakeStream) Drain(time.Duration)   { s.k.say("%s drained", s.pipe); s.Close() }
-func (s *fakeStream) Leave()                { s.k.say("%s left", s.pipe); s.Close() }
+func (s *fakeStream) FD() int                     { return 9 }
+func (s *fakeStream) HandedOver()                 {}
+func (s *fakeStream) Done() <-chan struct{}       { return s.done }
+func (s *fakeStream) Close()                      { s.once.Do(func() { close(s.done) }) }
+func (s *fakeStream) Drain(time.Duration)         { s.k.say("%s drained", s.pipe); s.Close() }
+func (s *fakeStream) Totals() (read, lost uint64) { return 0, 0 }
+func (s *fakeStream) Leave()                      { s.k.say("%s left", s.pipe); s.Close() }
 
 // contained makes a task run an image; adoption makes it take a container over.
 func contained(l *padisv1.Launch) {

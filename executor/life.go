@@ -31,6 +31,8 @@ type stream interface {
 	Close()
 	Drain(timeout time.Duration)
 	Leave()
+	// Totals are the bytes that were read, and how many of them could not be kept.
+	Totals() (read, lost uint64)
 }
 
 // life is one instance and what it holds. Its state belongs to the loop. The rest is set by the one action that is
@@ -38,6 +40,7 @@ type stream interface {
 type life struct {
 	executor *Executor
 	state    instance.State
+	counted
 	// plan is the state's, for those who may not look at the state.
 	plan   instance.Plan
 	cancel context.CancelFunc

@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
+	"strconv"
 
 	"padis.io/padis/executor"
 	"padis.io/padis/executor/access"
 	"padis.io/padis/executor/health/probe"
+	"padis.io/padis/executor/metrics"
 	"padis.io/padis/executor/network/kernel"
 	"padis.io/padis/executor/usage"
 	"padis.io/padis/proto/padis/stream"
 )
 
 // openExecutor makes the executor and the endpoint by which people reach into its instances.
-func openExecutor(c executor.Config, o options, network *kernel.Network) (e *executor.Executor, closeAccess func(), err error) {
+func openExecutor(ctx context.Context, c executor.Config, o options, agentEndpoint string, network *kernel.Network) (e *executor.Executor, closeAccess func(), err error) {
 	reader, err := usage.NewReader()
 	if err != nil {
 		return nil, nil, err
@@ -32,21 +35,43 @@ func openExecutor(c executor.Config, o options, network *kernel.Network) (e *exe
 	if err != nil {
 		return nil, nil, fmt.Errorf("--access: %w", err)
 	}
-	host, _, err := net.SplitHostPort(o.access)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("--access: %w", err), server.Close())
-	}
-	_, port, err := net.SplitHostPort(address.String())
+	endpoint, err := reachable(address, agentEndpoint)
 	if err != nil {
 		return nil, nil, errors.Join(err, server.Close())
 	}
-	c.Access = executor.Access{Endpoint: net.JoinHostPort(host, port), Certificate: server.Certificate(), Clients: server}
+	c.Access = executor.Access{Endpoint: endpoint, Certificate: server.Certificate(), Clients: server}
 	if e, err = executor.New(c); err != nil {
 		return nil, nil, errors.Join(err, server.Close())
 	}
 	here.executor = e
+	if o.metrics != off {
+		handler := metrics.Handler(measured{e}, reader)
+		go metrics.Serve(ctx, o.metrics, handler, c.Log.Named("metrics"))
+	}
 	return e, func() { _ = server.Close() }, nil
 }
+
+// reachable is the address of an endpoint for others: one that listens on all addresses is reached at the agent's, which
+// the scheduler reaches, too.
+func reachable(listens net.Addr, agentEndpoint string) (string, error) {
+	at, err := netip.ParseAddrPort(listens.String())
+	if err != nil {
+		return "", fmt.Errorf("the address of the access endpoint: %w", err)
+	}
+	if !at.Addr().IsUnspecified() {
+		return at.String(), nil
+	}
+	host, _, err := net.SplitHostPort(agentEndpoint)
+	if err != nil {
+		return "", fmt.Errorf("MESOS_AGENT_ENDPOINT: %w", err)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(at.Port()))), nil
+}
+
+// measured shows metrics what the executor does.
+type measured struct{ *executor.Executor }
+
+func (m measured) Instances() []metrics.Instance { return m.Measured() }
 
 // instances shows the endpoint what the executor runs. Nobody is let in before the executor runs.
 type instances struct {

@@ -22,6 +22,8 @@ const (
 	containerdVariable = "PADIS_CONTAINERD_ADDRESS"
 	cgroupVariable     = "PADIS_CGROUP_PARENT"
 	metricsVariable    = "PADIS_METRICS_LISTEN"
+	// noContainersVariable says why there are none, for people.
+	noContainersVariable = "PADIS_NO_CONTAINERS"
 )
 
 // off is the value of an option for what shall not be.
@@ -38,6 +40,10 @@ const (
 // of an earlier executor may be its containers. Then it is waited for, and without it the executor ends, so that nothing
 // is said of containers that may well run.
 func wireContainers(ctx context.Context, o options, owner string, c *executor.Config, log *zap.Logger) (close func(), err error) {
+	if why := os.Getenv(noContainersVariable); why != "" && o.containerd == "" {
+		c.NoContainers = why
+		return func() {}, nil
+	}
 	if o.containerd == off {
 		c.NoContainers = "containers are switched off on this host; set --containerd or " + containerdVariable + " to the socket of a containerd"
 		return func() {}, nil

@@ -52,7 +52,7 @@ Flags of run:
   --oci-runtime NAME program that containerd's shims start containers with: runc (default) or crun
   --access HOST:PORT where logs, commands and ports are served to the scheduler, with TLS (default: any free port)
   --metrics HOST:PORT where Prometheus metrics are served, plain; "off" serves none
-                     (default $PADIS_METRICS_LISTEN, or :9465)
+                     (default $PADIS_METRICS_LISTEN, or 127.0.0.1:9465)
   --log-level LEVEL  debug, info, warn or error (default info)
 
 Containers run on when the executor ends, unless the agent asked for their end; the next executor takes them over.
@@ -107,7 +107,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.cgroup, "cgroup", os.Getenv(cgroupVariable), "")
 	f.StringVar(&o.ociRuntime, "oci-runtime", "", "")
 	f.StringVar(&o.access, "access", ":0", "")
-	f.StringVar(&o.metrics, "metrics", cmp.Or(os.Getenv(metricsVariable), ":9465"), "")
+	f.StringVar(&o.metrics, "metrics", cmp.Or(os.Getenv(metricsVariable), "127.0.0.1:9465"), "")
 	f.TextVar(&o.level, "log-level", zapcore.InfoLevel, "")
 	err := f.Parse(args)
 	if err == nil && f.NArg() > 0 {
@@ -192,7 +192,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	if err := sweep(ctx, network, c.Containers, host, log); err != nil {
 		return err
 	}
-	e, closeAccess, err := openExecutor(c, o, network)
+	e, closeAccess, err := openExecutor(ctx, c, o, cfg.Endpoint, network)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +17,9 @@ type file struct {
 	current io.WriteCloser
 	// base is where in the whole stream the current file begins, size how long it is.
 	base, size int64
+	// dropped is what the next notice tells; read and lost are all there ever was.
 	dropped    int64
+	read, lost atomic.Uint64
 	// index is nil if it cannot be written: positions are then found without it.
 	index io.WriteCloser
 	// indexed is when the last record was written. lineStart tells that the next byte begins a line.
@@ -118,6 +121,7 @@ func (f *file) close() error {
 }
 
 func (f *file) write(b []byte) {
+	f.read.Add(uint64(len(b)))
 	for len(b) > 0 {
 		if f.size >= f.limits.MaxBytes || f.current == nil {
 			f.rotate()
@@ -135,15 +139,20 @@ func (f *file) write(b []byte) {
 
 func (f *file) put(b []byte) {
 	if f.current == nil {
-		f.dropped += int64(len(b))
+		f.drop(len(b))
 		return
 	}
 	n, err := f.current.Write(b)
 	f.size += int64(n)
 	f.lineStart = n > 0 && b[n-1] == '\n'
 	if err != nil {
-		f.dropped += int64(len(b) - n)
+		f.drop(len(b) - n)
 	}
+}
+
+func (f *file) drop(n int) {
+	f.dropped += int64(n)
+	f.lost.Add(uint64(n))
 }
 
 // tellDropped writes the notice of lost output, if there is any and the disk takes it.

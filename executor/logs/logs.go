@@ -121,6 +121,9 @@ func (s *Stream) Done() <-chan struct{} { return s.done }
 // Close ends the stream, even if somebody still writes.
 func (s *Stream) Close() { s.end(false) }
 
+// Totals are the bytes that were read since it was opened, and how many of them could not be kept.
+func (s *Stream) Totals() (read, lost uint64) { return s.file.read.Load(), s.file.lost.Load() }
+
 // Leave stops reading a named pipe, without ending the stream: what is in the pipe and what comes stays there for the
 // executor that opens it next.
 func (s *Stream) Leave() { s.end(true) }
