@@ -334,8 +334,8 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		if g := s.ghosts[st.TaskID]; g != nil {
 			g.doubt()
 			c.possess(s)
-			if g.container != "" && g.container != st.TaskID && (st.State == mesos.TaskStaging || st.State == mesos.TaskStarting) {
-				return // It was sent to take the container over, and is killed when it has done so.
+			if g.container != "" && g.container != st.TaskID && st.State == mesos.TaskStarting {
+				return // It was sent to take the container over, and is killed when it has done so; or if it never gets there.
 			}
 		}
 	}
