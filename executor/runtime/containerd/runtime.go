@@ -82,7 +82,7 @@ type Config struct {
 	Namespace string
 	// Owner is whose containers these are: the framework id. Other owners' containers are not seen.
 	Owner string
-	// Snapshotter of containerd; overlayfs.
+	// Snapshotter of containerd; overlayfs, or native where containerd's directory cannot be a part of an overlay.
 	Snapshotter string
 	// RuntimeBinary is the OCI runtime: runc, or crun.
 	RuntimeBinary string
@@ -126,7 +126,7 @@ func (c *Config) complete() error {
 	for _, d := range []struct {
 		field *string
 		value string
-	}{{&c.Address, DefaultAddress}, {&c.Namespace, DefaultNamespace}, {&c.Snapshotter, "overlayfs"}, {&c.CgroupParent, "/padis"}} {
+	}{{&c.Address, DefaultAddress}, {&c.Namespace, DefaultNamespace}, {&c.CgroupParent, "/padis"}} {
 		if *d.field == "" {
 			*d.field = d.value
 		}
@@ -178,6 +178,11 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		_ = cl.Close()
 		return nil, unavailable(c.Address, err)
 	}
+	if c.Snapshotter == "" {
+		if c.Snapshotter, err = snapshotter(ctx, cl); err != nil {
+			return nil, errors.Join(unavailable(c.Address, err), cl.Close())
+		}
+	}
 	c.Images.Snapshotter, c.Images.Log = c.Snapshotter, c.Log
 	r := &Runtime{
 		store:  images.New(cl, c.Images),
@@ -185,8 +190,23 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		log: c.Log, swapLimit: swapAccounted(), closed: make(chan struct{}), garbage: make(chan struct{}, 1),
 	}
 	go r.collect()
-	c.Log.Info("connected to containerd", zap.String("address", c.Address), zap.String("version", version.Version))
+	c.Log.Info("connected to containerd", zap.String("address", c.Address), zap.String("version", version.Version), zap.String("snapshotter", c.Snapshotter))
 	return r, nil
+}
+
+// snapshotter is the best of those that work where containerd keeps its data.
+func snapshotter(ctx context.Context, cl *client.Client) (string, error) {
+	const best, always = "overlayfs", "native"
+	answer, err := cl.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1,id=="+best)
+	if err != nil {
+		return "", fmt.Errorf("ask for snapshotters: %w", err)
+	}
+	for _, p := range answer.GetPlugins() {
+		if p.GetInitErr() == nil {
+			return best, nil
+		}
+	}
+	return always, nil
 }
 
 func unavailable(address string, err error) error {
