@@ -80,7 +80,7 @@ func hijack(w http.ResponseWriter) (net.Conn, io.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := conn.SetDeadline(time.Time{}); err == nil {
+	if err = conn.SetDeadline(time.Time{}); err == nil {
 		_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+stream.Upgrade+"\r\n\r\n")
 	}
 	if err != nil {

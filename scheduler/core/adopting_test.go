@@ -355,11 +355,18 @@ func TestPrepullsAndRegistries(t *testing.T) {
 	cluster := testCluster()
 	here, there := []*padisv1.AgentSelector{{Attribute: "hostname", Value: "host-a1"}}, []*padisv1.AgentSelector{{Attribute: "rack", Value: "r9"}}
 	cluster.Prepulls = []*padisv1.Prepull{{Namespace: "n", Name: "p", Images: []string{"b:1", "a:1"}, Agents: here}, {Namespace: "n", Name: "q", Images: []string{"c:1"}, Agents: there}}
-	cluster.Registries = []*padisv1.Registry{{Name: "x", Agents: there}, {Name: "y"}}
+	cluster.Registries = []*padisv1.Registry{
+		{Name: "x", Host: "x:5000", Mirrors: []string{"http://m"}, MirrorsOnly: true, PlainHttp: true, Agents: there}, {Name: "y", Host: "y:5000", Mirrors: []string{"http://n"}},
+	}
 	b.step(Declare{cluster})
 	w := b.core.agents["a1"].talk.wish
-	if len(w.GetImages()) != 2 || w.GetImages()[0].GetImage() != "a:1" || len(w.GetImages()[0].GetRegistries()) != 1 || w.GetImages()[0].GetRegistries()[0].GetName() != "y" {
+	if len(w.GetImages()) != 2 || w.GetImages()[0].GetImage() != "a:1" {
 		t.Errorf("%v", w)
+	}
+	// The mirrors of x are for others; that x speaks plain HTTP is so for all.
+	rs := w.GetImages()[0].GetRegistries()
+	if len(rs) != 2 || rs[0].GetName() != "y" || rs[1].GetName() != "x" || !rs[1].GetPlainHttp() || len(rs[1].GetMirrors()) != 0 || rs[1].GetMirrorsOnly() {
+		t.Errorf("%v", rs)
 	}
 	// What is not there yet is asked for again, since the word of it may be lost.
 	b.says(&padisv1.FromExecutor{Generation: w.GetGeneration(), Images: []*padisv1.ImageState{{Image: "a:1", Present: true}}})

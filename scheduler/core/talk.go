@@ -303,11 +303,19 @@ func (c *Core) configs(a *agent) []*padisv1.ConfigChange {
 	return out
 }
 
-// registries are those that concern the agent.
+// registries are what the agent must know of them. Where the mirrors are for other agents, what concerns the registry
+// itself still holds.
 func (c *Core) registries(a *agent) []*padisv1.Registry {
-	var out []*padisv1.Registry
+	var out, others []*padisv1.Registry
 	for _, r := range c.cluster.GetRegistries() {
 		if Selects(r.GetAgents(), a.hostname, a.attributes) {
+			out = append(out, r)
+		} else {
+			others = append(others, &padisv1.Registry{Name: r.GetName(), Host: r.GetHost(), PlainHttp: r.GetPlainHttp(), Ca: r.GetCa()})
+		}
+	}
+	for _, r := range others {
+		if !slices.ContainsFunc(out, func(o *padisv1.Registry) bool { return o.GetHost() == r.GetHost() }) {
 			out = append(out, r)
 		}
 	}
