@@ -173,6 +173,8 @@ spec:
 		{"capability of the tenant", tenanted, "    volumes:", "    security: {capabilities: {add: [SYS_TIME, SYS_ADMIN]}}\n    volumes:", []string{"security.capabilities.add[1]", "SYS_ADMIN", "spec.privileges.capabilities of Tenant inputs"}},
 		{"capability with its prefix", containerYAML, "    volumes:", "    security: {capabilities: {add: [CAP_KILL]}}\n    volumes:", []string{"security.capabilities.add[0]", "without CAP_"}},
 		{"capability that there is not", containerYAML, "    volumes:", "    security: {capabilities: {drop: [FLY]}}\n    volumes:", []string{"security.capabilities.drop[0]", "FLY", "is no capability of Linux"}},
+		{"unconfined without a tenant", containerYAML, "    volumes:", "    security: {seccompProfile: Unconfined}\n    volumes:", []string{"spec.template.security.seccompProfile", "Unconfined", "spec.privileges.seccompUnconfined"}},
+		{"artifacts of a container", containerYAML, "    volumes:", "    artifacts: [{uri: 'http://a/b', sha256: '0000000000000000000000000000000000000000000000000000000000000000'}]\n    volumes:", []string{"spec.template.artifacts", "in its image"}},
 		{"seccomp profile", containerYAML, "    volumes:", "    security: {seccompProfile: None}\n    volumes:", []string{"security.seccompProfile", "None", "Unconfined"}},
 		{"value and valueFrom", containerYAML, "    volumes:", "    env: [{name: A, value: b, valueFrom: {secretKeyRef: {name: a, key: b}}}]\n    volumes:", []string{"spec.template.env[0].valueFrom", "not both"}},
 		{"valueFrom nothing", containerYAML, "    volumes:", "    env: [{name: A, valueFrom: {}}]\n    volumes:", []string{"spec.template.env[0].valueFrom", "exactly one of configMapKeyRef and secretKeyRef"}},

@@ -71,6 +71,7 @@ type AppSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.command) && self.command.size() > 0) || (has(self.image) && self.image.size() > 0)",message="set command (a plain process), image (a container), or both (a container that runs the command)",reason=FieldValueRequired
 // +kubebuilder:validation:XValidation:rule="!has(self.volumes) || self.volumes.size() == 0 || (has(self.image) && self.image.size() > 0)",message="only containers have volumes: set image, or use artifacts",fieldPath=".volumes",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.artifacts) || self.artifacts.size() == 0 || !has(self.image) || self.image.size() == 0",message="a container has its files in its image: unset artifacts, or use volumes",fieldPath=".artifacts",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!has(self.security) || (has(self.image) && self.image.size() > 0)",message="only containers can be restricted: set image",fieldPath=".security",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!has(self.init) || !self.init || (has(self.image) && self.image.size() > 0)",message="only containers have an init: set image",fieldPath=".init",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!has(self.imagePullPolicy) || (has(self.image) && self.image.size() > 0)",message="there is no image to pull: set image",fieldPath=".imagePullPolicy",reason=FieldValueForbidden

@@ -87,10 +87,12 @@ type Security struct {
 	// The container cannot write to its image; volumes and /tmp stay as they are.
 	// +optional
 	ReadOnlyRootFilesystem bool `json:"readOnlyRootFilesystem,omitempty"`
-	// Programs may gain privileges by setuid bits and file capabilities.
+	// Programs may gain privileges by setuid bits and file capabilities. Must be granted by
+	// spec.privileges.privilegeEscalation of the namespace's Tenant.
 	// +optional
 	AllowPrivilegeEscalation bool `json:"allowPrivilegeEscalation,omitempty"`
-	// Filter of system calls: Default, or Unconfined for none.
+	// Filter of system calls: Default, or Unconfined for none, which must be granted by spec.privileges.seccompUnconfined of
+	// the namespace's Tenant.
 	// +optional
 	// +kubebuilder:default=Default
 	// +kubebuilder:validation:Enum=Default;Unconfined

@@ -97,6 +97,11 @@ func TestPrivilegesAreTheTenants(t *testing.T) {
 	if len(ValidatePrivileges(&climbs, tenant(all))) != 1 {
 		t.Error("a path climbed out of what is allowed")
 	}
+	free := App{Spec: AppSpec{Template: Template{Security: &Security{SeccompProfile: SeccompUnconfined, AllowPrivilegeEscalation: true}}}}
+	if !AsksPrivileges(&free) || len(ValidatePrivileges(&free, tenant(all))) != 2 ||
+		len(ValidatePrivileges(&free, tenant(TenantSpec{Privileges: TenantPrivileges{SeccompUnconfined: true, PrivilegeEscalation: true}}))) != 0 {
+		t.Errorf("no filter and setuid bits need a Tenant's leave: %v", ValidatePrivileges(&free, tenant(all)))
+	}
 	if !AsksPrivileges(&asks) || AsksPrivileges(&App{}) {
 		t.Error("AsksPrivileges is wrong")
 	}

@@ -23,6 +23,9 @@ var others = []string{
 	"SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 }
 
+// SeccompUnconfined is the profile without a filter of system calls.
+const SeccompUnconfined = "Unconfined"
+
 func knownCapability(name string) bool {
 	return slices.Contains(usual, name) || slices.Contains(others, name)
 }
@@ -59,7 +62,7 @@ func TenantOf(namespace string, tenants []Tenant) *Tenant {
 // AsksPrivileges tells whether an App asks anything of its hosts that needs a Tenant's leave.
 func AsksPrivileges(a *App) bool {
 	t := &a.Spec.Template
-	return t.Security != nil && len(t.Security.Capabilities.Add) > 0 ||
+	return t.Security != nil && (len(t.Security.Capabilities.Add) > 0 || t.Security.AllowPrivilegeEscalation || t.Security.SeccompProfile == SeccompUnconfined) ||
 		slices.ContainsFunc(t.Volumes, func(v Volume) bool { return v.HostPath != nil || v.NFS != nil })
 }
 
@@ -93,6 +96,14 @@ func ValidatePrivileges(a *App, t *Tenant) []Problem {
 				refuse(fmt.Sprintf("spec.template.security.capabilities.add[%d]", i), c, padisv1.ReasonPrivilegeForbidden,
 					"is not granted to namespace %s: do without it, or add it to spec.privileges.capabilities %s", a.Namespace, owner)
 			}
+		}
+		if s.SeccompProfile == SeccompUnconfined && !grants.Privileges.SeccompUnconfined {
+			refuse("spec.template.security.seccompProfile", s.SeccompProfile, padisv1.ReasonPrivilegeForbidden,
+				"is not granted to namespace %s: do without it, or set spec.privileges.seccompUnconfined %s", a.Namespace, owner)
+		}
+		if s.AllowPrivilegeEscalation && !grants.Privileges.PrivilegeEscalation {
+			refuse("spec.template.security.allowPrivilegeEscalation", "true", padisv1.ReasonPrivilegeForbidden,
+				"is not granted to namespace %s: do without it, or set spec.privileges.privilegeEscalation %s", a.Namespace, owner)
 		}
 	}
 	return out

@@ -87,6 +87,12 @@ type TenantPrivileges struct {
 	// +kubebuilder:validation:items:MaxLength=32
 	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[A-Z][A-Z_]*[A-Z]$') && !self.startsWith('CAP_') && self != 'ALL'",message="must be the name of one capability without CAP_, for example NET_ADMIN"
 	Capabilities []string `json:"capabilities,omitempty"`
+	// Apps of the tenant may do without the filter of system calls.
+	// +optional
+	SeccompUnconfined bool `json:"seccompUnconfined,omitempty"`
+	// Programs of the tenant may gain privileges by setuid bits and file capabilities.
+	// +optional
+	PrivilegeEscalation bool `json:"privilegeEscalation,omitempty"`
 }
 
 // AgentSelector selects agents by an attribute.

@@ -29,17 +29,18 @@ func (a reader) remove(ctx context.Context, path string) error {
 
 // await looks until done says so, or fails. What it is waited for is told when time is up.
 func await(ctx context.Context, timeout time.Duration, what func() string, done func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	late := time.NewTimer(timeout)
+	defer late.Stop()
 	tick := time.NewTicker(pollPause)
 	defer tick.Stop()
 	for {
-		ok, err := done(ctx)
-		if ok || err != nil && ctx.Err() == nil {
+		if ok, err := done(ctx); ok || err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
 			return fmt.Errorf("not done after %s: %s; it goes on, look again with the same command or raise --timeout", timeout, what())
 		case <-tick.C:
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 
@@ -31,10 +32,10 @@ const logsExample = `  # What instance web-0 printed
   padis logs web-0 -n shop --previous --stderr`
 
 type logsOptions struct {
-	follow, previous, stderr, all bool
-	tail                          int64
-	since                         time.Duration
-	sinceTime                     string
+	follow, previous, stderr, all, instances bool
+	tail                                     int64
+	since                                    time.Duration
+	sinceTime                                string
 }
 
 func (o logsOptions) query() map[string]string {
@@ -90,10 +91,16 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 			if err != nil {
 				return err
 			}
+			if o.instances && !t.app {
+				if t, err = appOf(cmd.Context(), a, namespace, t.name); err != nil {
+					return err
+				}
+			}
 			return printLogs(cmd.Context(), a, streams, namespace, t, o)
 		},
 	}
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "Go on printing what comes.")
+	cmd.Flags().BoolVar(&o.instances, "all-instances", false, "All instances of the App that NAME is, or is an instance of; the same as app/NAME.")
 	cmd.Flags().BoolVarP(&o.previous, "previous", "p", false, "The run before the last restart.")
 	cmd.Flags().BoolVar(&o.stderr, "stderr", false, "Standard error instead of standard output.")
 	cmd.Flags().Int64Var(&o.tail, "tail", -1, "Number of last lines to begin with; all if it is not given.")
@@ -101,6 +108,17 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 	cmd.Flags().DurationVar(&o.since, "since", 0, "Only what was written in this time, such as 5m.")
 	cmd.Flags().StringVar(&o.sinceTime, "since-time", "", "Only what was written since this time, such as 2006-01-02T15:04:05Z.")
 	return cmd
+}
+
+// appOf is the App of that name, or else the App of the instance of that name.
+func appOf(ctx context.Context, a reader, namespace, name string) (target, error) {
+	err := a.get(ctx, declaredPath(namespace, "apps", name), &struct{}{})
+	if err == nil || !apierrors.IsNotFound(err) {
+		return target{app: true, name: name}, err
+	}
+	var i runtime.Instance
+	err = a.get(ctx, runtimePath(namespace, "instances", name), &i)
+	return target{app: true, name: i.Status.App}, err
 }
 
 // check finds flags that contradict each other.

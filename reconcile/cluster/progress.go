@@ -17,7 +17,8 @@ const lookEvery = 2 * time.Second
 
 // progress shows how far pulls and the upgrade are, and comes again while there are any.
 func (r *Reconciler) progress(ctx context.Context) (reconcile.Result, error) {
-	view, input, err := r.declarer.current(ctx)
+	// What is declared may be newer than what was last in force: then this comes before its own Declared.
+	view, input, err := r.declarer.fresh(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

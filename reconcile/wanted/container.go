@@ -28,7 +28,7 @@ func container(in *v1alpha1.Template, data []*padisv1.ConfigData, out *padisv1.T
 	if s := in.Security; s != nil {
 		out.Security = &padisv1.Security{
 			AddCapabilities: sorted(s.Capabilities.Add), DropCapabilities: sorted(s.Capabilities.Drop), ReadOnlyRoot: s.ReadOnlyRootFilesystem,
-			AllowPrivilegeEscalation: s.AllowPrivilegeEscalation, SeccompUnconfined: s.SeccompProfile == "Unconfined",
+			AllowPrivilegeEscalation: s.AllowPrivilegeEscalation, SeccompUnconfined: s.SeccompProfile == v1alpha1.SeccompUnconfined,
 		}
 	}
 	for i := range in.Volumes {

@@ -60,7 +60,7 @@ func retail(spec string) *declared.View {
 	return declared.Build(declared.Input{Tenants: []v1alpha1.Tenant{t}})
 }
 
-const granted = `{hostPaths: [/srv], defaultResources: {cpu: 200m, memory: 64Mi, disk: 1Gi, pids: 99}}`
+const granted = `{hostPaths: [/srv], privileges: {seccompUnconfined: true, privilegeEscalation: true}, defaultResources: {cpu: 200m, memory: 64Mi, disk: 1Gi, pids: 99}}`
 
 func TestAContainer(t *testing.T) {
 	id, r, refusal := App(read(t, box), retail(granted), contents(), nil)
@@ -174,7 +174,7 @@ func TestRefusalsOfContainers(t *testing.T) {
 		{"emptyDir: {size: 1500Ki, medium: Memory}", "readOnly: true", granted, "Invalid", `spec.template.volumes[1]: has 0 of hostPath, emptyDir, nfs, configMap, secret and addressLogs: set exactly one`, false},
 		{"size: 1500Ki", "size: -1", granted, "Invalid", `spec.template.volumes[1].emptyDir.size: -1 is negative`, false},
 		{"size: 1500Ki", "size: 1", granted, "Invalid", `spec.template.volumes[1].emptyDir.size: "1" must be at least 1Mi`, false},
-		{"", "", `{hostPaths: [/srv], defaultResources: {memory: 9E}}`, "Invalid", `spec.defaultResources.memory of the Tenant: 9E is more than any host has`, false},
+		{"", "", `{hostPaths: [/srv], privileges: {seccompUnconfined: true, privilegeEscalation: true}, defaultResources: {memory: 9E}}`, "Invalid", `spec.defaultResources.memory of the Tenant: 9E is more than any host has`, false},
 	} {
 		_, _, refusal := App(read(t, strings.Replace(box, c.from, c.to, 1)), retail(c.tenant), contents(), nil)
 		if refusal == nil || refusal.Reason != c.reason || refusal.Message != c.message || refusal.Revoked != c.revoked {

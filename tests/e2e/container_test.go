@@ -123,6 +123,36 @@ func TestUpdatePullsFirst(t *testing.T) {
 	}
 }
 
+// Images are on hosts before anybody needs them.
+func TestPrepull(t *testing.T) {
+	s := newSpace(t)
+	c := ctx(t)
+	r := images(t, c, s, registry.Options{})
+	_, err := r.PushBusybox("page:1", version("one"))
+	must(t, err)
+	_, err = r.PushBusybox("later:1", registry.Config{Filler: []int64{1 << 20}})
+	must(t, err)
+	must(t, s.apply(c, page, r.Ref("page:1")))
+	is, err := cluster.WaitReady(c, s.name, "page", 2)
+	must(t, err)
+	hosts := map[string]bool{}
+	for _, i := range is {
+		hosts[i.Status.Host] = true
+	}
+	out, err := cluster.Padis(c, "image", "prepull", "-n", s.name, r.Ref("later:1"))
+	must(t, err)
+	for host := range hosts {
+		list, err := cluster.On(c, host, "ctr", "-n", "padis", "image", "ls", "-q")
+		must(t, err)
+		if !strings.Contains(list, r.Ref("later:1")) {
+			t.Errorf("%s has only\n%s, after\n%s", host, list, out)
+		}
+	}
+	if out, err := cluster.Padis(c, "image", "prepull", "-n", s.name, "--timeout", "10s", r.Ref("never:1")); err == nil || !strings.Contains(out, "never:1") {
+		t.Errorf("an image that there is not: %v\n%s", err, out)
+	}
+}
+
 // What is wrong with an image or a container shows within seconds, with its reason.
 func TestContainersThatCannotRun(t *testing.T) {
 	s := newSpace(t)
