@@ -35,6 +35,7 @@ func (m *machine) begin() bool {
 		m.adopt()
 		return true
 	}
+	m.begun = m.now
 	m.report(mesos.TaskStarting, nil, padisv1.ReasonStarting, "The sandbox is being made.")
 	m.wait(Fetching, Fetch{})
 	return true
@@ -154,7 +155,9 @@ func (m *machine) fetched() {
 }
 
 func (m *machine) probeOrCreate() {
-	if slices.ContainsFunc(m.Launch.GetAttachments(), (*padisv1.Attachment).GetProbe) {
+	attachments := m.Launch.GetAttachments()
+	late := len(attachments) > 0 && m.now.Sub(m.begun) > prompt
+	if late || slices.ContainsFunc(attachments, (*padisv1.Attachment).GetProbe) {
 		m.wait(Probing, Probe{})
 		return
 	}

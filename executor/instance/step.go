@@ -35,6 +35,10 @@ func (p Phase) String() string { return phaseNames[p] }
 
 // Pauses that the machine itself decides.
 const (
+	// prompt is how soon after its launch an instance comes to its network usually. One that comes later, after a long
+	// download, may have been given up and replaced: it probes for its addresses. It is less than the scheduler's bound
+	// for replacing what was never seen to run (2 min, core.Config.StartBound).
+	prompt = 30 * time.Second
 	// firstRetry is the pause before an address that was answered is probed again; it doubles up to lastRetry.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 10 * time.Second
@@ -67,6 +71,7 @@ type State struct {
 	pid    int
 	digest string
 	health health.State
+	begun  time.Time
 	// retries of what the phase waits for, and when the next one is; deadline of Stopping.
 	retries int
 	at      time.Time

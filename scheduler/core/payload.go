@@ -67,9 +67,8 @@ func (c *Core) payload(a *agent, n *padisv1.InstanceRecord, cand candidate) *pad
 		l.RegistryAuths, l.Registries = cand.s.app.rec.GetRegistryAuths(), c.registries(a)
 	}
 	for _, link := range cand.links {
-		// The pull of an image may take so long that the instance was replaced meanwhile. What is adopted would be
-		// answered by itself.
-		link.Probe = (instance.Haunted(n) || t.GetImage() != "") && !l.Adopt
+		// What is adopted would be answered by itself.
+		link.Probe = instance.Haunted(n) && !l.Adopt
 		l.Attachments = append(l.Attachments, link)
 	}
 	if len(cand.leases) > 0 {

@@ -63,6 +63,9 @@ func (ex *executor) pull(image string, do func()) {
 	if h.w.chance(0.1) {
 		wait = h.w.between(time.Second, 10*time.Second)
 	}
+	if h.w.chance(0.02) { // longer than what was launched is waited for
+		wait = h.w.between(20*time.Second, 4*time.Minute)
+	}
 	h.w.after(wait, func() {
 		switch {
 		case ex.dead:

@@ -80,6 +80,7 @@ type executor struct {
 type run struct {
 	id        string
 	launch    *padisv1.Launch
+	begun     time.Time
 	addresses []string
 	running   bool
 	ended     bool
@@ -312,7 +313,7 @@ func (ex *executor) launch(task mesos.Task) {
 		w.violate("launch payload of %s: %v", task.ID, err)
 		return
 	}
-	r := &run{id: task.ID, launch: l}
+	r := &run{id: task.ID, launch: l, begun: w.now}
 	ex.runs[task.ID] = r
 	ex.agent.update(task.ID, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonStarting})
 	prepare := w.between(5*time.Millisecond, 60*time.Millisecond)
@@ -330,7 +331,10 @@ func (ex *executor) launch(task mesos.Task) {
 	})
 }
 
-// attach configures the addresses; where the launch says so, only after a probe that nobody answered.
+// prompt is to StartBound what it is in executor/instance: what comes to its network later probes for its addresses.
+const prompt = 5 * time.Second
+
+// attach configures the addresses; where the launch says so, and late, only after a probe that nobody answered.
 func (ex *executor) attach(r *run) {
 	if ex.dead || r.ended || r.stopping {
 		return
@@ -338,7 +342,7 @@ func (ex *executor) attach(r *run) {
 	h := ex.agent.host
 	w := h.w
 	for _, at := range r.launch.GetAttachments() {
-		if at.GetProbe() && !w.opt.Rude && w.truth.answers(h, at.GetAddress()) {
+		if (at.GetProbe() || w.now.Sub(r.begun) > prompt) && !w.opt.Rude && w.truth.answers(h, at.GetAddress()) {
 			if !r.answered {
 				r.answered = true
 				ex.agent.update(r.id, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonAddressAnswered, Message: at.GetAddress() + " is in use"})
