@@ -227,6 +227,61 @@ func (ConfigFiles_OnChange) EnumDescriptor() ([]byte, []int) {
 	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17, 0}
 }
 
+type UnreachablePolicy_Replace int32
+
+const (
+	// As the scheduler is configured.
+	UnreachablePolicy_REPLACE_DEFAULT UnreachablePolicy_Replace = 0
+	UnreachablePolicy_NEVER           UnreachablePolicy_Replace = 1
+	// after_ms after the agent was found unreachable.
+	UnreachablePolicy_AFTER UnreachablePolicy_Replace = 2
+	// When its lease has certainly expired: the executor, and if that is dead the kernel, has taken its addresses down.
+	UnreachablePolicy_LEASE UnreachablePolicy_Replace = 3
+)
+
+// Enum value maps for UnreachablePolicy_Replace.
+var (
+	UnreachablePolicy_Replace_name = map[int32]string{
+		0: "REPLACE_DEFAULT",
+		1: "NEVER",
+		2: "AFTER",
+		3: "LEASE",
+	}
+	UnreachablePolicy_Replace_value = map[string]int32{
+		"REPLACE_DEFAULT": 0,
+		"NEVER":           1,
+		"AFTER":           2,
+		"LEASE":           3,
+	}
+)
+
+func (x UnreachablePolicy_Replace) Enum() *UnreachablePolicy_Replace {
+	p := new(UnreachablePolicy_Replace)
+	*p = x
+	return p
+}
+
+func (x UnreachablePolicy_Replace) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UnreachablePolicy_Replace) Descriptor() protoreflect.EnumDescriptor {
+	return file_padis_v1_padis_proto_enumTypes[3].Descriptor()
+}
+
+func (UnreachablePolicy_Replace) Type() protoreflect.EnumType {
+	return &file_padis_v1_padis_proto_enumTypes[3]
+}
+
+func (x UnreachablePolicy_Replace) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UnreachablePolicy_Replace.Descriptor instead.
+func (UnreachablePolicy_Replace) EnumDescriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36, 0}
+}
+
 // FrameworkRecord is the identity of this framework at the Mesos master.
 type FrameworkRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -298,6 +353,12 @@ type WantedApp struct {
 	Configs []*ConfigData `protobuf:"bytes,11,rep,name=configs,proto3" json:"configs,omitempty"`
 	// Credentials of registries, from the image pull secrets of the template.
 	RegistryAuths []*RegistryAuth `protobuf:"bytes,12,rep,name=registry_auths,json=registryAuths,proto3" json:"registry_auths,omitempty"`
+	// What each interface may carry, by the index of its wish; changes without a restart.
+	Bandwidths []*Bandwidth `protobuf:"bytes,13,rep,name=bandwidths,proto3" json:"bandwidths,omitempty"`
+	// Addresses that instances accept on their loopback and never answer ARP for: those of load balancers.
+	LoopbackAddresses []string `protobuf:"bytes,14,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
+	// What becomes of instances on agents that do not answer.
+	Unreachable   *UnreachablePolicy `protobuf:"bytes,15,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,6 +473,27 @@ func (x *WantedApp) GetConfigs() []*ConfigData {
 func (x *WantedApp) GetRegistryAuths() []*RegistryAuth {
 	if x != nil {
 		return x.RegistryAuths
+	}
+	return nil
+}
+
+func (x *WantedApp) GetBandwidths() []*Bandwidth {
+	if x != nil {
+		return x.Bandwidths
+	}
+	return nil
+}
+
+func (x *WantedApp) GetLoopbackAddresses() []string {
+	if x != nil {
+		return x.LoopbackAddresses
+	}
+	return nil
+}
+
+func (x *WantedApp) GetUnreachable() *UnreachablePolicy {
+	if x != nil {
+		return x.Unreachable
 	}
 	return nil
 }
@@ -847,7 +929,9 @@ type NetworkWish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Pool  string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
 	// Fixed addresses, by slot index; empty or short: the others are chosen.
-	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Instead of a pool: a network with the driver host, whose instances have the host's own addresses.
+	Network       string `protobuf:"bytes,3,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +978,13 @@ func (x *NetworkWish) GetAddresses() []string {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *NetworkWish) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
 }
 
 type Constraint struct {
@@ -2385,10 +2476,28 @@ type Network struct {
 	// Name of the bridge on each host.
 	Bridge string `protobuf:"bytes,3,opt,name=bridge,proto3" json:"bridge,omitempty"`
 	// Interface of the host that becomes a port of the bridge; empty: none.
-	Parent        string `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`
-	Vlan          int32  `protobuf:"varint,5,opt,name=vlan,proto3" json:"vlan,omitempty"`
-	Vni           int32  `protobuf:"varint,6,opt,name=vni,proto3" json:"vni,omitempty"`
-	Mtu           int32  `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Parent string `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`
+	Vlan   int32  `protobuf:"varint,5,opt,name=vlan,proto3" json:"vlan,omitempty"`
+	Vni    int32  `protobuf:"varint,6,opt,name=vni,proto3" json:"vni,omitempty"`
+	Mtu    int32  `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// Consent that the addresses and routes of the parent move to the bridge.
+	TakeParent bool `protobuf:"varint,8,opt,name=take_parent,json=takeParent,proto3" json:"take_parent,omitempty"`
+	// The hosts themselves have the gateways of the network's pools on their bridges, and route.
+	HostGateway bool `protobuf:"varint,9,opt,name=host_gateway,json=hostGateway,proto3" json:"host_gateway,omitempty"`
+	// Instances may send from any address: nothing checks what they say they are.
+	AllowSpoofing bool `protobuf:"varint,10,opt,name=allow_spoofing,json=allowSpoofing,proto3" json:"allow_spoofing,omitempty"`
+	// Settings of each instance's network namespace.
+	Sysctls []*Sysctl `protobuf:"bytes,11,rep,name=sysctls,proto3" json:"sysctls,omitempty"`
+	// UDP port of VXLAN; 0 is 4789.
+	Port int32 `protobuf:"varint,12,opt,name=port,proto3" json:"port,omitempty"`
+	// Networks with host_gateway whose instances may reach this one's through the hosts. Both must name each other.
+	Peers []string `protobuf:"bytes,13,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Announces the addresses of instances (routed).
+	Bgp *Bgp `protobuf:"bytes,14,opt,name=bgp,proto3" json:"bgp,omitempty"`
+	// Of instances whose App says nothing.
+	Bandwidth *Bandwidth `protobuf:"bytes,15,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	// Of Open vSwitch: "system" (the kernel's; default) or "netdev" (in user space).
+	Datapath      string `protobuf:"bytes,16,opt,name=datapath,proto3" json:"datapath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2472,6 +2581,69 @@ func (x *Network) GetMtu() int32 {
 	return 0
 }
 
+func (x *Network) GetTakeParent() bool {
+	if x != nil {
+		return x.TakeParent
+	}
+	return false
+}
+
+func (x *Network) GetHostGateway() bool {
+	if x != nil {
+		return x.HostGateway
+	}
+	return false
+}
+
+func (x *Network) GetAllowSpoofing() bool {
+	if x != nil {
+		return x.AllowSpoofing
+	}
+	return false
+}
+
+func (x *Network) GetSysctls() []*Sysctl {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+func (x *Network) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Network) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *Network) GetBgp() *Bgp {
+	if x != nil {
+		return x.Bgp
+	}
+	return nil
+}
+
+func (x *Network) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
+func (x *Network) GetDatapath() string {
+	if x != nil {
+		return x.Datapath
+	}
+	return ""
+}
+
 // Pool is a range of addresses of one network.
 type Pool struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -2483,9 +2655,11 @@ type Pool struct {
 	// Addresses or ranges that are never handed out.
 	Reserved []*AddressRange `protobuf:"bytes,6,rep,name=reserved,proto3" json:"reserved,omitempty"`
 	// Only these namespaces may use the pool; empty means all.
-	Namespaces    []string `protobuf:"bytes,7,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	DnsServers    []string `protobuf:"bytes,8,rep,name=dns_servers,json=dnsServers,proto3" json:"dns_servers,omitempty"`
-	DnsSearch     []string `protobuf:"bytes,9,rep,name=dns_search,json=dnsSearch,proto3" json:"dns_search,omitempty"`
+	Namespaces []string `protobuf:"bytes,7,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	DnsServers []string `protobuf:"bytes,8,rep,name=dns_servers,json=dnsServers,proto3" json:"dns_servers,omitempty"`
+	DnsSearch  []string `protobuf:"bytes,9,rep,name=dns_search,json=dnsSearch,proto3" json:"dns_search,omitempty"`
+	// How long an address that was freed is given to nobody else.
+	ReuseDelayMs  int64 `protobuf:"varint,10,opt,name=reuse_delay_ms,json=reuseDelayMs,proto3" json:"reuse_delay_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2583,6 +2757,377 @@ func (x *Pool) GetDnsSearch() []string {
 	return nil
 }
 
+func (x *Pool) GetReuseDelayMs() int64 {
+	if x != nil {
+		return x.ReuseDelayMs
+	}
+	return 0
+}
+
+// Bandwidth in bits per second; 0 is without a limit. Ingress is what instances receive.
+type Bandwidth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ingress       int64                  `protobuf:"varint,1,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	Egress        int64                  `protobuf:"varint,2,opt,name=egress,proto3" json:"egress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bandwidth) Reset() {
+	*x = Bandwidth{}
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bandwidth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bandwidth) ProtoMessage() {}
+
+func (x *Bandwidth) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bandwidth.ProtoReflect.Descriptor instead.
+func (*Bandwidth) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Bandwidth) GetIngress() int64 {
+	if x != nil {
+		return x.Ingress
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetEgress() int64 {
+	if x != nil {
+		return x.Egress
+	}
+	return 0
+}
+
+// Sysctl is a setting below /proc/sys/net, for example "net.core.somaxconn".
+type Sysctl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sysctl) Reset() {
+	*x = Sysctl{}
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sysctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sysctl) ProtoMessage() {}
+
+func (x *Sysctl) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
+func (*Sysctl) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Sysctl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sysctl) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Bgp says to which routers hosts announce.
+type Bgp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Autonomous system of the hosts.
+	Asn           uint32     `protobuf:"varint,1,opt,name=asn,proto3" json:"asn,omitempty"`
+	Peers         []*BgpPeer `protobuf:"bytes,2,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bgp) Reset() {
+	*x = Bgp{}
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bgp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bgp) ProtoMessage() {}
+
+func (x *Bgp) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bgp.ProtoReflect.Descriptor instead.
+func (*Bgp) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Bgp) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *Bgp) GetPeers() []*BgpPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type BgpPeer struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Asn     uint32                 `protobuf:"varint,2,opt,name=asn,proto3" json:"asn,omitempty"`
+	// 0 is 179.
+	Port int32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Of TCP MD5 (RFC 2385); empty is without.
+	Password string `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`
+	// 0 is 90 s.
+	HoldMs int64 `protobuf:"varint,5,opt,name=hold_ms,json=holdMs,proto3" json:"hold_ms,omitempty"`
+	// Agents with one of these attributes have this peer; empty means all.
+	Agents        []*AgentSelector `protobuf:"bytes,6,rep,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BgpPeer) Reset() {
+	*x = BgpPeer{}
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BgpPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BgpPeer) ProtoMessage() {}
+
+func (x *BgpPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
+func (*BgpPeer) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *BgpPeer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BgpPeer) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *BgpPeer) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *BgpPeer) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *BgpPeer) GetHoldMs() int64 {
+	if x != nil {
+		return x.HoldMs
+	}
+	return 0
+}
+
+func (x *BgpPeer) GetAgents() []*AgentSelector {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+// AddressQuota bounds the addresses that the instances of a tenant hold.
+type AddressQuota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of one pool; empty is of all together.
+	Pool          string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	Max           int64  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressQuota) Reset() {
+	*x = AddressQuota{}
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressQuota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressQuota) ProtoMessage() {}
+
+func (x *AddressQuota) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressQuota.ProtoReflect.Descriptor instead.
+func (*AddressQuota) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *AddressQuota) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *AddressQuota) GetMax() int64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+// UnreachablePolicy says when an instance is started elsewhere whose agent does not answer.
+type UnreachablePolicy struct {
+	state   protoimpl.MessageState    `protogen:"open.v1"`
+	Replace UnreachablePolicy_Replace `protobuf:"varint,1,opt,name=replace,proto3,enum=padis.v1.UnreachablePolicy_Replace" json:"replace,omitempty"`
+	AfterMs int64                     `protobuf:"varint,2,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	// With LEASE: how long an instance serves without the scheduler.
+	LeaseMs       int64 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreachablePolicy) Reset() {
+	*x = UnreachablePolicy{}
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreachablePolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreachablePolicy) ProtoMessage() {}
+
+func (x *UnreachablePolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreachablePolicy.ProtoReflect.Descriptor instead.
+func (*UnreachablePolicy) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *UnreachablePolicy) GetReplace() UnreachablePolicy_Replace {
+	if x != nil {
+		return x.Replace
+	}
+	return UnreachablePolicy_REPLACE_DEFAULT
+}
+
+func (x *UnreachablePolicy) GetAfterMs() int64 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
+}
+
+func (x *UnreachablePolicy) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
 type AddressRange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -2593,7 +3138,7 @@ type AddressRange struct {
 
 func (x *AddressRange) Reset() {
 	*x = AddressRange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +3150,7 @@ func (x *AddressRange) String() string {
 func (*AddressRange) ProtoMessage() {}
 
 func (x *AddressRange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +3163,7 @@ func (x *AddressRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressRange.ProtoReflect.Descriptor instead.
 func (*AddressRange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AddressRange) GetFrom() string {
@@ -2645,14 +3190,15 @@ type Tenant struct {
 	// Agents that serve this tenant only, and the only ones that serve it.
 	Dedicated []*AgentSelector `protobuf:"bytes,4,rep,name=dedicated,proto3" json:"dedicated,omitempty"`
 	// Exec sessions into its instances are recorded.
-	RecordExec    bool `protobuf:"varint,5,opt,name=record_exec,json=recordExec,proto3" json:"record_exec,omitempty"`
+	RecordExec    bool            `protobuf:"varint,5,opt,name=record_exec,json=recordExec,proto3" json:"record_exec,omitempty"`
+	AddressQuotas []*AddressQuota `protobuf:"bytes,6,rep,name=address_quotas,json=addressQuotas,proto3" json:"address_quotas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tenant) Reset() {
 	*x = Tenant{}
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +3210,7 @@ func (x *Tenant) String() string {
 func (*Tenant) ProtoMessage() {}
 
 func (x *Tenant) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +3223,7 @@ func (x *Tenant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
 func (*Tenant) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Tenant) GetName() string {
@@ -2715,6 +3261,13 @@ func (x *Tenant) GetRecordExec() bool {
 	return false
 }
 
+func (x *Tenant) GetAddressQuotas() []*AddressQuota {
+	if x != nil {
+		return x.AddressQuotas
+	}
+	return nil
+}
+
 type AgentSelector struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attribute     string                 `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
@@ -2725,7 +3278,7 @@ type AgentSelector struct {
 
 func (x *AgentSelector) Reset() {
 	*x = AgentSelector{}
-	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +3290,7 @@ func (x *AgentSelector) String() string {
 func (*AgentSelector) ProtoMessage() {}
 
 func (x *AgentSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +3303,7 @@ func (x *AgentSelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSelector.ProtoReflect.Descriptor instead.
 func (*AgentSelector) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{33}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AgentSelector) GetAttribute() string {
@@ -2783,7 +3336,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +3348,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +3361,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{34}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Cluster) GetNetworks() []*Network {
@@ -2869,7 +3422,7 @@ type Prepull struct {
 
 func (x *Prepull) Reset() {
 	*x = Prepull{}
-	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3434,7 @@ func (x *Prepull) String() string {
 func (*Prepull) ProtoMessage() {}
 
 func (x *Prepull) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3447,7 @@ func (x *Prepull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepull.ProtoReflect.Descriptor instead.
 func (*Prepull) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{35}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Prepull) GetNamespace() string {
@@ -2948,7 +3501,7 @@ type ExecutorUpgrade struct {
 
 func (x *ExecutorUpgrade) Reset() {
 	*x = ExecutorUpgrade{}
-	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3513,7 @@ func (x *ExecutorUpgrade) String() string {
 func (*ExecutorUpgrade) ProtoMessage() {}
 
 func (x *ExecutorUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3526,7 @@ func (x *ExecutorUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorUpgrade.ProtoReflect.Descriptor instead.
 func (*ExecutorUpgrade) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExecutorUpgrade) GetArtifactSha256() string {
@@ -3063,7 +3616,7 @@ type InstanceRecord struct {
 
 func (x *InstanceRecord) Reset() {
 	*x = InstanceRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[37]
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3628,7 @@ func (x *InstanceRecord) String() string {
 func (*InstanceRecord) ProtoMessage() {}
 
 func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[37]
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3641,7 @@ func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRecord.ProtoReflect.Descriptor instead.
 func (*InstanceRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{37}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InstanceRecord) GetAppUid() string {
@@ -3349,7 +3902,7 @@ type Termination struct {
 
 func (x *Termination) Reset() {
 	*x = Termination{}
-	mi := &file_padis_v1_padis_proto_msgTypes[38]
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3914,7 @@ func (x *Termination) String() string {
 func (*Termination) ProtoMessage() {}
 
 func (x *Termination) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[38]
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3927,7 @@ func (x *Termination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termination.ProtoReflect.Descriptor instead.
 func (*Termination) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{38}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Termination) GetTaskId() string {
@@ -3456,22 +4009,24 @@ func (x *Termination) GetContainer() string {
 
 // LeaseRecord says who holds an address. Key: pool and address.
 type LeaseRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Pool          string                 `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
-	AppUid        string                 `protobuf:"bytes,3,opt,name=app_uid,json=appUid,proto3" json:"app_uid,omitempty"`
-	Namespace     string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	App           string                 `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
-	Slot          int32                  `protobuf:"varint,6,opt,name=slot,proto3" json:"slot,omitempty"`
-	LeasedMs      int64                  `protobuf:"varint,7,opt,name=leased_ms,json=leasedMs,proto3" json:"leased_ms,omitempty"`
-	Network       string                 `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Address   string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Pool      string                 `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	AppUid    string                 `protobuf:"bytes,3,opt,name=app_uid,json=appUid,proto3" json:"app_uid,omitempty"`
+	Namespace string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	App       string                 `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
+	Slot      int32                  `protobuf:"varint,6,opt,name=slot,proto3" json:"slot,omitempty"`
+	LeasedMs  int64                  `protobuf:"varint,7,opt,name=leased_ms,json=leasedMs,proto3" json:"leased_ms,omitempty"`
+	Network   string                 `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
+	// The address was freed then and rests; it has no holder any more, though the fields above tell the last one. 0: it is held.
+	ReleasedMs    int64 `protobuf:"varint,9,opt,name=released_ms,json=releasedMs,proto3" json:"released_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[39]
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +4038,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[39]
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +4051,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{39}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LeaseRecord) GetAddress() string {
@@ -3555,6 +4110,13 @@ func (x *LeaseRecord) GetNetwork() string {
 	return ""
 }
 
+func (x *LeaseRecord) GetReleasedMs() int64 {
+	if x != nil {
+		return x.ReleasedMs
+	}
+	return 0
+}
+
 // ExecutorRecord is the executor that runs on one agent. Mesos demands that
 // every launch repeats the very ExecutorInfo of the running one.
 type ExecutorRecord struct {
@@ -3573,7 +4135,7 @@ type ExecutorRecord struct {
 
 func (x *ExecutorRecord) Reset() {
 	*x = ExecutorRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[40]
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +4147,7 @@ func (x *ExecutorRecord) String() string {
 func (*ExecutorRecord) ProtoMessage() {}
 
 func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[40]
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +4160,7 @@ func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorRecord.ProtoReflect.Descriptor instead.
 func (*ExecutorRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{40}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExecutorRecord) GetAgentId() string {
@@ -3665,7 +4227,7 @@ type AgentRecord struct {
 
 func (x *AgentRecord) Reset() {
 	*x = AgentRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[41]
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +4239,7 @@ func (x *AgentRecord) String() string {
 func (*AgentRecord) ProtoMessage() {}
 
 func (x *AgentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[41]
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +4252,7 @@ func (x *AgentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentRecord.ProtoReflect.Descriptor instead.
 func (*AgentRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{41}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AgentRecord) GetAgentId() string {
@@ -3747,14 +4309,18 @@ type Launch struct {
 	// What the template's volumes refer to.
 	Configs []*ConfigData `protobuf:"bytes,17,rep,name=configs,proto3" json:"configs,omitempty"`
 	// With adopt: the instance was ready when it lost its executor. It stays so until a health check fails.
-	WasReady      bool `protobuf:"varint,18,opt,name=was_ready,json=wasReady,proto3" json:"was_ready,omitempty"`
+	WasReady bool `protobuf:"varint,18,opt,name=was_ready,json=wasReady,proto3" json:"was_ready,omitempty"`
+	// As of WantedApp.
+	LoopbackAddresses []string `protobuf:"bytes,19,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
+	// The instance may use its addresses only this long after it asked for a renewal that was granted; 0 is without end.
+	LeaseMs       int64 `protobuf:"varint,20,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_padis_v1_padis_proto_msgTypes[42]
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +4332,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[42]
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +4345,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{42}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Launch) GetNamespace() string {
@@ -3908,6 +4474,20 @@ func (x *Launch) GetWasReady() bool {
 	return false
 }
 
+func (x *Launch) GetLoopbackAddresses() []string {
+	if x != nil {
+		return x.LoopbackAddresses
+	}
+	return nil
+}
+
+func (x *Launch) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
 // ToExecutor is FrameworkMessage data: all that the scheduler wants of one executor beside its tasks. It is sent again
 // until the executor says that it has applied the generation.
 type ToExecutor struct {
@@ -3922,14 +4502,20 @@ type ToExecutor struct {
 	// Files of containers whose ConfigMaps or Secrets have changed since their launch.
 	Configs []*ConfigChange `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"`
 	// Leave all containers to the next executor, and end.
-	Leave         bool `protobuf:"varint,6,opt,name=leave,proto3" json:"leave,omitempty"`
+	Leave bool `protobuf:"varint,6,opt,name=leave,proto3" json:"leave,omitempty"`
+	// What changes of the networks of instances while they run.
+	Networks []*NetworkChange `protobuf:"bytes,7,rep,name=networks,proto3" json:"networks,omitempty"`
+	// Where the instances of VXLAN networks are that are not on this host. Whole for each network that this host has.
+	Overlays []*Overlay `protobuf:"bytes,8,rep,name=overlays,proto3" json:"overlays,omitempty"`
+	// Set: the message is nothing but the answer to a request for renewal.
+	Renewed       *Renewal `protobuf:"bytes,9,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ToExecutor) Reset() {
 	*x = ToExecutor{}
-	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4527,7 @@ func (x *ToExecutor) String() string {
 func (*ToExecutor) ProtoMessage() {}
 
 func (x *ToExecutor) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4540,7 @@ func (x *ToExecutor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToExecutor.ProtoReflect.Descriptor instead.
 func (*ToExecutor) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{43}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ToExecutor) GetGeneration() int64 {
@@ -3999,6 +4585,559 @@ func (x *ToExecutor) GetLeave() bool {
 	return false
 }
 
+func (x *ToExecutor) GetNetworks() []*NetworkChange {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetOverlays() []*Overlay {
+	if x != nil {
+		return x.Overlays
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetRenewed() *Renewal {
+	if x != nil {
+		return x.Renewed
+	}
+	return nil
+}
+
+// NetworkChange is what the network of a running instance shall be now.
+type NetworkChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The container; of a plain process the task.
+	Container         string   `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	LoopbackAddresses []string `protobuf:"bytes,2,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
+	// By the index of the attachment.
+	Bandwidths    []*Bandwidth `protobuf:"bytes,3,rep,name=bandwidths,proto3" json:"bandwidths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkChange) Reset() {
+	*x = NetworkChange{}
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkChange) ProtoMessage() {}
+
+func (x *NetworkChange) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkChange.ProtoReflect.Descriptor instead.
+func (*NetworkChange) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *NetworkChange) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *NetworkChange) GetLoopbackAddresses() []string {
+	if x != nil {
+		return x.LoopbackAddresses
+	}
+	return nil
+}
+
+func (x *NetworkChange) GetBandwidths() []*Bandwidth {
+	if x != nil {
+		return x.Bandwidths
+	}
+	return nil
+}
+
+// Overlay is the part of a VXLAN network that is on other hosts.
+type Overlay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Hosts         []*OverlayHost         `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Overlay) Reset() {
+	*x = Overlay{}
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Overlay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Overlay) ProtoMessage() {}
+
+func (x *Overlay) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Overlay.ProtoReflect.Descriptor instead.
+func (*Overlay) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Overlay) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *Overlay) GetHosts() []*OverlayHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type OverlayHost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where its tunnel ends.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Of its instances; their hardware addresses follow.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverlayHost) Reset() {
+	*x = OverlayHost{}
+	mi := &file_padis_v1_padis_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverlayHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverlayHost) ProtoMessage() {}
+
+func (x *OverlayHost) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverlayHost.ProtoReflect.Descriptor instead.
+func (*OverlayHost) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *OverlayHost) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *OverlayHost) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// Renewal of the leases of all instances of one executor. The executor counts from when it sent the request that the
+// scheduler answers, the scheduler from when it answered: so the executor's time is over first.
+type Renewal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with each request; the answer repeats it.
+	Serial        int64 `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Renewal) Reset() {
+	*x = Renewal{}
+	mi := &file_padis_v1_padis_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Renewal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Renewal) ProtoMessage() {}
+
+func (x *Renewal) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
+func (*Renewal) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Renewal) GetSerial() int64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+type HostAddress struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Interface string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	// With the length of its subnet: 192.0.2.7/24.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostAddress) Reset() {
+	*x = HostAddress{}
+	mi := &file_padis_v1_padis_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostAddress) ProtoMessage() {}
+
+func (x *HostAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostAddress.ProtoReflect.Descriptor instead.
+func (*HostAddress) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *HostAddress) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *HostAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type UsedAddress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The container; of a plain process the task.
+	Container     string `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Network       string `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsedAddress) Reset() {
+	*x = UsedAddress{}
+	mi := &file_padis_v1_padis_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsedAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsedAddress) ProtoMessage() {}
+
+func (x *UsedAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsedAddress.ProtoReflect.Descriptor instead.
+func (*UsedAddress) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *UsedAddress) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *UsedAddress) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *UsedAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type AddressConflict struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Network string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Hardware address of the other; empty if it is not known.
+	Mac           string `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	SeenMs        int64  `protobuf:"varint,4,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressConflict) Reset() {
+	*x = AddressConflict{}
+	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressConflict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressConflict) ProtoMessage() {}
+
+func (x *AddressConflict) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressConflict.ProtoReflect.Descriptor instead.
+func (*AddressConflict) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *AddressConflict) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *AddressConflict) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddressConflict) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *AddressConflict) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
+	}
+	return 0
+}
+
+// NetworkState is how a network fares on one host.
+type NetworkState struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Network string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	// One of the Reason constants and a sentence with its remedy; empty if all is well.
+	Reason  string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// BGP sessions of the host for this network.
+	Sessions      []*BgpSession `protobuf:"bytes,4,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkState) Reset() {
+	*x = NetworkState{}
+	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkState) ProtoMessage() {}
+
+func (x *NetworkState) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
+func (*NetworkState) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *NetworkState) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *NetworkState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *NetworkState) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *NetworkState) GetSessions() []*BgpSession {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+type BgpSession struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Peer        string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Established bool                   `protobuf:"varint,2,opt,name=established,proto3" json:"established,omitempty"`
+	// Why it is not.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BgpSession) Reset() {
+	*x = BgpSession{}
+	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BgpSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BgpSession) ProtoMessage() {}
+
+func (x *BgpSession) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BgpSession.ProtoReflect.Descriptor instead.
+func (*BgpSession) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *BgpSession) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *BgpSession) GetEstablished() bool {
+	if x != nil {
+		return x.Established
+	}
+	return false
+}
+
+func (x *BgpSession) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type ImageWish struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
@@ -4010,7 +5149,7 @@ type ImageWish struct {
 
 func (x *ImageWish) Reset() {
 	*x = ImageWish{}
-	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	mi := &file_padis_v1_padis_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +5161,7 @@ func (x *ImageWish) String() string {
 func (*ImageWish) ProtoMessage() {}
 
 func (x *ImageWish) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	mi := &file_padis_v1_padis_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +5174,7 @@ func (x *ImageWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWish.ProtoReflect.Descriptor instead.
 func (*ImageWish) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ImageWish) GetImage() string {
@@ -4069,7 +5208,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	mi := &file_padis_v1_padis_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4081,7 +5220,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	mi := &file_padis_v1_padis_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4094,7 +5233,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{45}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConfigChange) GetContainer() string {
@@ -4125,14 +5264,23 @@ type FromExecutor struct {
 	Orphans []string      `protobuf:"bytes,5,rep,name=orphans,proto3" json:"orphans,omitempty"`
 	Images  []*ImageState `protobuf:"bytes,6,rep,name=images,proto3" json:"images,omitempty"`
 	// Why it runs no containers; empty if it does.
-	NoContainers  string `protobuf:"bytes,7,opt,name=no_containers,json=noContainers,proto3" json:"no_containers,omitempty"`
+	NoContainers string `protobuf:"bytes,7,opt,name=no_containers,json=noContainers,proto3" json:"no_containers,omitempty"`
+	// Addresses of the host's own interfaces: no pool may hand them out, and tunnels end there.
+	HostAddresses []*HostAddress `protobuf:"bytes,8,rep,name=host_addresses,json=hostAddresses,proto3" json:"host_addresses,omitempty"`
+	// What interfaces of instances have, whoever made them.
+	Addresses []*UsedAddress `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Others who were seen to use addresses of instances here.
+	Conflicts []*AddressConflict `protobuf:"bytes,10,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	Networks  []*NetworkState    `protobuf:"bytes,11,rep,name=networks,proto3" json:"networks,omitempty"`
+	// Set: the message is nothing but a request for renewal.
+	Renew         *Renewal `protobuf:"bytes,12,opt,name=renew,proto3" json:"renew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FromExecutor) Reset() {
 	*x = FromExecutor{}
-	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	mi := &file_padis_v1_padis_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4144,7 +5292,7 @@ func (x *FromExecutor) String() string {
 func (*FromExecutor) ProtoMessage() {}
 
 func (x *FromExecutor) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	mi := &file_padis_v1_padis_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4157,7 +5305,7 @@ func (x *FromExecutor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromExecutor.ProtoReflect.Descriptor instead.
 func (*FromExecutor) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{46}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *FromExecutor) GetGeneration() int64 {
@@ -4209,6 +5357,41 @@ func (x *FromExecutor) GetNoContainers() string {
 	return ""
 }
 
+func (x *FromExecutor) GetHostAddresses() []*HostAddress {
+	if x != nil {
+		return x.HostAddresses
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetAddresses() []*UsedAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetConflicts() []*AddressConflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetNetworks() []*NetworkState {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *FromExecutor) GetRenew() *Renewal {
+	if x != nil {
+		return x.Renew
+	}
+	return nil
+}
+
 // ImageState is what became of an ImageWish.
 type ImageState struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -4225,7 +5408,7 @@ type ImageState struct {
 
 func (x *ImageState) Reset() {
 	*x = ImageState{}
-	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	mi := &file_padis_v1_padis_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4237,7 +5420,7 @@ func (x *ImageState) String() string {
 func (*ImageState) ProtoMessage() {}
 
 func (x *ImageState) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	mi := &file_padis_v1_padis_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4250,7 +5433,7 @@ func (x *ImageState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageState.ProtoReflect.Descriptor instead.
 func (*ImageState) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{47}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ImageState) GetImage() string {
@@ -4306,7 +5489,7 @@ type ImageProgress struct {
 
 func (x *ImageProgress) Reset() {
 	*x = ImageProgress{}
-	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	mi := &file_padis_v1_padis_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4318,7 +5501,7 @@ func (x *ImageProgress) String() string {
 func (*ImageProgress) ProtoMessage() {}
 
 func (x *ImageProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	mi := &file_padis_v1_padis_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4331,7 +5514,7 @@ func (x *ImageProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageProgress.ProtoReflect.Descriptor instead.
 func (*ImageProgress) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{48}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ImageProgress) GetDoneBytes() int64 {
@@ -4357,14 +5540,15 @@ type Attachment struct {
 	PrefixLength int32                  `protobuf:"varint,4,opt,name=prefix_length,json=prefixLength,proto3" json:"prefix_length,omitempty"`
 	Gateway      string                 `protobuf:"bytes,5,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	// Another host may still have the address: probe before configuring it.
-	Probe         bool `protobuf:"varint,6,opt,name=probe,proto3" json:"probe,omitempty"`
+	Probe         bool       `protobuf:"varint,6,opt,name=probe,proto3" json:"probe,omitempty"`
+	Bandwidth     *Bandwidth `protobuf:"bytes,7,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_padis_v1_padis_proto_msgTypes[49]
+	mi := &file_padis_v1_padis_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +5560,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[49]
+	mi := &file_padis_v1_padis_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +5573,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{49}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Attachment) GetNetwork() *Network {
@@ -4434,6 +5618,13 @@ func (x *Attachment) GetProbe() bool {
 	return false
 }
 
+func (x *Attachment) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
 // InstanceReport is TaskStatus.data.
 type InstanceReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4457,7 +5648,7 @@ type InstanceReport struct {
 
 func (x *InstanceReport) Reset() {
 	*x = InstanceReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	mi := &file_padis_v1_padis_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4469,7 +5660,7 @@ func (x *InstanceReport) String() string {
 func (*InstanceReport) ProtoMessage() {}
 
 func (x *InstanceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	mi := &file_padis_v1_padis_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4482,7 +5673,7 @@ func (x *InstanceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceReport.ProtoReflect.Descriptor instead.
 func (*InstanceReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{50}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *InstanceReport) GetReason() string {
@@ -4574,7 +5765,7 @@ type HealthReport struct {
 
 func (x *HealthReport) Reset() {
 	*x = HealthReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	mi := &file_padis_v1_padis_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4586,7 +5777,7 @@ func (x *HealthReport) String() string {
 func (*HealthReport) ProtoMessage() {}
 
 func (x *HealthReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	mi := &file_padis_v1_padis_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4599,7 +5790,7 @@ func (x *HealthReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReport.ProtoReflect.Descriptor instead.
 func (*HealthReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{51}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HealthReport) GetProbe() string {
@@ -4636,7 +5827,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"\x14padis/v1/padis.proto\x12\bpadis.v1\"4\n" +
 	"\x0fFrameworkRecord\x12!\n" +
-	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\x8b\x04\n" +
+	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\xae\x05\n" +
 	"\tWantedApp\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -4652,7 +5843,12 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\tforgotten\x18\n" +
 	" \x01(\bR\tforgotten\x12.\n" +
 	"\aconfigs\x18\v \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12=\n" +
-	"\x0eregistry_auths\x18\f \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x1a9\n" +
+	"\x0eregistry_auths\x18\f \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x123\n" +
+	"\n" +
+	"bandwidths\x18\r \x03(\v2\x13.padis.v1.BandwidthR\n" +
+	"bandwidths\x12-\n" +
+	"\x12loopback_addresses\x18\x0e \x03(\tR\x11loopbackAddresses\x12=\n" +
+	"\vunreachable\x18\x0f \x01(\v2\x1b.padis.v1.UnreachablePolicyR\vunreachable\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x01\n" +
@@ -4692,10 +5888,11 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x10initial_delay_ms\x18\x01 \x01(\x03R\x0einitialDelayMs\x12 \n" +
 	"\fmax_delay_ms\x18\x02 \x01(\x03R\n" +
 	"maxDelayMs\x12&\n" +
-	"\x0fstable_after_ms\x18\x03 \x01(\x03R\rstableAfterMs\"?\n" +
+	"\x0fstable_after_ms\x18\x03 \x01(\x03R\rstableAfterMs\"Y\n" +
 	"\vNetworkWish\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xeb\x01\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
+	"\anetwork\x18\x03 \x01(\tR\anetwork\"\xeb\x01\n" +
 	"\n" +
 	"Constraint\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x129\n" +
@@ -4828,7 +6025,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x0fgrace_period_ms\x18\x02 \x01(\x03R\rgracePeriodMs\"E\n" +
 	"\tLogPolicy\x12\x1b\n" +
 	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytes\x12\x1b\n" +
-	"\tmax_files\x18\x02 \x01(\x05R\bmaxFiles\"\x9d\x01\n" +
+	"\tmax_files\x18\x02 \x01(\x05R\bmaxFiles\"\xce\x03\n" +
 	"\aNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x12\x16\n" +
@@ -4836,7 +6033,18 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x06parent\x18\x04 \x01(\tR\x06parent\x12\x12\n" +
 	"\x04vlan\x18\x05 \x01(\x05R\x04vlan\x12\x10\n" +
 	"\x03vni\x18\x06 \x01(\x05R\x03vni\x12\x10\n" +
-	"\x03mtu\x18\a \x01(\x05R\x03mtu\"\xa6\x02\n" +
+	"\x03mtu\x18\a \x01(\x05R\x03mtu\x12\x1f\n" +
+	"\vtake_parent\x18\b \x01(\bR\n" +
+	"takeParent\x12!\n" +
+	"\fhost_gateway\x18\t \x01(\bR\vhostGateway\x12%\n" +
+	"\x0eallow_spoofing\x18\n" +
+	" \x01(\bR\rallowSpoofing\x12*\n" +
+	"\asysctls\x18\v \x03(\v2\x10.padis.v1.SysctlR\asysctls\x12\x12\n" +
+	"\x04port\x18\f \x01(\x05R\x04port\x12\x14\n" +
+	"\x05peers\x18\r \x03(\tR\x05peers\x12\x1f\n" +
+	"\x03bgp\x18\x0e \x01(\v2\r.padis.v1.BgpR\x03bgp\x121\n" +
+	"\tbandwidth\x18\x0f \x01(\v2\x13.padis.v1.BandwidthR\tbandwidth\x12\x1a\n" +
+	"\bdatapath\x18\x10 \x01(\tR\bdatapath\"\xcc\x02\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x12\n" +
@@ -4850,10 +6058,40 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\vdns_servers\x18\b \x03(\tR\n" +
 	"dnsServers\x12\x1d\n" +
 	"\n" +
-	"dns_search\x18\t \x03(\tR\tdnsSearch\"2\n" +
+	"dns_search\x18\t \x03(\tR\tdnsSearch\x12$\n" +
+	"\x0ereuse_delay_ms\x18\n" +
+	" \x01(\x03R\freuseDelayMs\"=\n" +
+	"\tBandwidth\x12\x18\n" +
+	"\aingress\x18\x01 \x01(\x03R\aingress\x12\x16\n" +
+	"\x06egress\x18\x02 \x01(\x03R\x06egress\"2\n" +
+	"\x06Sysctl\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"@\n" +
+	"\x03Bgp\x12\x10\n" +
+	"\x03asn\x18\x01 \x01(\rR\x03asn\x12'\n" +
+	"\x05peers\x18\x02 \x03(\v2\x11.padis.v1.BgpPeerR\x05peers\"\xaf\x01\n" +
+	"\aBgpPeer\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03asn\x18\x02 \x01(\rR\x03asn\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
+	"\bpassword\x18\x04 \x01(\tR\bpassword\x12\x17\n" +
+	"\ahold_ms\x18\x05 \x01(\x03R\x06holdMs\x12/\n" +
+	"\x06agents\x18\x06 \x03(\v2\x17.padis.v1.AgentSelectorR\x06agents\"4\n" +
+	"\fAddressQuota\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x03R\x03max\"\xc9\x01\n" +
+	"\x11UnreachablePolicy\x12=\n" +
+	"\areplace\x18\x01 \x01(\x0e2#.padis.v1.UnreachablePolicy.ReplaceR\areplace\x12\x19\n" +
+	"\bafter_ms\x18\x02 \x01(\x03R\aafterMs\x12\x19\n" +
+	"\blease_ms\x18\x03 \x01(\x03R\aleaseMs\"?\n" +
+	"\aReplace\x12\x13\n" +
+	"\x0fREPLACE_DEFAULT\x10\x00\x12\t\n" +
+	"\x05NEVER\x10\x01\x12\t\n" +
+	"\x05AFTER\x10\x02\x12\t\n" +
+	"\x05LEASE\x10\x03\"2\n" +
 	"\fAddressRange\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\xc2\x01\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\x81\x02\n" +
 	"\x06Tenant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -4862,7 +6100,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x12not_colocated_with\x18\x03 \x03(\tR\x10notColocatedWith\x125\n" +
 	"\tdedicated\x18\x04 \x03(\v2\x17.padis.v1.AgentSelectorR\tdedicated\x12\x1f\n" +
 	"\vrecord_exec\x18\x05 \x01(\bR\n" +
-	"recordExec\"C\n" +
+	"recordExec\x12=\n" +
+	"\x0eaddress_quotas\x18\x06 \x03(\v2\x16.padis.v1.AddressQuotaR\raddressQuotas\"C\n" +
 	"\rAgentSelector\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xb3\x02\n" +
@@ -4948,7 +6187,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"started_ms\x18\t \x01(\x03R\tstartedMs\x12\x1a\n" +
 	"\brevision\x18\n" +
 	" \x01(\tR\brevision\x12\x1c\n" +
-	"\tcontainer\x18\v \x01(\tR\tcontainer\"\xcf\x01\n" +
+	"\tcontainer\x18\v \x01(\tR\tcontainer\"\xf0\x01\n" +
 	"\vLeaseRecord\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x17\n" +
@@ -4957,7 +6196,9 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x03app\x18\x05 \x01(\tR\x03app\x12\x12\n" +
 	"\x04slot\x18\x06 \x01(\x05R\x04slot\x12\x1b\n" +
 	"\tleased_ms\x18\a \x01(\x03R\bleasedMs\x12\x18\n" +
-	"\anetwork\x18\b \x01(\tR\anetwork\"\xff\x01\n" +
+	"\anetwork\x18\b \x01(\tR\anetwork\x12\x1f\n" +
+	"\vreleased_ms\x18\t \x01(\x03R\n" +
+	"releasedMs\"\xff\x01\n" +
 	"\x0eExecutorRecord\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
@@ -4976,7 +6217,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x05\n" +
 	"\x06Launch\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x17\n" +
@@ -5000,7 +6241,9 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"registries\x18\x10 \x03(\v2\x12.padis.v1.RegistryR\n" +
 	"registries\x12.\n" +
 	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12\x1b\n" +
-	"\twas_ready\x18\x12 \x01(\bR\bwasReady\"\xd8\x01\n" +
+	"\twas_ready\x18\x12 \x01(\bR\bwasReady\x12-\n" +
+	"\x12loopback_addresses\x18\x13 \x03(\tR\x11loopbackAddresses\x12\x19\n" +
+	"\blease_ms\x18\x14 \x01(\x03R\aleaseMs\"\xe9\x02\n" +
 	"\n" +
 	"ToExecutor\x12\x1e\n" +
 	"\n" +
@@ -5010,7 +6253,46 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\adiscard\x18\x03 \x03(\tR\adiscard\x12+\n" +
 	"\x06images\x18\x04 \x03(\v2\x13.padis.v1.ImageWishR\x06images\x120\n" +
 	"\aconfigs\x18\x05 \x03(\v2\x16.padis.v1.ConfigChangeR\aconfigs\x12\x14\n" +
-	"\x05leave\x18\x06 \x01(\bR\x05leave\"\x94\x01\n" +
+	"\x05leave\x18\x06 \x01(\bR\x05leave\x123\n" +
+	"\bnetworks\x18\a \x03(\v2\x17.padis.v1.NetworkChangeR\bnetworks\x12-\n" +
+	"\boverlays\x18\b \x03(\v2\x11.padis.v1.OverlayR\boverlays\x12+\n" +
+	"\arenewed\x18\t \x01(\v2\x11.padis.v1.RenewalR\arenewed\"\x91\x01\n" +
+	"\rNetworkChange\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12-\n" +
+	"\x12loopback_addresses\x18\x02 \x03(\tR\x11loopbackAddresses\x123\n" +
+	"\n" +
+	"bandwidths\x18\x03 \x03(\v2\x13.padis.v1.BandwidthR\n" +
+	"bandwidths\"P\n" +
+	"\aOverlay\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12+\n" +
+	"\x05hosts\x18\x02 \x03(\v2\x15.padis.v1.OverlayHostR\x05hosts\"G\n" +
+	"\vOverlayHost\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"!\n" +
+	"\aRenewal\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\x03R\x06serial\"E\n" +
+	"\vHostAddress\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"_\n" +
+	"\vUsedAddress\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
+	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"p\n" +
+	"\x0fAddressConflict\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\tR\x03mac\x12\x17\n" +
+	"\aseen_ms\x18\x04 \x01(\x03R\x06seenMs\"\x8c\x01\n" +
+	"\fNetworkState\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x120\n" +
+	"\bsessions\x18\x04 \x03(\v2\x14.padis.v1.BgpSessionR\bsessions\"\\\n" +
+	"\n" +
+	"BgpSession\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12 \n" +
+	"\vestablished\x18\x02 \x01(\bR\vestablished\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\x94\x01\n" +
 	"\tImageWish\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12=\n" +
 	"\x0eregistry_auths\x18\x02 \x03(\v2\x16.padis.v1.RegistryAuthR\rregistryAuths\x122\n" +
@@ -5019,7 +6301,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"registries\"\\\n" +
 	"\fConfigChange\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12.\n" +
-	"\aconfigs\x18\x02 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xf3\x01\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xfc\x03\n" +
 	"\fFromExecutor\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -5029,7 +6311,13 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x18\n" +
 	"\aorphans\x18\x05 \x03(\tR\aorphans\x12,\n" +
 	"\x06images\x18\x06 \x03(\v2\x14.padis.v1.ImageStateR\x06images\x12#\n" +
-	"\rno_containers\x18\a \x01(\tR\fnoContainers\"\xbb\x01\n" +
+	"\rno_containers\x18\a \x01(\tR\fnoContainers\x12<\n" +
+	"\x0ehost_addresses\x18\b \x03(\v2\x15.padis.v1.HostAddressR\rhostAddresses\x123\n" +
+	"\taddresses\x18\t \x03(\v2\x15.padis.v1.UsedAddressR\taddresses\x127\n" +
+	"\tconflicts\x18\n" +
+	" \x03(\v2\x19.padis.v1.AddressConflictR\tconflicts\x122\n" +
+	"\bnetworks\x18\v \x03(\v2\x16.padis.v1.NetworkStateR\bnetworks\x12'\n" +
+	"\x05renew\x18\f \x01(\v2\x11.padis.v1.RenewalR\x05renew\"\xbb\x01\n" +
 	"\n" +
 	"ImageState\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x18\n" +
@@ -5042,7 +6330,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x02 \x01(\x03R\n" +
-	"totalBytes\"\xbc\x01\n" +
+	"totalBytes\"\xef\x01\n" +
 	"\n" +
 	"Attachment\x12+\n" +
 	"\anetwork\x18\x01 \x01(\v2\x11.padis.v1.NetworkR\anetwork\x12\x12\n" +
@@ -5050,7 +6338,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12#\n" +
 	"\rprefix_length\x18\x04 \x01(\x05R\fprefixLength\x12\x18\n" +
 	"\agateway\x18\x05 \x01(\tR\agateway\x12\x14\n" +
-	"\x05probe\x18\x06 \x01(\bR\x05probe\"\xcd\x02\n" +
+	"\x05probe\x18\x06 \x01(\bR\x05probe\x121\n" +
+	"\tbandwidth\x18\a \x01(\v2\x13.padis.v1.BandwidthR\tbandwidth\"\xcd\x02\n" +
 	"\x0eInstanceReport\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -5094,141 +6383,178 @@ func file_padis_v1_padis_proto_rawDescGZIP() []byte {
 	return file_padis_v1_padis_proto_rawDescData
 }
 
-var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_padis_v1_padis_proto_goTypes = []any{
-	(Phase)(0),                // 0: padis.v1.Phase
-	(Constraint_Operator)(0),  // 1: padis.v1.Constraint.Operator
-	(ConfigFiles_OnChange)(0), // 2: padis.v1.ConfigFiles.OnChange
-	(*FrameworkRecord)(nil),   // 3: padis.v1.FrameworkRecord
-	(*WantedApp)(nil),         // 4: padis.v1.WantedApp
-	(*ConfigData)(nil),        // 5: padis.v1.ConfigData
-	(*RegistryAuth)(nil),      // 6: padis.v1.RegistryAuth
-	(*Registry)(nil),          // 7: padis.v1.Registry
-	(*WantedSlot)(nil),        // 8: padis.v1.WantedSlot
-	(*Revision)(nil),          // 9: padis.v1.Revision
-	(*RestartPolicy)(nil),     // 10: padis.v1.RestartPolicy
-	(*NetworkWish)(nil),       // 11: padis.v1.NetworkWish
-	(*Constraint)(nil),        // 12: padis.v1.Constraint
-	(*Template)(nil),          // 13: padis.v1.Template
-	(*Security)(nil),          // 14: padis.v1.Security
-	(*Volume)(nil),            // 15: padis.v1.Volume
-	(*HostPath)(nil),          // 16: padis.v1.HostPath
-	(*EmptyDir)(nil),          // 17: padis.v1.EmptyDir
-	(*Nfs)(nil),               // 18: padis.v1.Nfs
-	(*AddressLogs)(nil),       // 19: padis.v1.AddressLogs
-	(*ConfigFiles)(nil),       // 20: padis.v1.ConfigFiles
-	(*ConfigItem)(nil),        // 21: padis.v1.ConfigItem
-	(*EnvVar)(nil),            // 22: padis.v1.EnvVar
-	(*Artifact)(nil),          // 23: padis.v1.Artifact
-	(*Resources)(nil),         // 24: padis.v1.Resources
-	(*Port)(nil),              // 25: padis.v1.Port
-	(*HealthCheck)(nil),       // 26: padis.v1.HealthCheck
-	(*TcpProbe)(nil),          // 27: padis.v1.TcpProbe
-	(*HttpProbe)(nil),         // 28: padis.v1.HttpProbe
-	(*CommandProbe)(nil),      // 29: padis.v1.CommandProbe
-	(*Stop)(nil),              // 30: padis.v1.Stop
-	(*LogPolicy)(nil),         // 31: padis.v1.LogPolicy
-	(*Network)(nil),           // 32: padis.v1.Network
-	(*Pool)(nil),              // 33: padis.v1.Pool
-	(*AddressRange)(nil),      // 34: padis.v1.AddressRange
-	(*Tenant)(nil),            // 35: padis.v1.Tenant
-	(*AgentSelector)(nil),     // 36: padis.v1.AgentSelector
-	(*Cluster)(nil),           // 37: padis.v1.Cluster
-	(*Prepull)(nil),           // 38: padis.v1.Prepull
-	(*ExecutorUpgrade)(nil),   // 39: padis.v1.ExecutorUpgrade
-	(*InstanceRecord)(nil),    // 40: padis.v1.InstanceRecord
-	(*Termination)(nil),       // 41: padis.v1.Termination
-	(*LeaseRecord)(nil),       // 42: padis.v1.LeaseRecord
-	(*ExecutorRecord)(nil),    // 43: padis.v1.ExecutorRecord
-	(*AgentRecord)(nil),       // 44: padis.v1.AgentRecord
-	(*Launch)(nil),            // 45: padis.v1.Launch
-	(*ToExecutor)(nil),        // 46: padis.v1.ToExecutor
-	(*ImageWish)(nil),         // 47: padis.v1.ImageWish
-	(*ConfigChange)(nil),      // 48: padis.v1.ConfigChange
-	(*FromExecutor)(nil),      // 49: padis.v1.FromExecutor
-	(*ImageState)(nil),        // 50: padis.v1.ImageState
-	(*ImageProgress)(nil),     // 51: padis.v1.ImageProgress
-	(*Attachment)(nil),        // 52: padis.v1.Attachment
-	(*InstanceReport)(nil),    // 53: padis.v1.InstanceReport
-	(*HealthReport)(nil),      // 54: padis.v1.HealthReport
-	nil,                       // 55: padis.v1.WantedApp.LabelsEntry
-	nil,                       // 56: padis.v1.ConfigData.DataEntry
-	nil,                       // 57: padis.v1.Template.LabelsEntry
-	nil,                       // 58: padis.v1.HttpProbe.HeadersEntry
-	nil,                       // 59: padis.v1.InstanceRecord.ConfigHashesEntry
-	nil,                       // 60: padis.v1.AgentRecord.AttributesEntry
+	(Phase)(0),                     // 0: padis.v1.Phase
+	(Constraint_Operator)(0),       // 1: padis.v1.Constraint.Operator
+	(ConfigFiles_OnChange)(0),      // 2: padis.v1.ConfigFiles.OnChange
+	(UnreachablePolicy_Replace)(0), // 3: padis.v1.UnreachablePolicy.Replace
+	(*FrameworkRecord)(nil),        // 4: padis.v1.FrameworkRecord
+	(*WantedApp)(nil),              // 5: padis.v1.WantedApp
+	(*ConfigData)(nil),             // 6: padis.v1.ConfigData
+	(*RegistryAuth)(nil),           // 7: padis.v1.RegistryAuth
+	(*Registry)(nil),               // 8: padis.v1.Registry
+	(*WantedSlot)(nil),             // 9: padis.v1.WantedSlot
+	(*Revision)(nil),               // 10: padis.v1.Revision
+	(*RestartPolicy)(nil),          // 11: padis.v1.RestartPolicy
+	(*NetworkWish)(nil),            // 12: padis.v1.NetworkWish
+	(*Constraint)(nil),             // 13: padis.v1.Constraint
+	(*Template)(nil),               // 14: padis.v1.Template
+	(*Security)(nil),               // 15: padis.v1.Security
+	(*Volume)(nil),                 // 16: padis.v1.Volume
+	(*HostPath)(nil),               // 17: padis.v1.HostPath
+	(*EmptyDir)(nil),               // 18: padis.v1.EmptyDir
+	(*Nfs)(nil),                    // 19: padis.v1.Nfs
+	(*AddressLogs)(nil),            // 20: padis.v1.AddressLogs
+	(*ConfigFiles)(nil),            // 21: padis.v1.ConfigFiles
+	(*ConfigItem)(nil),             // 22: padis.v1.ConfigItem
+	(*EnvVar)(nil),                 // 23: padis.v1.EnvVar
+	(*Artifact)(nil),               // 24: padis.v1.Artifact
+	(*Resources)(nil),              // 25: padis.v1.Resources
+	(*Port)(nil),                   // 26: padis.v1.Port
+	(*HealthCheck)(nil),            // 27: padis.v1.HealthCheck
+	(*TcpProbe)(nil),               // 28: padis.v1.TcpProbe
+	(*HttpProbe)(nil),              // 29: padis.v1.HttpProbe
+	(*CommandProbe)(nil),           // 30: padis.v1.CommandProbe
+	(*Stop)(nil),                   // 31: padis.v1.Stop
+	(*LogPolicy)(nil),              // 32: padis.v1.LogPolicy
+	(*Network)(nil),                // 33: padis.v1.Network
+	(*Pool)(nil),                   // 34: padis.v1.Pool
+	(*Bandwidth)(nil),              // 35: padis.v1.Bandwidth
+	(*Sysctl)(nil),                 // 36: padis.v1.Sysctl
+	(*Bgp)(nil),                    // 37: padis.v1.Bgp
+	(*BgpPeer)(nil),                // 38: padis.v1.BgpPeer
+	(*AddressQuota)(nil),           // 39: padis.v1.AddressQuota
+	(*UnreachablePolicy)(nil),      // 40: padis.v1.UnreachablePolicy
+	(*AddressRange)(nil),           // 41: padis.v1.AddressRange
+	(*Tenant)(nil),                 // 42: padis.v1.Tenant
+	(*AgentSelector)(nil),          // 43: padis.v1.AgentSelector
+	(*Cluster)(nil),                // 44: padis.v1.Cluster
+	(*Prepull)(nil),                // 45: padis.v1.Prepull
+	(*ExecutorUpgrade)(nil),        // 46: padis.v1.ExecutorUpgrade
+	(*InstanceRecord)(nil),         // 47: padis.v1.InstanceRecord
+	(*Termination)(nil),            // 48: padis.v1.Termination
+	(*LeaseRecord)(nil),            // 49: padis.v1.LeaseRecord
+	(*ExecutorRecord)(nil),         // 50: padis.v1.ExecutorRecord
+	(*AgentRecord)(nil),            // 51: padis.v1.AgentRecord
+	(*Launch)(nil),                 // 52: padis.v1.Launch
+	(*ToExecutor)(nil),             // 53: padis.v1.ToExecutor
+	(*NetworkChange)(nil),          // 54: padis.v1.NetworkChange
+	(*Overlay)(nil),                // 55: padis.v1.Overlay
+	(*OverlayHost)(nil),            // 56: padis.v1.OverlayHost
+	(*Renewal)(nil),                // 57: padis.v1.Renewal
+	(*HostAddress)(nil),            // 58: padis.v1.HostAddress
+	(*UsedAddress)(nil),            // 59: padis.v1.UsedAddress
+	(*AddressConflict)(nil),        // 60: padis.v1.AddressConflict
+	(*NetworkState)(nil),           // 61: padis.v1.NetworkState
+	(*BgpSession)(nil),             // 62: padis.v1.BgpSession
+	(*ImageWish)(nil),              // 63: padis.v1.ImageWish
+	(*ConfigChange)(nil),           // 64: padis.v1.ConfigChange
+	(*FromExecutor)(nil),           // 65: padis.v1.FromExecutor
+	(*ImageState)(nil),             // 66: padis.v1.ImageState
+	(*ImageProgress)(nil),          // 67: padis.v1.ImageProgress
+	(*Attachment)(nil),             // 68: padis.v1.Attachment
+	(*InstanceReport)(nil),         // 69: padis.v1.InstanceReport
+	(*HealthReport)(nil),           // 70: padis.v1.HealthReport
+	nil,                            // 71: padis.v1.WantedApp.LabelsEntry
+	nil,                            // 72: padis.v1.ConfigData.DataEntry
+	nil,                            // 73: padis.v1.Template.LabelsEntry
+	nil,                            // 74: padis.v1.HttpProbe.HeadersEntry
+	nil,                            // 75: padis.v1.InstanceRecord.ConfigHashesEntry
+	nil,                            // 76: padis.v1.AgentRecord.AttributesEntry
 }
 var file_padis_v1_padis_proto_depIdxs = []int32{
-	55, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
-	8,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
-	9,  // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
-	5,  // 3: padis.v1.WantedApp.configs:type_name -> padis.v1.ConfigData
-	6,  // 4: padis.v1.WantedApp.registry_auths:type_name -> padis.v1.RegistryAuth
-	56, // 5: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
-	36, // 6: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
-	13, // 7: padis.v1.Revision.template:type_name -> padis.v1.Template
-	12, // 8: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
-	11, // 9: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
-	10, // 10: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
-	1,  // 11: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
-	22, // 12: padis.v1.Template.env:type_name -> padis.v1.EnvVar
-	23, // 13: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
-	24, // 14: padis.v1.Template.resources:type_name -> padis.v1.Resources
-	25, // 15: padis.v1.Template.ports:type_name -> padis.v1.Port
-	26, // 16: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
-	30, // 17: padis.v1.Template.stop:type_name -> padis.v1.Stop
-	31, // 18: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
-	57, // 19: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
-	14, // 20: padis.v1.Template.security:type_name -> padis.v1.Security
-	15, // 21: padis.v1.Template.volumes:type_name -> padis.v1.Volume
-	16, // 22: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
-	17, // 23: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
-	18, // 24: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
-	20, // 25: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
-	19, // 26: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
-	21, // 27: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
-	2,  // 28: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
-	27, // 29: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
-	28, // 30: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
-	29, // 31: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
-	58, // 32: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
-	34, // 33: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
-	34, // 34: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
-	36, // 35: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
-	32, // 36: padis.v1.Cluster.networks:type_name -> padis.v1.Network
-	33, // 37: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
-	35, // 38: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
-	7,  // 39: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
-	38, // 40: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
-	39, // 41: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
-	36, // 42: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
-	6,  // 43: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
-	0,  // 44: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
-	41, // 45: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
-	41, // 46: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
-	59, // 47: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
-	24, // 48: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
-	60, // 49: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	13, // 50: padis.v1.Launch.template:type_name -> padis.v1.Template
-	52, // 51: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	6,  // 52: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
-	7,  // 53: padis.v1.Launch.registries:type_name -> padis.v1.Registry
-	5,  // 54: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
-	47, // 55: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
-	48, // 56: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
-	6,  // 57: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	7,  // 58: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	5,  // 59: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	50, // 60: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	51, // 61: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	32, // 62: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	54, // 63: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	71, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
+	9,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
+	10, // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
+	6,  // 3: padis.v1.WantedApp.configs:type_name -> padis.v1.ConfigData
+	7,  // 4: padis.v1.WantedApp.registry_auths:type_name -> padis.v1.RegistryAuth
+	35, // 5: padis.v1.WantedApp.bandwidths:type_name -> padis.v1.Bandwidth
+	40, // 6: padis.v1.WantedApp.unreachable:type_name -> padis.v1.UnreachablePolicy
+	72, // 7: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
+	43, // 8: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
+	14, // 9: padis.v1.Revision.template:type_name -> padis.v1.Template
+	13, // 10: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
+	12, // 11: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
+	11, // 12: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
+	1,  // 13: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
+	23, // 14: padis.v1.Template.env:type_name -> padis.v1.EnvVar
+	24, // 15: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
+	25, // 16: padis.v1.Template.resources:type_name -> padis.v1.Resources
+	26, // 17: padis.v1.Template.ports:type_name -> padis.v1.Port
+	27, // 18: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
+	31, // 19: padis.v1.Template.stop:type_name -> padis.v1.Stop
+	32, // 20: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
+	73, // 21: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
+	15, // 22: padis.v1.Template.security:type_name -> padis.v1.Security
+	16, // 23: padis.v1.Template.volumes:type_name -> padis.v1.Volume
+	17, // 24: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
+	18, // 25: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
+	19, // 26: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
+	21, // 27: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
+	20, // 28: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
+	22, // 29: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
+	2,  // 30: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
+	28, // 31: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
+	29, // 32: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
+	30, // 33: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
+	74, // 34: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
+	36, // 35: padis.v1.Network.sysctls:type_name -> padis.v1.Sysctl
+	37, // 36: padis.v1.Network.bgp:type_name -> padis.v1.Bgp
+	35, // 37: padis.v1.Network.bandwidth:type_name -> padis.v1.Bandwidth
+	41, // 38: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
+	41, // 39: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
+	38, // 40: padis.v1.Bgp.peers:type_name -> padis.v1.BgpPeer
+	43, // 41: padis.v1.BgpPeer.agents:type_name -> padis.v1.AgentSelector
+	3,  // 42: padis.v1.UnreachablePolicy.replace:type_name -> padis.v1.UnreachablePolicy.Replace
+	43, // 43: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
+	39, // 44: padis.v1.Tenant.address_quotas:type_name -> padis.v1.AddressQuota
+	33, // 45: padis.v1.Cluster.networks:type_name -> padis.v1.Network
+	34, // 46: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
+	42, // 47: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
+	8,  // 48: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
+	45, // 49: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
+	46, // 50: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
+	43, // 51: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
+	7,  // 52: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
+	0,  // 53: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
+	48, // 54: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
+	48, // 55: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
+	75, // 56: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
+	25, // 57: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
+	76, // 58: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
+	14, // 59: padis.v1.Launch.template:type_name -> padis.v1.Template
+	68, // 60: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	7,  // 61: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	8,  // 62: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	6,  // 63: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	63, // 64: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	64, // 65: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	54, // 66: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
+	55, // 67: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
+	57, // 68: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
+	35, // 69: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
+	56, // 70: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
+	62, // 71: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
+	7,  // 72: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	8,  // 73: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	6,  // 74: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	66, // 75: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	58, // 76: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
+	59, // 77: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
+	60, // 78: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
+	61, // 79: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
+	57, // 80: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
+	67, // 81: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	33, // 82: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	35, // 83: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
+	70, // 84: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	85, // [85:85] is the sub-list for method output_type
+	85, // [85:85] is the sub-list for method input_type
+	85, // [85:85] is the sub-list for extension type_name
+	85, // [85:85] is the sub-list for extension extendee
+	0,  // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }
@@ -5253,8 +6579,8 @@ func file_padis_v1_padis_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_padis_v1_padis_proto_rawDesc), len(file_padis_v1_padis_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   58,
+			NumEnums:      4,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

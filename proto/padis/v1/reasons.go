@@ -26,6 +26,10 @@ const (
 	ReasonAddressOutsidePool = "AddressOutsidePool"
 	ReasonAddressReserved    = "AddressReserved"
 	ReasonAwaitingRelease    = "AwaitingRelease"
+	// The tenant holds as many addresses as its quota allows.
+	ReasonAddressQuotaExceeded = "AddressQuotaExceeded"
+	// An instance with the host's own network would listen on a port that another one there has.
+	ReasonPortInUse          = "PortInUse"
 	ReasonMesosDisconnected  = "MesosDisconnected"
 	ReasonRuntimeUnavailable = "RuntimeUnavailable"
 
@@ -48,10 +52,14 @@ const (
 	ReasonTaskLost          = "TaskLost"
 
 	// Why an instance could not be started on its agent.
-	ReasonArtifactFailed    = "ArtifactFailed"
-	ReasonCommandNotFound   = "CommandNotFound"
-	ReasonNetworkFailed     = "NetworkFailed"
-	ReasonAddressAnswered   = "AddressAnswered"
+	ReasonArtifactFailed  = "ArtifactFailed"
+	ReasonCommandNotFound = "CommandNotFound"
+	ReasonNetworkFailed   = "NetworkFailed"
+	ReasonAddressAnswered = "AddressAnswered"
+	// Somebody else uses an address of the instance.
+	ReasonAddressConflict = "AddressConflict"
+	// The instance could not renew its lease: its interfaces are down.
+	ReasonLeaseExpired      = "LeaseExpired"
 	ReasonInvalidLaunch     = "InvalidLaunch"
 	ReasonSandboxFailed     = "SandboxFailed"
 	ReasonUserNotFound      = "UserNotFound"
@@ -78,12 +86,16 @@ const (
 	ReasonConfigNotFound      = "ConfigNotFound"
 
 	// Why a declaration is not in force, and how far an App has come.
-	ReasonAccepted         = "Accepted"
-	ReasonInvalid          = "Invalid"
-	ReasonPoolOverlap      = "PoolOverlap"
-	ReasonPoolInUse        = "PoolInUse"
-	ReasonNetworkInUse     = "NetworkInUse"
-	ReasonNamespaceTaken   = "NamespaceTaken"
+	ReasonAccepted       = "Accepted"
+	ReasonInvalid        = "Invalid"
+	ReasonPoolOverlap    = "PoolOverlap"
+	ReasonPoolInUse      = "PoolInUse"
+	ReasonNetworkInUse   = "NetworkInUse"
+	ReasonNamespaceTaken = "NamespaceTaken"
+	// Machines that are not Padis' use addresses of the pool.
+	ReasonForeignAddresses = "ForeignAddresses"
+	// A router has no session with a host.
+	ReasonPeerDown         = "PeerDown"
 	ReasonTenantNotFound   = "TenantNotFound"
 	ReasonComplete         = "Complete"
 	ReasonScaledOut        = "ScaledOut"
