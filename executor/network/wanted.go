@@ -1,202 +1,209 @@
 // Package network decides how an instance is plugged in: wanted attachments and what is observed on the host give an
-// ordered list of operations, each printing as the `ip` command that a network engineer would type. Pure.
+// ordered list of operations, each printing as the command that a network engineer would type. Pure.
 //
-// The host has one bridge per Network, whose uplink is the Network's parent interface. An instance has one veth pair
-// per attachment: the host end (named by HostEnd) is a port of the bridge, the other end is eth0, eth1 ... in the
-// instance's own network namespace. The hardware address is derived from the IP address (02:42 and its four bytes), so
-// that an address which moves to another host keeps it and no neighbour has a stale cache.
+// Want makes the wanted of a launch: the segments of its networks (Segment: what the host has of a Network, shared by
+// all instances) and its interfaces. Plan compares with what is observed. Drivers:
+//
+//   - bridge, vlan, vxlan: a Linux bridge per Network, whose uplink is the parent, the parent's sub-interface or a tunnel.
+//     An instance has a veth pair per interface: the host end (named by HostEnd) is a port of the bridge, the other end is
+//     eth0, eth1 ... in the instance's own network namespace.
+//   - ovs: the same on an Open vSwitch, with the tag on the port.
+//   - macvlan: the interface is a child of the parent; there is nothing on the host.
+//   - routed: a veth pair without a bridge; the host has a route to each address and answers for the gateway.
+//   - host: nothing is made.
+//
+// The hardware address is derived from the IP address, so that an address which moves to another host keeps it and no
+// neighbour has a stale cache.
+//
+// What was made by others is used or refused, never changed. What is ours and not wanted any more is removed; bridges
+// and tunnels stay.
 package network
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
+	"time"
 
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
-
-// DefaultMTU is used where the Network names none.
-const DefaultMTU = 1500
-
-// MAC is an Ethernet hardware address.
-type MAC [6]byte
-
-// String prints it as 02:42:0a:2c:00:05.
-func (m MAC) String() string {
-	s := hex.EncodeToString(m[:])
-	return strings.Join([]string{s[0:2], s[2:4], s[4:6], s[6:8], s[8:10], s[10:12]}, ":")
-}
-
-// Bridge is the switch of one Network on the host.
-type Bridge struct {
-	Name string
-	// Parent is the uplink; empty if the bridge has none.
-	Parent string
-	MTU    int
-	// MAC is given to the bridge when it is created, so that it does not change with its ports.
-	MAC MAC
-}
-
-// Interface is one interface of an instance.
-type Interface struct {
-	// Host is the name of the end that is a port of the bridge, Inside that of the end the instance sees.
-	Host, Inside string
-	Bridge       string
-	MTU          int
-	MAC          MAC
-	// Address with the length of its subnet, for example 10.44.0.5/16.
-	Address netip.Prefix
-	// Gateway of the default route; the zero value if there is none.
-	Gateway netip.Addr
-	// Probe demands that the address is found silent before it is configured.
-	Probe bool
-}
-
-// Wanted is the network of one instance.
-type Wanted struct {
-	Bridges    []Bridge
-	Interfaces []Interface
-}
-
-// Answer is who answered for an address that should be silent.
-type Answer struct {
-	Address netip.Addr
-	MAC     MAC
-}
 
 // String says it to people, with what to do.
 func (a Answer) String() string {
 	return fmt.Sprintf("%s is answered by %s; find out who has the address (arping, the switch's table) and end it, or take the address out of the pool", a.Address, a.MAC)
 }
 
-// Want says what the attachments of a task ask for. owner names the executor, so that host ends of different executors
-// can be told apart; host names the machine, so that its bridges get hardware addresses of their own. An error says
-// which attachment cannot be, and why.
-func Want(owner, task, host string, attachments []*padisv1.Attachment) (Wanted, error) {
-	var w Wanted
-	bridges := map[string]int{}
-	seen := map[netip.Addr]bool{}
-	for i, a := range attachments {
+// Want says what the attachments, loopback addresses and lease of a launch ask for. owner names the executor, so that
+// host ends of different executors can be told apart; task names the container (of a plain process the task); host names
+// the machine, so that its devices get hardware addresses of their own. Attachments of one Network whose addresses
+// differ in family share an interface. What changes while the instance runs (bandwidths, loopback addresses, lease) is
+// put into the launch, and Want and Plan are asked again. An error names the field that cannot be, and what to do.
+func Want(owner, task, host string, l *padisv1.Launch) (Wanted, error) {
+	if hosted := slices.IndexFunc(l.GetAttachments(), func(a *padisv1.Attachment) bool { return a.GetNetwork().GetDriver() == DriverHost }); hosted >= 0 {
+		return wantHost(l, l.GetAttachments()[hosted].GetNetwork())
+	}
+	w := Wanted{Valid: time.Duration(l.GetLeaseMs()) * time.Millisecond}
+	if w.Valid != 0 && w.Valid < time.Second {
+		return Wanted{}, fmt.Errorf("lease of %v: kernels count in seconds; use 1s at least, or none", w.Valid)
+	}
+	bridges := map[string]string{}
+	for _, a := range l.GetAttachments() {
+		bridges[a.GetNetwork().GetName()] = bridgeOf(a.GetNetwork())
+	}
+	for i, a := range l.GetAttachments() {
 		n := a.GetNetwork()
 		if n == nil {
-			return Wanted{}, fmt.Errorf("attachment %d has no network", i)
+			return Wanted{}, fmt.Errorf("attachment %d has no network; the launch is not whole, start the instance again", i)
 		}
-		if d := n.GetDriver(); d != "" && d != "bridge" {
-			return Wanted{}, fmt.Errorf("network %s has driver %q, which this executor does not know; use bridge", n.GetName(), d)
-		}
-		if !ValidName(n.GetBridge()) {
-			return Wanted{}, fmt.Errorf("network %s: %q is not a possible name of a bridge (1 to 15 characters, no slash, no space)", n.GetName(), n.GetBridge())
-		}
-		if n.GetParent() != "" && !ValidName(n.GetParent()) {
-			return Wanted{}, fmt.Errorf("network %s: %q is not a possible name of a parent interface", n.GetName(), n.GetParent())
-		}
-		if n.GetParent() == n.GetBridge() {
-			return Wanted{}, fmt.Errorf("network %s: %q cannot be both the bridge and its parent", n.GetName(), n.GetBridge())
-		}
-		mtu := int(n.GetMtu())
-		switch {
-		case mtu == 0:
-			mtu = DefaultMTU
-		case mtu < 576 || mtu > 65535:
-			return Wanted{}, fmt.Errorf("network %s: MTU %d is not between 576 and 65535", n.GetName(), mtu)
-		}
-		b := Bridge{Name: n.GetBridge(), Parent: n.GetParent(), MTU: mtu, MAC: bridgeMAC(host, n.GetBridge())}
-		if at, ok := bridges[b.Name]; !ok {
-			bridges[b.Name] = len(w.Bridges)
-			w.Bridges = append(w.Bridges, b)
-		} else if w.Bridges[at] != b {
-			return Wanted{}, fmt.Errorf("two networks use bridge %s with different parents or MTUs; give each network a bridge of its own", b.Name)
-		}
-		itf, err := wantInterface(a, b)
-		if err != nil {
+		if err := w.attach(a, host, bridges); err != nil {
 			return Wanted{}, fmt.Errorf("network %s: %w", n.GetName(), err)
 		}
-		if seen[itf.Address.Addr()] {
-			return Wanted{}, fmt.Errorf("network %s: address %s is given to two interfaces of one instance", n.GetName(), itf.Address.Addr())
+	}
+	if err := conflict(w.Segments); err != nil {
+		return Wanted{}, err
+	}
+	for i := range w.Interfaces {
+		w.Interfaces[i].Host, w.Interfaces[i].Inside = HostEnd(owner, task, i), fmt.Sprintf("eth%d", i)
+	}
+	w.leaveOneDefault()
+	if err := w.wantLoopback(l.GetLoopbackAddresses()); err != nil {
+		return Wanted{}, err
+	}
+	return w, w.wantSettings(l.GetAttachments())
+}
+
+func wantHost(l *padisv1.Launch, n *padisv1.Network) (Wanted, error) {
+	a := l.GetAttachments()[0]
+	switch {
+	case len(l.GetAttachments()) > 1:
+		return Wanted{}, fmt.Errorf("network %s has driver host, and the instance has %d networks; with the host's own network it can have no other", n.GetName(), len(l.GetAttachments()))
+	case a.GetAddress() != "":
+		return Wanted{}, fmt.Errorf("network %s has driver host, and the address %s is asked for; its instances have the host's own addresses", n.GetName(), a.GetAddress())
+	case len(l.GetLoopbackAddresses()) > 0:
+		return Wanted{}, fmt.Errorf("network %s has driver host, and the loopback address %s is asked for, which would be the host's; use a network with another driver", n.GetName(), l.GetLoopbackAddresses()[0])
+	case len(n.GetSysctls()) > 0:
+		return Wanted{}, fmt.Errorf("network %s has driver host and sets %s, which would be the host's; remove Network.spec.sysctls", n.GetName(), n.GetSysctls()[0].GetName())
+	case a.GetBandwidth().GetIngress() != 0 || a.GetBandwidth().GetEgress() != 0:
+		return Wanted{}, fmt.Errorf("network %s has driver host, whose instances cannot be limited in bandwidth; remove the bandwidth, or use another driver", n.GetName())
+	}
+	return Wanted{Hosted: true}, nil
+}
+
+// attach adds the segment of an attachment, if it is not there, and its interface, or its address to the first
+// interface of the same Network that has none of its family.
+func (w *Wanted) attach(a *padisv1.Attachment, host string, bridges map[string]string) error {
+	n := a.GetNetwork()
+	s, err := wantSegment(n, host, bridges)
+	if err != nil {
+		return err
+	}
+	itf, err := wantInterface(a, s)
+	if err != nil {
+		return err
+	}
+	addr := itf.Addresses[0].Addr()
+	for _, other := range w.Interfaces {
+		for _, p := range other.Addresses {
+			if p.Addr() == addr {
+				return fmt.Errorf("address %s is given to the instance twice; give each of its networks entries another address", addr)
+			}
 		}
-		seen[itf.Address.Addr()] = true
-		itf.Host, itf.Inside = HostEnd(owner, task, i), fmt.Sprintf("eth%d", i)
-		if i > 0 {
-			itf.Gateway = netip.Addr{}
+	}
+	if n.GetHostGateway() {
+		if a.GetGateway() == "" {
+			return fmt.Errorf("hostGateway is set, but pool %s has no gateway; set IPPool.spec.gateway", a.GetPool())
 		}
-		w.Interfaces = append(w.Interfaces, itf)
+		s.Gateways = []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(a.GetGateway()), int(a.GetPrefixLength()))}
 	}
-	return w, nil
+	if err := w.addSegment(s); err != nil {
+		return err
+	}
+	w.addInterface(itf)
+	return nil
 }
 
-func wantInterface(a *padisv1.Attachment, b Bridge) (Interface, error) {
-	addr, err := netip.ParseAddr(a.GetAddress())
-	if err != nil || !addr.Is4() || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLoopback() {
-		return Interface{}, fmt.Errorf("%q is not an IPv4 address that an instance can have", a.GetAddress())
+func (w *Wanted) addSegment(s Segment) error {
+	at := slices.IndexFunc(w.Segments, func(have Segment) bool { return have.Network == s.Network })
+	if at < 0 {
+		w.Segments = append(w.Segments, s)
+		return nil
 	}
-	length := int(a.GetPrefixLength())
-	if length < 1 || length > 32 {
-		return Interface{}, fmt.Errorf("prefix length %d of %s is not between 1 and 32", length, addr)
+	if !same(w.Segments[at], s) {
+		return fmt.Errorf("it is declared in two ways in one launch; start the instance again")
 	}
-	itf := Interface{Bridge: b.Name, MTU: b.MTU, MAC: AddressMAC(addr), Address: netip.PrefixFrom(addr, length), Probe: a.GetProbe()}
-	if g := a.GetGateway(); g != "" {
-		itf.Gateway, err = netip.ParseAddr(g)
-		if err != nil || !itf.Gateway.Is4() || !itf.Address.Contains(itf.Gateway) || itf.Gateway == addr {
-			return Interface{}, fmt.Errorf("gateway %q cannot be reached from %s", g, itf.Address)
+	for _, g := range s.Gateways {
+		if !slices.Contains(w.Segments[at].Gateways, g) {
+			w.Segments[at].Gateways = append(w.Segments[at].Gateways, g)
 		}
 	}
-	return itf, nil
+	return nil
 }
 
-// AddressMAC is the hardware address of whoever has the IPv4 address: 02:42 and its bytes.
-func AddressMAC(a netip.Addr) MAC {
-	v := a.As4()
-	return MAC{0x02, 0x42, v[0], v[1], v[2], v[3]}
+// same tells whether two segments differ in their gateways only.
+func same(a, b Segment) bool {
+	peers := slices.Equal(a.Peers, b.Peers)
+	a.Gateways, b.Gateways, a.Peers, b.Peers = nil, nil, nil, nil
+	return peers && fmt.Sprint(a) == fmt.Sprint(b)
 }
 
-func bridgeMAC(host, bridge string) MAC {
-	h := sha256.Sum256([]byte(host + "\x00" + bridge))
-	return MAC{0x02, 0x50, h[0], h[1], h[2], h[3]}
-}
-
-// ValidName tells whether Linux accepts s as the name of an interface (dev_valid_name: 1 to 15 bytes, not "." or "..",
-// no slash, colon or white space).
-func ValidName(s string) bool {
-	return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r == '/' || r == ':' || r == 0x7f || r > 0x7e
+func (w *Wanted) addInterface(itf Interface) {
+	family := itf.Addresses[0].Addr().Is4()
+	at := slices.IndexFunc(w.Interfaces, func(have Interface) bool {
+		return have.Network == itf.Network && !slices.ContainsFunc(have.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == family })
 	})
-}
-
-const (
-	endPrefix   = "pd"
-	ownerLength = 5
-	endLength   = 15 // IFNAMSIZ - 1
-)
-
-var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-func digest(s string, length int) string {
-	h := sha256.Sum256([]byte(s))
-	return letters.EncodeToString(h[:])[:length]
-}
-
-// OwnerTag is the part of a host end's name that tells its executor.
-func OwnerTag(owner string) string { return digest(owner, ownerLength) }
-
-// HostEnd names the host end of one interface of one task: "pd", five characters for the executor and eight for the
-// task and the interface. Task ids are never used twice, so the name is unique to this attachment, and an interface
-// that the kernel is still removing is never in the way of the next one.
-func HostEnd(owner, task string, index int) string {
-	return endPrefix + OwnerTag(owner) + digest(fmt.Sprintf("%s/%d", task, index), endLength-len(endPrefix)-ownerLength)
-}
-
-// ParseHostEnd tells whether a name is one that HostEnd makes, and the tag of its owner.
-func ParseHostEnd(name string) (ownerTag string, ok bool) {
-	if len(name) != endLength || !strings.HasPrefix(name, endPrefix) {
-		return "", false
+	if at < 0 {
+		w.Interfaces = append(w.Interfaces, itf)
+		return
 	}
-	for _, r := range name {
-		if (r < 'a' || r > 'z') && (r < '2' || r > '7') {
-			return "", false
+	have := &w.Interfaces[at]
+	have.Addresses = append(have.Addresses, itf.Addresses...)
+	have.Gateways = append(have.Gateways, itf.Gateways...)
+	if family {
+		slices.Reverse(have.Addresses)
+		if len(itf.Gateways) > 0 {
+			slices.Reverse(have.Gateways)
+		}
+		have.MAC = itf.MAC
+	}
+	have.Probe = have.Probe || itf.Probe
+	if have.Bandwidth == (Bandwidth{}) {
+		have.Bandwidth = itf.Bandwidth
+	}
+}
+
+// leaveOneDefault takes the gateways of a family from all interfaces but the first that has one.
+func (w *Wanted) leaveOneDefault() {
+	seen := map[bool]bool{}
+	for i := range w.Interfaces {
+		itf := &w.Interfaces[i]
+		itf.Gateways = slices.DeleteFunc(itf.Gateways, func(g netip.Addr) bool {
+			had := seen[g.Is4()]
+			seen[g.Is4()] = true
+			return had
+		})
+	}
+}
+
+func (w *Wanted) wantLoopback(addresses []string) error {
+	for _, s := range addresses {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !usable(a) {
+			return fmt.Errorf("loopback address %q is not an address that an instance can have; correct it", s)
+		}
+		for _, i := range w.Interfaces {
+			if slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+				return fmt.Errorf("loopback address %s is also the address of interface %s; a load balancer needs an address of its own", a, i.Inside)
+			}
+		}
+		if !slices.Contains(w.Loopback, a) {
+			w.Loopback = append(w.Loopback, a)
 		}
 	}
-	return name[len(endPrefix) : len(endPrefix)+ownerLength], true
+	return nil
+}
+
+// usable tells whether an instance can have the address: unicast, of more than one link, and plainly of one family.
+func usable(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.Is4In6() && a.Zone() == "" &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
