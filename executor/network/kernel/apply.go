@@ -3,148 +3,229 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"strings"
-
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/network"
 )
 
-// apply carries the operations out, in order, up to the first that fails. Those inside need ns, the handle in, and a
-// thread in that namespace.
-func (n *Network) apply(ops []network.Op, ns int, in *netlink.Handle) error {
-	for _, op := range ops {
-		if err := n.one(op, ns, in); err != nil {
-			return fmt.Errorf("%s: %w", op, err)
+// errNoGuard and errNoSwitches are what operations meet whose part is not there.
+var (
+	errNoGuard    = errors.New("this host has no nf_tables to check what instances send; load the module, or set Network.spec.allowSpoofing: true (and no hostGateway)")
+	errNoSwitches = errors.New("this host has no Open vSwitch; install openvswitch-switch, or use another driver")
+)
+
+// apply carries the operations out, in order, up to the first that fails; what was sent to the kernel together with that
+// one may be done, too.
+func (s *session) apply(ops []network.Op) error {
+	for len(ops) > 0 {
+		guarded, err := s.guarded(ops)
+		if err != nil {
+			return err
 		}
+		if guarded > 0 {
+			ops = ops[guarded:]
+			continue
+		}
+		if err := s.one(ops[0]); err != nil {
+			return err
+		}
+		ops = ops[1:]
+	}
+	return s.flush()
+}
+
+// guarded hands the operations at the beginning that are the guard's to it, as one, and returns how many they are.
+func (s *session) guarded(ops []network.Op) (int, error) {
+	count := 0
+	for count < len(ops) && s.isGuard(ops[count]) {
+		count++
+	}
+	if count == 0 {
+		return 0, nil
+	}
+	if err := s.elsewhere(); err != nil {
+		return 0, err
+	}
+	if s.n.parts.Guard == nil {
+		return 0, fmt.Errorf("%s: %w", ops[0], errNoGuard)
+	}
+	return count, s.n.parts.Guard.Apply(ops[:count])
+}
+
+func (s *session) isGuard(op network.Op) bool {
+	switch op := op.(type) {
+	case network.Guard:
+		return op.Port.Driver != network.DriverOVS
+	case network.Unguard:
+		return !s.switchPorts[op.Link]
+	case network.KeepApart:
+		return true
+	}
+	return false
+}
+
+// elsewhere ends what is pending, before another part goes on, on the side of the host.
+func (s *session) elsewhere() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.enter(false)
+}
+
+func (s *session) one(op network.Op) error {
+	var err error
+	switch op := op.(type) {
+	case network.AddSwitch, network.AddSwitchPort, network.DelSwitchPort, network.Guard, network.Unguard:
+		return s.switched(op)
+	case network.MoveAddresses:
+		if err = s.elsewhere(); err == nil {
+			err = s.n.move(op)
+		}
+	case network.Set:
+		if err = s.flush(); err == nil {
+			err = s.writeSetting(op.Inside, op.Setting)
+		}
+	default:
+		var inside bool
+		var requests []*request
+		if inside, requests, err = s.requests(op); err == nil {
+			for _, r := range requests {
+				r.what = op
+			}
+			return s.queue(inside, requests...)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
 }
 
-func (n *Network) one(op network.Op, ns int, in *netlink.Handle) error {
-	switch op := op.(type) {
-	case network.AddBridge:
-		return n.addBridge(op.Bridge)
-	case network.SetMaster:
-		l, err := n.host.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		b, err := n.host.LinkByName(op.Bridge)
-		if err != nil {
-			return err
-		}
-		return n.host.LinkSetMasterByIndex(l, b.Attrs().Index)
-	case network.SetUp:
-		h := n.host
-		if op.Inside {
-			h = in
-		}
-		l, err := h.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		return h.LinkSetUp(l)
-	case network.SetDown:
-		l, err := n.host.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		return n.host.LinkSetDown(l)
-	case network.DelLink:
-		l, err := n.host.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		return n.host.LinkDel(l)
-	case network.AddVeth:
-		return n.addVeth(op.Interface, ns)
-	case network.Set:
-		return writeSetting(op)
-	case network.AddAddress:
-		l, err := in.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		return in.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: op.Address.Addr().AsSlice(), Mask: net.CIDRMask(op.Address.Bits(), 32)}})
-	case network.AddDefault:
-		l, err := in.LinkByName(op.Link)
-		if err != nil {
-			return err
-		}
-		return in.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: op.Gateway.AsSlice()})
-	}
-	return fmt.Errorf("unknown operation %T", op)
-}
-
-// addBridge speaks rtnetlink itself, because the library has no forward delay and no spanning tree setting.
-func (n *Network) addBridge(b network.Bridge) error {
-	req, msg := newLink()
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
-	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC[:]))
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-	data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
-	req.AddData(info)
-	req.Sockets = n.raw
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
-}
-
-// addVeth makes both ends, the master and the inner namespace in one request; the library would take three.
-func (n *Network) addVeth(i network.Interface, ns int) error {
-	bridge, err := n.host.LinkByName(i.Bridge)
-	if err != nil {
+func (s *session) switched(op network.Op) error {
+	if err := s.elsewhere(); err != nil {
 		return err
 	}
-	req, msg := newLink()
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(i.Host)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(i.MTU))))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge.Attrs().Index))))
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
-	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
-	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(i.Inside))
-	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(i.MTU)))
-	peer.AddRtAttr(unix.IFLA_ADDRESS, i.MAC[:])
-	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns)))
-	req.AddData(info)
-	// The request must leave through a socket of the host's namespace although this thread is in the instance's.
-	req.Sockets = n.raw
-	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	if s.n.parts.Switches == nil {
+		return fmt.Errorf("%s: %w", op, errNoSwitches)
+	}
+	return s.n.parts.Switches.Apply(op)
 }
 
-func newLink() (*nl.NetlinkRequest, *nl.IfInfomsg) {
-	return nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK), nl.NewIfInfomsg(unix.AF_UNSPEC)
+// requests says an operation in rtnetlink, and on which side.
+func (s *session) requests(op network.Op) (inside bool, out []*request, err error) {
+	one := func(r *request) (bool, []*request, error) { return inside, []*request{r}, err }
+	switch op := op.(type) {
+	case network.AddBridge, network.AddVLAN, network.AddVXLAN, network.AddVeth, network.AddMACVLAN:
+		r, err := s.newLink(op)
+		return false, []*request{r}, err
+	case network.SetPort:
+		return one(setPort(op))
+	case network.SetMaster:
+		var bridge int
+		bridge, err = s.number(false, op.Bridge)
+		return one(setMaster(op.Link, bridge))
+	case network.SetUp:
+		inside = op.Inside
+		return one(setUp(op.Link))
+	case network.SetDown:
+		inside = op.Inside
+		return one(setDown(op.Link))
+	case network.DelLink:
+		inside = op.Inside
+		s.forget(op.Link)
+		return one(delLink(op.Link))
+	default:
+		return s.numbered(op)
+	}
 }
 
-func readSettings(link string) map[string]string {
-	out := map[string]string{}
-	for _, s := range network.Settings() {
-		if b, err := os.ReadFile("/proc/sys/" + network.SettingPath(link, s[0])); err == nil {
-			out[s[0]] = strings.TrimSpace(string(b))
+// numbered says those operations for which the kernel must have the number of a link.
+func (s *session) numbered(op network.Op) (inside bool, out []*request, err error) {
+	var name string
+	var say func(link int) []*request
+	one := func(r *request) []*request { return []*request{r} }
+	switch op := op.(type) {
+	case network.AddForward:
+		name, say = op.Link, func(i int) []*request { return one(addForward(i, op.Forward)) }
+	case network.DelForward:
+		name, say = op.Link, func(i int) []*request { return delForward(i, op.Forward) }
+	case network.AddNeighbour:
+		name, say = op.Link, func(i int) []*request { return one(addNeighbour(i, op.Neighbour)) }
+	case network.DelNeighbour:
+		name, say = op.Link, func(i int) []*request { return one(delNeighbour(i, op.Neighbour)) }
+	case network.AddAddress:
+		name, inside = op.Link, op.Inside
+		say = func(i int) []*request {
+			var r *request
+			r, err = addAddress(i, op.Address, op.Valid)
+			return one(r)
 		}
+	case network.DelAddress:
+		name, inside = op.Link, op.Inside
+		say = func(i int) []*request { return one(delAddress(i, op.Address)) }
+	case network.AddRoute:
+		name, inside = op.Route.Link, op.Inside
+		say = func(i int) []*request { return one(addRoute(op.Route, i)) }
+	case network.DelRoute:
+		name, inside = op.Route.Link, op.Inside
+		say = func(i int) []*request { return one(delRoute(op.Route, i)) }
+	case network.SetRate:
+		name, inside = op.Link, op.Inside
+		say = func(i int) []*request { return one(setRate(i, op.Rate)) }
+	default:
+		return false, nil, fmt.Errorf("unknown operation %T", op)
 	}
-	return out
+	link, failed := s.number(inside, name)
+	if failed != nil {
+		return inside, nil, failed
+	}
+	out = say(link)
+	if err != nil {
+		return inside, nil, err
+	}
+	return inside, out, nil
 }
 
-func writeSetting(s network.Set) error {
-	err := os.WriteFile("/proc/sys/"+network.SettingPath(s.Link, s.Key), []byte(s.Value), 0)
-	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(s.Key, "ipv6/") {
-		return nil // a kernel without IPv6 has nothing to switch off
+func (s *session) newLink(op network.Op) (*request, error) {
+	switch op := op.(type) {
+	case network.AddBridge:
+		s.forget(op.Name)
+		return addBridge(op), nil
+	case network.AddVLAN:
+		s.forget(op.Name)
+		parent, err := s.number(false, op.Parent)
+		return addVLAN(op, parent), err
+	case network.AddVXLAN:
+		s.forget(op.Name)
+		parent := 0
+		if op.Parent != "" {
+			var err error
+			if parent, err = s.number(false, op.Parent); err != nil {
+				return nil, err
+			}
+		}
+		return addVXLAN(op, parent), nil
+	case network.AddVeth:
+		i := op.Interface
+		s.forget(i.Host)
+		s.forget(i.Inside)
+		master := 0
+		if i.Bridge != "" && i.Driver != network.DriverOVS {
+			var err error
+			if master, err = s.number(false, i.Bridge); err != nil {
+				return nil, err
+			}
+		}
+		return addVeth(i, master, s.ns), nil
+	case network.AddMACVLAN:
+		s.forget(op.Interface.Inside)
+		parent, err := s.number(false, op.Interface.Parent)
+		return addMACVLAN(op.Interface, parent, s.ns), err
 	}
-	return err
+	return nil, fmt.Errorf("unknown operation %T", op)
+}
+
+// forget drops the number of a link that comes or goes.
+func (s *session) forget(name string) {
+	delete(s.host, name)
+	delete(s.inner, name)
 }

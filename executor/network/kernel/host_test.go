@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -69,11 +70,26 @@ type machine struct {
 	name string
 	ns   int
 	*Network
+	parts Parts
 }
 
 func newMachine(t testing.TB, name, owner string) *machine {
 	t.Helper()
-	m := &machine{name: name, ns: namespace(t)}
+	return newMachineWith(t, name, owner, Parts{})
+}
+
+func newMachineWith(t testing.TB, name, owner string, p Parts) *machine {
+	t.Helper()
+	m := &machine{name: name, ns: namespace(t), parts: p}
+	m.plug(t)
+	m.open(t, owner)
+	return m
+}
+
+// plug connects its eth1 to the switch, which is made if there is none.
+func (m *machine) plug(t testing.TB) {
+	t.Helper()
+	name := m.name
 	if _, err := netlink.LinkByName("switch0"); err != nil {
 		la := netlink.NewLinkAttrs()
 		la.Name, la.Flags = "switch0", net.FlagUp
@@ -95,14 +111,22 @@ func newMachine(t testing.TB, name, owner string) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { netlink.LinkDel(v) })
-	m.open(t, owner)
-	return m
+	m.do(t, func() error { return loopbackUp() })
+}
+
+func loopbackUp() error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.do(setUp("lo"))
 }
 
 func (m *machine) open(t testing.TB, owner string) {
 	t.Helper()
 	m.do(t, func() (err error) {
-		m.Network, err = Open(owner, time.Second)
+		m.Network, err = Open(owner, time.Second, m.parts)
 		return err
 	})
 	t.Cleanup(m.Network.Close)
@@ -116,17 +140,30 @@ func (m *machine) do(t testing.TB, f func() error) {
 	}
 }
 
+// want is the network of a task that has these addresses; each is in a network of its own, of which the first has the
+// uplink eth1. Nothing is guarded.
 func want(t testing.TB, owner, task, host string, addresses ...string) network.Wanted {
 	t.Helper()
-	var as []*padisv1.Attachment
+	l := &padisv1.Launch{}
 	for i, a := range addresses {
-		n := &padisv1.Network{Name: "lan", Bridge: fmt.Sprintf("padis%d", i)}
-		if i == 0 {
-			n.Parent = "eth1"
-		}
-		as = append(as, &padisv1.Attachment{Network: n, Address: a, PrefixLength: 16, Gateway: a[:len(a)-1] + "9", Probe: true})
+		n := lan(i)
+		l.Attachments = append(l.Attachments, &padisv1.Attachment{Network: n, Address: a, PrefixLength: 16, Gateway: a[:len(a)-1] + "9", Probe: true})
 	}
-	w, err := network.Want(owner, task, host, as)
+	return wantLaunch(t, owner, task, host, l)
+}
+
+// lan is a network of driver bridge, of which the first has the uplink eth1.
+func lan(i int) *padisv1.Network {
+	n := &padisv1.Network{Name: fmt.Sprintf("lan%d", i), Bridge: fmt.Sprintf("padis%d", i), AllowSpoofing: true}
+	if i == 0 {
+		n.Parent = "eth1"
+	}
+	return n
+}
+
+func wantLaunch(t testing.TB, owner, task, host string, l *padisv1.Launch) network.Wanted {
+	t.Helper()
+	w, err := network.Want(owner, task, host, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,22 +180,42 @@ func until(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// portSocket sees what comes in through one port of a bridge, which the bridge takes from sockets of one protocol.
-func portSocket(t testing.TB, index int) *os.File {
+// configure gives a link of the machine addresses and brings it up.
+func (m *machine) configure(t testing.TB, link string, addresses ...string) {
 	t.Helper()
-	const all = 0x0300 // ETH_P_ALL in network byte order
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := os.NewFile(uintptr(fd), "port")
-	t.Cleanup(func() { s.Close() })
-	const ignoreOutgoing = 23 // PACKET_IGNORE_OUTGOING
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, ignoreOutgoing, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
-		t.Fatal(err)
-	}
-	return s
+	m.say(t, func(c *conn) error {
+		l, err := c.link(link)
+		if err != nil {
+			return err
+		}
+		for _, a := range addresses {
+			r, err := addAddress(l.index, netip.MustParsePrefix(a), 0)
+			if err != nil {
+				return err
+			}
+			// As an operator gives it: not marked as ours.
+			if err := c.do(again(unix.RTM_NEWADDR, unix.NLM_F_CREATE, r.b[unix.NLMSG_HDRLEN:], unix.SizeofIfAddrmsg, func(kind int, v []byte) []byte {
+				if kind == addressOrigin {
+					return nil
+				}
+				return v
+			})); err != nil {
+				return err
+			}
+		}
+		return c.do(setUp(link))
+	})
+}
+
+// say talks to rtnetlink in the machine's namespace.
+func (m *machine) say(t testing.TB, f func(*conn) error) {
+	t.Helper()
+	m.do(t, func() error {
+		c, err := dial()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return f(c)
+	})
 }

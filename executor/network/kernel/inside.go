@@ -2,56 +2,70 @@ package kernel
 
 import (
 	"fmt"
-	"os"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// inside runs f on a thread of its own in the network namespace that is open as ns. The thread is not used again.
-func inside(ns int, f func() error) error {
+// origin is the network namespace that the process started in, to which each thread returns: no other edge must find
+// one that is elsewhere.
+var origin = openOrigin()
+
+func openOrigin() int {
+	fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// locked runs f on a thread that nobody else uses meanwhile, and brings the thread back. One that cannot come back ends.
+func locked(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter the instance's network namespace: %w", err)
-			return
+		runtime.LockOSThread()
+		err := f()
+		if unix.Setns(origin, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
 		}
-		done <- f()
+		done <- err
 	}()
 	return <-done
 }
 
-// StreamSocket opens a non-blocking TCP (IPv4) socket in the network namespace that is open as ns. A socket stays in its
-// namespace, so that the caller can use it from any thread.
-func (n *Network) StreamSocket(ns int) (int, error) {
+func enter(ns int) error {
+	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter the network namespace: %w; the executor needs CAP_SYS_ADMIN", err)
+	}
+	return nil
+}
+
+// inside runs f in the network namespace that is open as ns.
+func inside(ns int, f func() error) error {
+	return locked(func() error {
+		if err := enter(ns); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// same tells whether two open files are one file.
+func same(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
+}
+
+// StreamSocket opens a non-blocking TCP socket for IPv4 in the network namespace that is open as ns, StreamSocket6 one for
+// IPv6. A socket stays in its namespace, so that the caller can use it from any thread.
+func (n *Network) StreamSocket(ns int) (int, error)  { return streamSocket(ns, unix.AF_INET) }
+func (n *Network) StreamSocket6(ns int) (int, error) { return streamSocket(ns, unix.AF_INET6) }
+
+func streamSocket(ns, family int) (int, error) {
 	fd := -1
 	err := inside(ns, func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		return err
 	})
 	return fd, err
 }
-
-// packetSocket opens a socket for ARP on the link. Close it with closeLater.
-func packetSocket(index int) (*os.File, error) {
-	const arp = 0x0608 // ETH_P_ARP in network byte order
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open a packet socket: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: arp, Ifindex: index}); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("bind a packet socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "arp"), nil
-}
-
-// closeLater closes a packet socket without making the caller wait for the kernel's grace period (about 10 ms).
-func closeLater(f *os.File) {
-	go f.Close()
-}
-
-// pollInterval is how often a link is looked at that shall come up.
-const pollInterval = 10 * time.Millisecond

@@ -32,70 +32,6 @@ func (m *machine) answers(t testing.TB, w network.Wanted) []network.Answer {
 	return out
 }
 
-func TestAttachMakesWhatIsWantedAndRepeatsNothing(t *testing.T) {
-	m := newMachine(t, "a", "exec")
-	ns := namespace(t)
-	w := want(t, "exec", "task", "a", "10.44.0.5", "10.45.0.5")
-	m.attach(t, ns, w)
-	m.attach(t, ns, w)
-	err := inside(ns, func() error {
-		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		o, err := m.observe(w, h)
-		if err != nil {
-			return err
-		}
-		if ops, err := network.Plan(w, o); err != nil || len(ops) > 0 {
-			return fmt.Errorf("there is still to do: %v, %v\nobserved %+v", ops, err, o)
-		}
-		if len(o.Inside) != 3 || o.Default.String() != "10.44.0.9" {
-			return fmt.Errorf("inside: %+v", o)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.do(t, func() error {
-		l, err := m.host.LinkByName("padis0")
-		if err != nil {
-			return err
-		}
-		if got := l.Attrs().HardwareAddr.String(); got != w.Bridges[0].MAC.String() {
-			return fmt.Errorf("the bridge has %s, not its own address %s", got, w.Bridges[0].MAC)
-		}
-		return nil
-	})
-	if err := m.Detach(w); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Detach(w); err != nil {
-		t.Fatalf("a second time: %v", err)
-	}
-}
-
-func TestAttachRefusesAParentWithAddressesAndLeavesIt(t *testing.T) {
-	m := newMachine(t, "a", "exec")
-	m.do(t, func() error {
-		l, err := m.host.LinkByName("eth1")
-		if err != nil {
-			return err
-		}
-		return m.host.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}})
-	})
-	err := inside(m.ns, func() error { return m.Attach(namespace(t), want(t, "exec", "task", "a", "10.44.0.5")) })
-	if err == nil || !strings.Contains(err.Error(), "192.0.2.1/24") {
-		t.Fatalf("got %v", err)
-	}
-	l, err := m.host.LinkByName("eth1")
-	if err != nil || l.Attrs().MasterIndex != 0 {
-		t.Fatalf("the interface was taken: %+v, %v", l, err)
-	}
-}
-
 func TestProbeFindsWhoHasTheAddress(t *testing.T) {
 	a, b := newMachine(t, "a", "exec"), newMachine(t, "b", "exec")
 	ns := namespace(t)
@@ -107,7 +43,7 @@ func TestProbeFindsWhoHasTheAddress(t *testing.T) {
 	expect := []network.Answer{{Address: netip.MustParseAddr("10.44.0.5"), MAC: network.AddressMAC(netip.MustParseAddr("10.44.0.5"))}}
 	// The uplink of a starts forwarding in the kernel's own time.
 	until(t, "the squatter answers", func() bool { return slices.Equal(b.answers(t, wb), expect) })
-	if err := a.Detach(wa); err != nil {
+	if err := a.Detach(-1, wa); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.answers(t, wb); len(got) != 0 {
@@ -151,13 +87,13 @@ func TestSweepRemovesWhatNobodyUses(t *testing.T) {
 		t.Errorf("removed %v, want %v", removed, expect)
 	}
 	for _, w := range []network.Wanted{kept, living, dead} {
-		if _, err := m.host.LinkByName(w.Interfaces[0].Host); err != nil {
+		if _, err := m.host.link(w.Interfaces[0].Host); err != nil {
 			t.Errorf("%s: %v", w.Interfaces[0].Host, err)
 		}
 	}
 	second := &machine{ns: m.ns}
 	err := inside(m.ns, func() (err error) {
-		second.Network, err = Open("living", 0)
+		second.Network, err = Open("living", 0, Parts{})
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "alive") {
@@ -216,11 +152,11 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := portSocket(t, l.Attrs().Index)
-		conn, err := s.SyscallConn()
+		p, err := listen(l.Attrs().Index)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(p.close)
 		wg.Go(func() {
 			for {
 				select {
@@ -228,10 +164,14 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 					return
 				default:
 				}
-				if err := s.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+				if err := p.file.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 					return
 				}
-				if _, found, err := listen(conn, asker, addr); err == nil && found {
+				frame, _, err := p.read()
+				if err != nil {
+					continue
+				}
+				if _, found := conflict(frame, asker, addr); found {
 					mu.Lock()
 					log = append(log, seen{h.name, time.Now()})
 					mu.Unlock()
@@ -254,7 +194,7 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				_ = unix.Sendto(question, arpRequest(asker, netip.MustParseAddr("10.44.9.9"), addr), 0, &unix.SockaddrLinklayer{Ifindex: sw.Attrs().Index})
+				_ = unix.Sendto(question, arpRequest(asker, asker, netip.MustParseAddr("10.44.9.9"), addr), 0, &unix.SockaddrLinklayer{Ifindex: sw.Attrs().Index})
 			}
 		}
 	})
@@ -275,7 +215,7 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 			defer mu.Unlock()
 			return slices.ContainsFunc(log, func(s seen) bool { return s.port == h.name && s.at.After(from) })
 		})
-		if err := h.Detach(w); err != nil {
+		if err := h.Detach(-1, w); err != nil {
 			t.Fatal(err)
 		}
 		held = append(held, span{h.name, from, time.Now()})
@@ -296,17 +236,6 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 	t.Logf("%d answers, %d moves", len(log), len(held))
 }
 
-func FuzzConflict(f *testing.F) {
-	a := netip.MustParseAddr("10.44.0.5")
-	f.Add(arpRequest(network.AddressMAC(a), a, a))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		if _, found := conflict(frame, network.MAC{}, a); found && len(frame) < ethernetLength+arpLength {
-			t.Error("a conflict in a frame that is too short")
-		}
-	})
-}
-
 func BenchmarkAttachDetach(b *testing.B) {
 	m := newMachine(b, "a", "exec")
 	var attach, detach time.Duration
@@ -320,7 +249,7 @@ func BenchmarkAttachDetach(b *testing.B) {
 			b.Fatal(err)
 		}
 		t1 := time.Now()
-		if err := m.Detach(w); err != nil {
+		if err := m.Detach(-1, w); err != nil {
 			b.Fatal(err)
 		}
 		attach, detach = attach+t1.Sub(t0), detach+time.Since(t1)
