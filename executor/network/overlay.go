@@ -40,7 +40,7 @@ func Remotes(o *padisv1.Overlay) ([]Remote, error) {
 
 // PlanOverlay orders the operations after which the tunnel of the segment knows exactly the remote hosts and the bridge
 // exactly their neighbours; none if that is so, or if the devices are not there or not ours. Entries for hardware
-// addresses that instances cannot have are strangers' and stay. Ends of another family than the tunnel's own, and the
+// addresses that instances cannot have are strangers' and stay, unless an instance has that IP address. Ends of another family than the tunnel's own, and the
 // tunnel's own, are left out. If two hosts have an address, the one that is first in order of endpoints is believed.
 func PlanOverlay(s Segment, remotes []Remote, tunnel, bridge Link) []Op {
 	if s.Driver != DriverVXLAN || tunnel.Kind != "vxlan" || tunnel.VNI != s.VNI || tunnel.Name != s.Uplink || bridge.Kind != "bridge" || bridge.Name != s.Bridge {

@@ -9,29 +9,23 @@ import (
 // Plan orders the operations that make the wanted of the observed; none if it is there. An error is a refusal: it
 // names what is in the way and what to do about it, and nothing must be applied.
 func Plan(w Wanted, o Observed) ([]Op, error) {
-	ops, err := PlanSegments(w.Segments, o)
-	if err != nil {
+	var p plan
+	if err := p.segments(w.Segments, o); err != nil {
 		return nil, err
 	}
-	more, err := PlanInside(w, o)
-	if err != nil {
+	if err := p.instance(w, o); err != nil {
 		return nil, err
 	}
-	return append(ops, more...), nil
+	return append(p.ops, p.routes...), nil
 }
 
 // PlanSegments is the part of Plan that all instances on the host share: bridges, uplinks, tunnels, gateways. Only what
 // is missing is made. What other instances have there is left alone, so that it needs to know of this one only; but two
 // must not carry it out at the same time.
 func PlanSegments(segments []Segment, o Observed) ([]Op, error) {
-	if err := conflict(segments); err != nil {
-		return nil, err
-	}
 	var p plan
-	for _, s := range segments {
-		if err := p.segment(s, o); err != nil {
-			return nil, fmt.Errorf("network %s: %w", s.Network, err)
-		}
+	if err := p.segments(segments, o); err != nil {
+		return nil, err
 	}
 	return p.ops, nil
 }
@@ -40,27 +34,10 @@ func PlanSegments(segments []Segment, o Observed) ([]Op, error) {
 //
 // An interface is connected only when it is guarded; addresses come after that, and routes, which draw packets, last.
 func PlanInside(w Wanted, o Observed) ([]Op, error) {
-	if w.Hosted {
-		return nil, nil
-	}
 	var p plan
-	lo := find(o.Inside, "lo")
-	if lo == nil || !lo.Up {
-		p.add(SetUp{"lo", true})
+	if err := p.instance(w, o); err != nil {
+		return nil, err
 	}
-	p.settings(w.Settings, o.InsideSettings, true)
-	for _, i := range w.Interfaces {
-		var err error
-		if i.Driver == DriverMACVLAN {
-			err = p.macvlan(i, w, o)
-		} else {
-			err = p.veth(i, w, o)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("network %s: %w", i.Network, err)
-		}
-	}
-	p.loopback(w.Loopback, lo)
 	return append(p.ops, p.routes...), nil
 }
 
@@ -83,6 +60,42 @@ func Renew(w Wanted, o Observed) []Op {
 type plan struct{ ops, routes []Op }
 
 func (p *plan) add(ops ...Op) { p.ops = append(p.ops, ops...) }
+
+func (p *plan) segments(segments []Segment, o Observed) error {
+	if err := conflict(segments); err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if err := p.segment(s, o); err != nil {
+			return fmt.Errorf("network %s: %w", s.Network, err)
+		}
+	}
+	return nil
+}
+
+func (p *plan) instance(w Wanted, o Observed) error {
+	if w.Hosted {
+		return nil
+	}
+	lo := find(o.Inside, "lo")
+	if lo == nil || !lo.Up {
+		p.add(SetUp{"lo", true})
+	}
+	p.settings(w.Settings, o.InsideSettings, true)
+	for _, i := range w.Interfaces {
+		var err error
+		if i.Driver == DriverMACVLAN {
+			err = p.macvlan(i, w, o)
+		} else {
+			err = p.veth(i, w, o)
+		}
+		if err != nil {
+			return fmt.Errorf("network %s: %w", i.Network, err)
+		}
+	}
+	p.loopback(w.Loopback, lo)
+	return nil
+}
 
 // once adds what several segments may ask for.
 func (p *plan) once(op Op) {

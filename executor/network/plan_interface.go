@@ -30,6 +30,9 @@ func (p *plan) veth(i Interface, w Wanted, o Observed) error {
 		fresh = true
 	}
 	if fresh {
+		if host != nil {
+			p.add(DelLink{i.Host, false})
+		}
 		// A port of a switch and its guard are known there by a number, which the new end does not have.
 		if guarded {
 			p.add(Unguard{i.Host})
@@ -37,23 +40,24 @@ func (p *plan) veth(i Interface, w Wanted, o Observed) error {
 		if port != nil {
 			p.add(DelSwitchPort{i.Bridge, i.Host})
 		}
-		if host != nil {
-			p.add(DelLink{i.Host, false})
-		}
 		p.add(AddVeth{i})
 		host, inside, port, guarded = &Link{Name: i.Host, Up: true, Master: master}, &Link{Name: i.Inside}, nil, false
 		o.InsideSettings, o.HostSettings, o.InsideRoutes, o.HostRoutes = nil, without(o.HostSettings, i.Host), nil, nil
 	}
 	up := host.Up
-	if i.Driver == DriverOVS {
-		if port == nil && up && inside.Up {
+	if i.Driver == DriverOVS && port == nil {
+		// Who was no port gets another number.
+		if guarded {
+			p.add(Unguard{i.Host})
+			guarded = false
+		}
+		if up && inside.Up {
 			p.add(SetDown{i.Host, false})
 			up = false
 		}
-		if port == nil || port.VLAN != i.VLAN {
-			p.add(AddSwitchPort{i.Bridge, SwitchPort{i.Host, i.VLAN}})
-			guarded = guarded && port != nil
-		}
+	}
+	if i.Driver == DriverOVS && (port == nil || port.VLAN != i.VLAN) {
+		p.add(AddSwitchPort{i.Bridge, SwitchPort{i.Host, i.VLAN}})
 	}
 	switch wanted := w.guard(i); {
 	case i.Guarded && (!guarded || !guard.equal(wanted)):

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -92,7 +93,7 @@ func (p *plan) flat(s Segment, o Observed) error {
 	switch {
 	case move:
 		if !l.Up {
-			p.add(up)
+			p.once(up)
 		}
 		p.add(MoveAddresses{Parent: l.Name, Bridge: s.Bridge, Addresses: l.Addresses, Routes: routes, Gateway: gatewayOf(routes)})
 		return nil
@@ -100,7 +101,7 @@ func (p *plan) flat(s Segment, o Observed) error {
 		p.add(SetMaster{l.Name, s.Bridge})
 	}
 	if !l.Up {
-		p.add(up)
+		p.once(up)
 	}
 	return nil
 }
@@ -265,8 +266,8 @@ func (p *plan) ovs(s Segment, o Observed) error {
 	case sw == nil && have != nil:
 		return fmt.Errorf("%s exists and is of kind %s, not an Open vSwitch; choose another name in Network.spec.bridge", s.Bridge, have.Kind)
 	case sw == nil:
-	case max(sw.Datapath, "system") != max(s.Datapath, "system"):
-		return fmt.Errorf("Open vSwitch %s has datapath %q, but the network wants %q; correct Network.spec.datapath, or choose another name in Network.spec.bridge", s.Bridge, sw.Datapath, s.Datapath)
+	case cmp.Or(sw.Datapath, "system") != s.Datapath:
+		return fmt.Errorf("the Open vSwitch %s has datapath %q, but the network wants %q; correct Network.spec.datapath, or choose another name in Network.spec.bridge", s.Bridge, sw.Datapath, s.Datapath)
 	default:
 		port = sw.port(s.Parent)
 	}
