@@ -97,9 +97,9 @@ func (p *plan) instance(w Wanted, o Observed) error {
 	return nil
 }
 
-// once adds what several segments may ask for.
+// once adds what several segments or interfaces may ask for. Operations of its type must be comparable.
 func (p *plan) once(op Op) {
-	if !slices.ContainsFunc(p.ops, func(had Op) bool { return had.String() == op.String() }) {
+	if !slices.Contains(p.ops, op) {
 		p.add(op)
 	}
 }
