@@ -17,16 +17,8 @@ const (
 	minMTU, minMTU6, maxMTU = 576, 1280, 65535
 )
 
-func bridgeOf(n *padisv1.Network) string {
-	if n.GetBridge() != "" {
-		return n.GetBridge()
-	}
-	return BridgeName(n.GetName())
-}
-
-// wantSegment is the Network as a host named host shall have it, without gateways. bridges are those of the networks
-// that are known, by name.
-func wantSegment(n *padisv1.Network, host string, bridges map[string]string) (Segment, error) {
+// wantSegment is the Network as a host named host shall have it, without gateways.
+func wantSegment(n *padisv1.Network, host string) (Segment, error) {
 	s := Segment{Network: n.GetName(), Driver: n.GetDriver(), Parent: n.GetParent(), MTU: int(n.GetMtu())}
 	if s.Driver == "" {
 		s.Driver = DriverBridge
@@ -39,7 +31,10 @@ func wantSegment(n *padisv1.Network, host string, bridges map[string]string) (Se
 	}
 	switch s.Driver {
 	case DriverBridge, DriverVLAN, DriverVXLAN, DriverOVS:
-		s.Bridge = bridgeOf(n)
+		s.Bridge = n.GetBridge()
+		if s.Bridge == "" {
+			s.Bridge = BridgeName(s.Network)
+		}
 		s.BridgeMAC = hostMAC(bridgeKind, host, s.Bridge)
 		if !ValidName(s.Bridge) {
 			return s, fmt.Errorf("%q is not a possible name of a bridge (1 to 15 characters, no slash, no space); correct Network.spec.bridge", s.Bridge)
@@ -60,7 +55,7 @@ func wantSegment(n *padisv1.Network, host string, bridges map[string]string) (Se
 	if err := s.wantNumbers(n); err != nil {
 		return s, err
 	}
-	return s, s.wantPeers(n, bridges)
+	return s, s.wantPeers(n)
 }
 
 func (s *Segment) wantMTU() error {
@@ -124,9 +119,9 @@ func (s *Segment) wantNumbers(n *padisv1.Network) error {
 	return nil
 }
 
-// wantPeers checks who has the gateway, and names the bridges of the peers. A peer that is not known goes by the name
-// that bridges have by default.
-func (s *Segment) wantPeers(n *padisv1.Network, bridges map[string]string) error {
+// wantPeers checks who has the gateway, and names the bridges of the peers. A launch does not say what bridges other
+// networks have: so those that are peers have the name that bridges have by default.
+func (s *Segment) wantPeers(n *padisv1.Network) error {
 	if !n.GetHostGateway() {
 		if len(n.GetPeers()) > 0 {
 			return fmt.Errorf("peers are set, but its hosts do not route; set Network.spec.hostGateway, or remove Network.spec.peers")
@@ -136,12 +131,11 @@ func (s *Segment) wantPeers(n *padisv1.Network, bridges map[string]string) error
 	if s.Driver != DriverVXLAN && (s.Driver != DriverBridge || s.Parent != "") {
 		return fmt.Errorf("hostGateway would give one address to all hosts of a segment; use driver vxlan, or bridge without a parent, or remove Network.spec.hostGateway")
 	}
+	if len(n.GetPeers()) > 0 && s.Bridge != BridgeName(s.Network) {
+		return fmt.Errorf("it has peers and the bridge %s, by which they do not know it; remove Network.spec.bridge, or Network.spec.peers", s.Bridge)
+	}
 	for _, p := range n.GetPeers() {
-		b, ok := bridges[p]
-		if !ok {
-			b = BridgeName(p)
-		}
-		if b != s.Bridge && !slices.Contains(s.Peers, b) {
+		if b := BridgeName(p); b != s.Bridge && !slices.Contains(s.Peers, b) {
 			s.Peers = append(s.Peers, b)
 		}
 	}

@@ -63,6 +63,7 @@ func TestWantErrorsNameFieldAndRemedy(t *testing.T) {
 		}), "egress only"},
 		"gateway on wire":  {n(func(n *padisv1.Network) { n.HostGateway = true }), "remove Network.spec.hostGateway"},
 		"peers":            {n(func(n *padisv1.Network) { n.Peers = []string{"x"} }), "set Network.spec.hostGateway"},
+		"peer's bridge":    {n(func(n *padisv1.Network) { n.HostGateway, n.Parent, n.Peers = true, "", []string{"x"} }), "remove Network.spec.bridge, or Network.spec.peers"},
 		"no host gateway":  {with(n(func(n *padisv1.Network) { n.HostGateway, n.Parent = true, "" }), func(l *padisv1.Launch) { l.Attachments[0].Gateway = "" }), "set IPPool.spec.gateway"},
 		"small IPv6":       {with(n(func(n *padisv1.Network) { n.Mtu = 1200 }), func(l *padisv1.Launch) { l.Attachments[0].Address = "fd00::1" }), "set Network.spec.mtu to 1280"},
 		"address":          {a(func(a *padisv1.Attachment) { a.Address = "10.44.0.256" }), "of pool pool"},

@@ -46,16 +46,12 @@ func Want(owner, task, host string, l *padisv1.Launch) (Wanted, error) {
 	if w.Valid != 0 && w.Valid < time.Second {
 		return Wanted{}, fmt.Errorf("lease of %v: kernels count in seconds; use 1s at least, or none", w.Valid)
 	}
-	bridges := map[string]string{}
-	for _, a := range l.GetAttachments() {
-		bridges[a.GetNetwork().GetName()] = bridgeOf(a.GetNetwork())
-	}
 	for i, a := range l.GetAttachments() {
 		n := a.GetNetwork()
 		if n == nil {
 			return Wanted{}, fmt.Errorf("attachment %d has no network; the launch is not whole, start the instance again", i)
 		}
-		if err := w.attach(a, host, bridges); err != nil {
+		if err := w.attach(a, host); err != nil {
 			return Wanted{}, fmt.Errorf("network %s: %w", n.GetName(), err)
 		}
 	}
@@ -69,7 +65,10 @@ func Want(owner, task, host string, l *padisv1.Launch) (Wanted, error) {
 	if err := w.wantLoopback(l.GetLoopbackAddresses()); err != nil {
 		return Wanted{}, err
 	}
-	return w, w.wantSettings(l.GetAttachments())
+	if err := w.wantSettings(l.GetAttachments()); err != nil {
+		return Wanted{}, err
+	}
+	return w, nil
 }
 
 func wantHost(l *padisv1.Launch, n *padisv1.Network) (Wanted, error) {
@@ -91,9 +90,9 @@ func wantHost(l *padisv1.Launch, n *padisv1.Network) (Wanted, error) {
 
 // attach adds the segment of an attachment, if it is not there, and its interface, or its address to the first
 // interface of the same Network that has none of its family.
-func (w *Wanted) attach(a *padisv1.Attachment, host string, bridges map[string]string) error {
+func (w *Wanted) attach(a *padisv1.Attachment, host string) error {
 	n := a.GetNetwork()
-	s, err := wantSegment(n, host, bridges)
+	s, err := wantSegment(n, host)
 	if err != nil {
 		return err
 	}
