@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"padis.io/padis/executor/network"
 )
@@ -16,7 +17,7 @@ var (
 // apply carries the operations out, in order, up to the first that fails; what was sent to the kernel together with that
 // one may be done, too.
 func (s *session) apply(ops []network.Op) error {
-	for len(ops) > 0 {
+	for ops = upFirst(ops); len(ops) > 0; {
 		guarded, err := s.guarded(ops)
 		if err != nil {
 			return err
@@ -31,6 +32,30 @@ func (s *session) apply(ops []network.Op) error {
 		ops = ops[1:]
 	}
 	return s.flush()
+}
+
+// upFirst puts IPv6 addresses that expire behind the operation that brings their link up: while it is down, the kernel
+// makes no route to their subnet, and makes up for that only for those that stay.
+func upFirst(ops []network.Op) []network.Op {
+	late := map[network.SetUp][]network.Op{}
+	var out []network.Op
+	for at, op := range ops {
+		switch op := op.(type) {
+		case network.AddAddress:
+			up := network.SetUp{Link: op.Link, Inside: op.Inside}
+			if op.Valid != 0 && op.Address.Addr().Is6() && slices.Contains(ops[at:], network.Op(up)) {
+				late[up] = append(late[up], op)
+				continue
+			}
+			out = append(out, op)
+		case network.SetUp:
+			out = append(append(out, op), late[op]...)
+			delete(late, op)
+		default:
+			out = append(out, op)
+		}
+	}
+	return out
 }
 
 // guarded hands the operations at the beginning that are the guard's to it, as one, and returns how many they are.
@@ -81,6 +106,10 @@ func (s *session) one(op network.Op) error {
 			err = s.n.move(op)
 		}
 	case network.Set:
+		if r := setConf(op.Setting); r != nil {
+			r.what = op
+			return s.queue(op.Inside, r)
+		}
 		if err = s.flush(); err == nil {
 			err = s.writeSetting(op.Inside, op.Setting)
 		}

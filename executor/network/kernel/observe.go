@@ -31,7 +31,7 @@ func (s *session) observe(w network.Wanted) (network.Observed, error) {
 	if o.HostSettings, err = s.readSettings(false, w.HostSettings()); err != nil {
 		return o, err
 	}
-	if s.ns >= 0 {
+	if s.ns >= 0 && !fresh {
 		o.InsideSettings, err = s.readSettings(true, w.InsideSettings())
 	}
 	return o, err

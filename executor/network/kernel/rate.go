@@ -60,7 +60,8 @@ func (c *conn) rate(l link) (int64, error) {
 		return 0, nil
 	}
 	var out uint64
-	r := newRequest(unix.RTM_GETQDISC, 0, queueHeader(l.index, 0))
+	// The answer is sent to those who listen; an echo is what the one gets who asked.
+	r := newRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO, queueHeader(l.index, 0))
 	r.ignore = []unix.Errno{unix.ENOENT, unix.EINVAL, unix.ENODEV}
 	r.reply = func(body []byte) { out = parseRate(body) }
 	if err := c.do(r); err != nil {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -28,6 +29,8 @@ type session struct {
 	inside  bool
 	// switchPorts are links that are ports of Open vSwitches, which guard them.
 	switchPorts map[string]bool
+	// settings are the directories of sysctls by protocol, of the host and inside, once they were needed.
+	settings [2]map[string]*os.File
 	// full: nothing is left unread because it seldom matters.
 	full bool
 }
@@ -36,7 +39,14 @@ type session struct {
 func (n *Network) session(ns int, f func(*session) error) error {
 	return locked(func() error {
 		s := &session{n: n, ns: ns, at: origin, host: map[string]int{}, inner: map[string]int{}, names: map[int]string{}, switchPorts: map[string]bool{}}
-		defer func() { s.in.close() }()
+		defer func() {
+			s.in.close()
+			for _, dirs := range s.settings {
+				for _, d := range dirs {
+					d.Close()
+				}
+			}
+		}()
 		return f(s)
 	})
 }
@@ -145,35 +155,58 @@ func (s *session) name(index int) (string, error) {
 	return l.Name, nil
 }
 
-// readSettings reads those that are there, by key.
-func (s *session) readSettings(inside bool, keys []string) (map[string]string, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
+// setting opens one of a side. The directory of its protocol stays open as long as the session: there is one of the same
+// name for each namespace of the host, among which the kernel looks for the right one by one.
+func (s *session) setting(inside bool, key string, flags int) (*os.File, error) {
 	if err := s.enter(inside); err != nil {
 		return nil, err
 	}
+	const root = "/proc/sys/net/"
+	protocol, rest, _ := strings.Cut(key, "/")
+	dirs := s.settings[flag(inside)]
+	if dirs == nil {
+		dirs = map[string]*os.File{}
+		s.settings[flag(inside)] = dirs
+	}
+	if dirs[protocol] == nil {
+		d, err := os.Open(root + protocol)
+		if err != nil {
+			return nil, err
+		}
+		dirs[protocol] = d
+	}
+	fd, err := unix.Openat(int(dirs[protocol].Fd()), rest, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: root + key, Err: err}
+	}
+	return os.NewFile(uintptr(fd), key), nil
+}
+
+// readSettings reads those that are there, by key.
+func (s *session) readSettings(inside bool, keys []string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, k := range keys {
-		b, err := os.ReadFile(settingPath(k))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-		case err != nil:
-			return nil, fmt.Errorf("read a setting: %w", err)
-		default:
-			out[k] = strings.TrimSpace(string(b))
+		f, err := s.setting(inside, k, unix.O_RDONLY)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("read a setting: %w", err)
+		}
+		b, err := io.ReadAll(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read the setting %s: %w", k, err)
+		}
+		out[k] = strings.TrimSpace(string(b))
 	}
 	return out, nil
 }
 
 func (s *session) writeSetting(inside bool, x network.Setting) error {
-	if err := s.enter(inside); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(settingPath(x.Key), os.O_WRONLY, 0)
-	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(x.Key, "ipv6/") {
-		if _, missing := os.Stat(settingPath("ipv6")); missing != nil && strings.HasSuffix(x.Key, "/disable_ipv6") && x.Value == "1" {
+	f, err := s.setting(inside, x.Key, unix.O_WRONLY)
+	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(x.Key, "ipv6/") && strings.HasSuffix(x.Key, "/disable_ipv6") && x.Value == "1" {
+		if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, os.ErrNotExist) {
 			return nil // a kernel without IPv6 has nothing to switch off
 		}
 	}
@@ -183,8 +216,6 @@ func (s *session) writeSetting(inside bool, x network.Setting) error {
 	_, err = f.WriteString(x.Value)
 	return errors.Join(err, f.Close())
 }
-
-func settingPath(key string) string { return "/proc/sys/net/" + key }
 
 // gone tells whether an error says that a link is not there.
 func gone(err error) bool {
