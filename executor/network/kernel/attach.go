@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -184,31 +185,39 @@ func (n *Network) Sweep(live map[string]bool) ([]string, error) {
 		if err := s.enter(false); err != nil {
 			return err
 		}
-		var failed []error
-		if n.parts.Guard != nil {
-			if o.Guarded, _, err = n.parts.Guard.Observe(nil); err != nil {
-				failed = append(failed, err)
-			}
-		}
-		if n.parts.Switches != nil {
-			if o.Switches, err = n.parts.Switches.Observe(nil); err != nil {
-				failed = append(failed, err)
-			}
-		}
-		for _, sw := range o.Switches {
-			for _, p := range sw.Ports {
-				s.switchPorts[p.Name] = true
-			}
-		}
+		failed := s.observeAll(&o)
 		ops := network.Sweep(o, n.owner, live)
 		for _, op := range ops {
 			if d, ok := op.(network.DelLink); ok {
 				removed = append(removed, d.Link)
 			}
 		}
-		return errors.Join(append(failed, s.applyEach(ops))...)
+		return errors.Join(failed, s.applyEach(ops))
 	})
 	return removed, err
+}
+
+// observeAll asks the parts for all that they have. What one does not tell is left for the next time.
+func (s *session) observeAll(o *network.Observed) error {
+	var failed []error
+	o.Guarded = map[string]network.GuardedPort{}
+	if g := s.n.parts.Guard; g != nil {
+		guarded, _, err := g.Observe(nil)
+		failed = append(failed, err)
+		maps.Copy(o.Guarded, guarded)
+	}
+	if w := s.n.parts.Switches; w != nil {
+		var err error
+		o.Switches, err = w.Observe(nil)
+		failed = append(failed, err)
+		guarded, err := w.Guarded(nil)
+		failed = append(failed, err)
+		maps.Copy(o.Guarded, guarded)
+		for name := range guarded {
+			s.switchPorts[name] = true
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // Renew lets the addresses of an instance stay for w.Valid from now. ErrExpired: some are gone already; they must be

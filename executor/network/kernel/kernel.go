@@ -29,15 +29,11 @@ type guard interface {
 }
 
 // switches are Open vSwitches. Apply carries out AddSwitch, AddSwitchPort, DelSwitchPort, and Guard and Unguard of their
-// ports. Observe looks at the switches of these names, at all if they are nil.
+// ports. Observe looks at the switches of these names, Guarded at these ports; at all if they are nil.
 type switches interface {
 	Observe(names []string) ([]network.Switch, error)
-	Apply(network.Op) error
-}
-
-// guarding are switches that can tell which of these ports they guard.
-type guarding interface {
 	Guarded(links []string) (map[string]network.GuardedPort, error)
+	Apply(network.Op) error
 }
 
 // Parts are other edges that operations go through. Without a Guard instances that shall be guarded are refused, without

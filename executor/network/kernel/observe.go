@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -201,10 +202,12 @@ func (s *session) observeParts(w network.Wanted, o *network.Observed, fresh bool
 		}
 	}
 	o.Guarded = map[string]network.GuardedPort{}
-	if g, ok := s.n.parts.Switches.(guarding); ok && len(ports) > 0 {
-		if o.Guarded, err = g.Guarded(ports); err != nil {
+	if len(ports) > 0 && s.n.parts.Switches != nil {
+		guarded, err := s.n.parts.Switches.Guarded(ports)
+		if err != nil {
 			return err
 		}
+		maps.Copy(o.Guarded, guarded)
 	}
 	if s.n.parts.Guard == nil || (len(links) == 0 && !hosted) {
 		return nil
@@ -216,9 +219,7 @@ func (s *session) observeParts(w network.Wanted, o *network.Observed, fresh bool
 	if err != nil {
 		return err
 	}
-	for name, p := range guarded {
-		o.Guarded[name] = p
-	}
+	maps.Copy(o.Guarded, guarded)
 	o.Hosted = apart
 	return nil
 }
