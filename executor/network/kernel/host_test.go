@@ -40,8 +40,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// namespace makes a network namespace and returns it open.
+// namespace makes a network namespace and returns it open as long as the test runs.
 func namespace(t testing.TB) int {
+	t.Helper()
+	fd := openNamespace(t)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+func openNamespace(t testing.TB) int {
 	t.Helper()
 	type made struct {
 		fd  int
@@ -61,7 +68,6 @@ func namespace(t testing.TB) int {
 	if m.err != nil {
 		t.Fatal(m.err)
 	}
-	t.Cleanup(func() { unix.Close(m.fd) })
 	return m.fd
 }
 

@@ -241,7 +241,7 @@ func BenchmarkAttachDetach(b *testing.B) {
 	var attach, detach time.Duration
 	for i := range b.N {
 		b.StopTimer()
-		ns := namespace(b)
+		ns := openNamespace(b)
 		w := want(b, "exec", fmt.Sprint("task", i), "a", "10.44.0.5")
 		b.StartTimer()
 		t0 := time.Now()
@@ -253,6 +253,7 @@ func BenchmarkAttachDetach(b *testing.B) {
 			b.Fatal(err)
 		}
 		attach, detach = attach+t1.Sub(t0), detach+time.Since(t1)
+		unix.Close(ns) // with it goes the pair; a bridge has 1023 ports
 	}
 	b.ReportMetric(float64(attach.Microseconds())/float64(b.N), "attach-µs")
 	b.ReportMetric(float64(detach.Microseconds())/float64(b.N), "detach-µs")
