@@ -44,6 +44,11 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	if err != nil {
 		return nil, fmt.Errorf("typed kinds: %w", err)
 	}
+	// Before all that waits for an etcd.
+	sealed, err := newSealing(&s.cfg, s.log)
+	if err != nil {
+		return nil, err
+	}
 	cfg := genericapiserver.NewRecommendedConfig(apiextserver.Codecs)
 	if err := s.secure(&cfg.Config, keys); err != nil {
 		return nil, err
@@ -99,10 +104,6 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
-	sealed, err := newSealing(&s.cfg, s.log)
-	if err != nil {
-		return nil, err
-	}
 	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit)
 }
 
