@@ -172,7 +172,7 @@ func TestAnAddressThatSomebodyHasIsWaitedFor(t *testing.T) {
 }
 
 func TestExitStatuses(t *testing.T) {
-	for args, want := range map[string]int{"version": exitOK, "help": exitOK, "--help": exitOK, "": exitEnvironment, "run": exitEnvironment, "dance": exitUsage, "--dance": exitUsage, "run x": exitUsage} {
+	for args, want := range map[string]int{"version": exitOK, "help": exitOK, "--help": exitOK, "": exitEnvironment, "run": exitEnvironment, "dance": exitUsage, "--host-paths /srv,data": exitUsage, "--dance": exitUsage, "run x": exitUsage} {
 		cmd := exec.Command(binary, strings.Fields(args)...)
 		cmd.Env = []string{}
 		out, err := cmd.CombinedOutput()
@@ -183,6 +183,28 @@ func TestExitStatuses(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != want || len(out) == 0 {
 			t.Errorf("%q: exit status %d, want %d; it says %q", args, got, want, out)
 		}
+	}
+}
+
+func TestHostPaths(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		args     []string
+		want     string
+	}{
+		{"", nil, ""},
+		{"/srv/, /data", nil, "/srv /data"},
+		{"/srv", []string{"--host-paths", "/mnt/a,/mnt/b"}, "/mnt/a /mnt/b"},
+		{"/srv", []string{"--host-paths="}, ""},
+	} {
+		t.Setenv(hostPathsVariable, c.variable)
+		if o, err := parse(c.args); err != nil || strings.Join(o.hostPaths, " ") != c.want {
+			t.Errorf("%+v: %q, %v", c, o.hostPaths, err)
+		}
+	}
+	t.Setenv(hostPathsVariable, "srv")
+	if o, err := parse(nil); err == nil || !strings.Contains(err.Error(), hostPathsVariable) {
+		t.Errorf("%q, %v", o.hostPaths, err)
 	}
 }
 

@@ -48,6 +48,8 @@ Flags of run:
                      programs run)
   --state DIR        where containers have their files, which outlive the executor
                      (default $PADIS_STATE_DIR, or /var/lib/padis)
+  --host-paths DIR,... directories of the host that hostPath volumes may show, whatever Tenants are granted
+                     (default $PADIS_HOST_PATHS, or all but / and those that show --state)
   --cgroup PATH      control group below which containers have theirs (default $PADIS_CGROUP_PARENT, or /padis)
   --oci-runtime NAME program that containerd's shims start containers with: runc (default) or crun
   --access HOST:PORT where logs, commands and ports are served to the scheduler, with TLS (default: any free port)
@@ -91,6 +93,7 @@ type options struct {
 	cache                                 string
 	parallel                              int
 	containerd, state, cgroup, ociRuntime string
+	hostPaths                             []string
 	access, metrics                       string
 	level                                 zapcore.Level
 }
@@ -104,6 +107,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.parallel, "parallel", 2*goruntime.NumCPU(), "")
 	f.StringVar(&o.containerd, "containerd", os.Getenv(containerdVariable), "")
 	f.StringVar(&o.state, "state", cmp.Or(os.Getenv(stateVariable), defaultState), "")
+	allowed := f.String("host-paths", os.Getenv(hostPathsVariable), "")
 	f.StringVar(&o.cgroup, "cgroup", os.Getenv(cgroupVariable), "")
 	f.StringVar(&o.ociRuntime, "oci-runtime", "", "")
 	f.StringVar(&o.access, "access", ":0", "")
@@ -112,6 +116,9 @@ func parse(args []string) (options, error) {
 	err := f.Parse(args)
 	if err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if err == nil {
+		o.hostPaths, err = hostPaths(*allowed)
 	}
 	return o, err
 }
