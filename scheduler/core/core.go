@@ -76,6 +76,11 @@ type slot struct {
 	refusals map[string]int32
 	// overdue: it is unreachable for so long that it may be replaced, or the pause before its adoption is over.
 	overdue bool
+	// hungry is since when it waits for adoption and its agent has no room for it, zero if that is not so; starved: for so
+	// long that the executor there, if one runs, is asked whether the container is still there, and told to discard one
+	// that is not wanted.
+	hungry  time.Time
+	starved bool
 	// asked is the generation from which on the executor's list of orphans tells whether the container is there that
 	// waits for adoption; 0 if it was not asked for.
 	asked int64
@@ -331,7 +336,7 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	c.turn.slots[s.key] = true
 	c.turn.heed[r.GetAgentId()], c.turn.heed[before.GetAgentId()] = true, true
 	if before.GetPhase() != r.GetPhase() {
-		s.overdue, s.asked = false, 0
+		s.overdue, s.asked, s.hungry, s.starved = false, 0, time.Time{}, false
 	}
 	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
 		!slices.Equal(before.GetHauntedContainers(), r.GetHauntedContainers()) ||

@@ -112,6 +112,7 @@ func (c *Core) refuse(s *slot, reason, message string, counts map[string]int32) 
 		s.refusals = counts
 		c.show(s, n)
 	}
+	c.hunger(s)
 }
 
 // prepare leases the slot's addresses and resolves them. The leases are written in the same commit as the record that

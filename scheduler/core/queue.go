@@ -69,6 +69,9 @@ func (c *Core) due(s *slot) time.Time {
 		if !s.overdue {
 			consider(time.UnixMilli(r.GetNotBeforeMs()))
 		}
+		if !s.hungry.IsZero() && !s.starved {
+			consider(s.hungry.Add(patience))
+		}
 	}
 	if !c.link.connected {
 		return at
@@ -146,6 +149,10 @@ func (c *Core) wake(now time.Time, s *slot) {
 	case padisv1.Phase_ADOPTING:
 		if !s.overdue && now.UnixMilli() >= r.GetNotBeforeMs() {
 			c.index(s)
+		}
+		if !s.hungry.IsZero() && !s.starved && now.Sub(s.hungry) >= patience {
+			s.starved = true
+			c.turn.heed[r.GetAgentId()] = true
 		}
 	case padisv1.Phase_STOPPING:
 		if c.link.connected && s.kill.due(now) {

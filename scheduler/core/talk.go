@@ -137,7 +137,7 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 }
 
 // discarded lays the ghosts whose containers the executor was told to discard, and which it has no more; and it ends the
-// instance that waited for adoption only to be stopped.
+// instance that waits for the adoption of a container which is not there.
 func (c *Core) discarded(now time.Time, a *agent, s *slot) {
 	gone := func(container string) bool {
 		return container != "" && slices.Contains(a.talk.wish.GetDiscard(), container) && !slices.Contains(a.talk.said.GetOrphans(), container)
@@ -148,7 +148,7 @@ func (c *Core) discarded(now time.Time, a *agent, s *slot) {
 			over = append(over, g.Task)
 		}
 	}
-	if starved(s) && s.rec.GetAgentId() == a.id && s.asked > 0 && a.talk.said.GetGeneration() >= s.asked && !slices.Contains(a.talk.said.GetOrphans(), s.rec.GetContainer()) {
+	if answered(a, s) {
 		c.finish(now, s, instance.Ending{Cause: instance.Collapsed, Certain: true, Reason: padisv1.ReasonContainerGone, Message: "the executor on " + a.hostname + " has no such container"})
 	}
 	if n := instance.Release(s.rec, over...); n != s.rec {
@@ -229,7 +229,7 @@ func (c *Core) discards(a *agent) []string {
 		s := c.slots[key]
 		if s.rec.GetAgentId() == a.id {
 			claimed[s.rec.GetContainer()] = true
-			if starved(s) && !s.wanted() {
+			if s.starved && !s.wanted() {
 				out = append(out, s.rec.GetContainer())
 			}
 		}
