@@ -3609,7 +3609,11 @@ type InstanceRecord struct {
 	// Their containers, in the order of haunted_agents; empty for those that have none.
 	HauntedContainers []string `protobuf:"bytes,33,rep,name=haunted_containers,json=hauntedContainers,proto3" json:"haunted_containers,omitempty"`
 	// Hash of each ConfigData that its container was made with, by name.
-	ConfigHashes  map[string]string `protobuf:"bytes,34,rep,name=config_hashes,json=configHashes,proto3" json:"config_hashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ConfigHashes map[string]string `protobuf:"bytes,34,rep,name=config_hashes,json=configHashes,proto3" json:"config_hashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Launch.lease_ms of what runs, whatever the App says now; 0 is without a lease.
+	LeaseMs int64 `protobuf:"varint,35,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// The same of what haunts, in the order of haunted_agents; short in records of versions without leases.
+	HauntedLeases []int64 `protobuf:"varint,36,rep,packed,name=haunted_leases,json=hauntedLeases,proto3" json:"haunted_leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3878,6 +3882,20 @@ func (x *InstanceRecord) GetHauntedContainers() []string {
 func (x *InstanceRecord) GetConfigHashes() map[string]string {
 	if x != nil {
 		return x.ConfigHashes
+	}
+	return nil
+}
+
+func (x *InstanceRecord) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetHauntedLeases() []int64 {
+	if x != nil {
+		return x.HauntedLeases
 	}
 	return nil
 }
@@ -6124,7 +6142,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x0fartifact_sha256\x18\x01 \x01(\tR\x0eartifactSha256\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\x05R\vmaxParallel\x12+\n" +
-	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xbd\t\n" +
+	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xff\t\n" +
 	"\x0eInstanceRecord\x12\x17\n" +
 	"\aapp_uid\x18\x01 \x01(\tR\x06appUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -6168,7 +6186,9 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"prepulling\x18  \x01(\bR\n" +
 	"prepulling\x12-\n" +
 	"\x12haunted_containers\x18! \x03(\tR\x11hauntedContainers\x12O\n" +
-	"\rconfig_hashes\x18\" \x03(\v2*.padis.v1.InstanceRecord.ConfigHashesEntryR\fconfigHashes\x1a?\n" +
+	"\rconfig_hashes\x18\" \x03(\v2*.padis.v1.InstanceRecord.ConfigHashesEntryR\fconfigHashes\x12\x19\n" +
+	"\blease_ms\x18# \x01(\x03R\aleaseMs\x12%\n" +
+	"\x0ehaunted_leases\x18$ \x03(\x03R\rhauntedLeases\x1a?\n" +
 	"\x11ConfigHashesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x02\n" +
