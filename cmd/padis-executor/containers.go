@@ -25,6 +25,11 @@ const (
 	cgroupVariable     = "PADIS_CGROUP_PARENT"
 	metricsVariable    = "PADIS_METRICS_LISTEN"
 	hostPathsVariable  = "PADIS_HOST_PATHS"
+	ociRuntimeVariable = "PADIS_OCI_RUNTIME"
+	accessVariable     = "PADIS_ACCESS"
+	cacheVariable      = "PADIS_CACHE"
+	parallelVariable   = "PADIS_PARALLEL"
+	logLevelVariable   = "PADIS_LOG_LEVEL"
 	// noContainersVariable says why there are none, for people.
 	noContainersVariable = "PADIS_NO_CONTAINERS"
 )

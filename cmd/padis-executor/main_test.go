@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -205,6 +206,38 @@ func TestHostPaths(t *testing.T) {
 	t.Setenv(hostPathsVariable, "srv")
 	if o, err := parse(nil); err == nil || !strings.Contains(err.Error(), hostPathsVariable) {
 		t.Errorf("%q, %v", o.hostPaths, err)
+	}
+}
+
+func TestVariablesCountWhereNoFlagIs(t *testing.T) {
+	got := func(args ...string) string {
+		o, err := parse(args)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%q %q %q %d %s", o.ociRuntime, o.access, o.cache, o.parallel, o.level)
+	}
+	check := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	check(got(), fmt.Sprintf(`"" ":0" "" %d info`, 2*runtime.NumCPU()))
+	for name, value := range map[string]string{
+		ociRuntimeVariable: "crun", accessVariable: ":9466", cacheVariable: "/srv/cache", parallelVariable: "3", logLevelVariable: "debug",
+	} {
+		t.Setenv(name, value)
+	}
+	check(got(), `"crun" ":9466" "/srv/cache" 3 debug`)
+	check(got("--oci-runtime", "runc", "--access", ":1", "--cache", "/c", "--parallel", "4", "--log-level", "warn"), `"runc" ":1" "/c" 4 warn`)
+	for name, bad := range map[string]string{parallelVariable: "0", logLevelVariable: "loud"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, bad)
+			if _, err := parse(nil); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s=%s: %v", name, bad, err)
+			}
+		})
 	}
 }
 
