@@ -64,7 +64,9 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	}
 
 	etcd := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", apiextserver.Codecs.LegacyCodec(apiextv1.SchemeGroupVersion)))
-	etcd.StorageConfig.Transport.ServerList = s.backends
+	transport := &etcd.StorageConfig.Transport
+	transport.ServerList = s.backends
+	transport.TrustedCAFile, transport.CertFile, transport.KeyFile = s.cfg.EtcdTLS.CAFile, s.cfg.EtcdTLS.CertFile, s.cfg.EtcdTLS.KeyFile
 	etcd.StorageConfig.CompactionInterval = compactEvery
 	etcd.StorageConfig.CountMetricPollPeriod = 0
 	etcd.StorageConfig.DBMetricPollInterval = 0

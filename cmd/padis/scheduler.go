@@ -68,6 +68,8 @@ func (c schedulerConfig) validate() error {
 		return usagef("--failover-timeout is %s; below 1h Mesos might kill all instances while the scheduler is being replaced", c.FailoverTimeout)
 	case (c.EtcdCert == "") != (c.EtcdKey == ""):
 		return usagef("--etcd-cert and --etcd-key go together")
+	case !c.shared() && c.EtcdCA+c.EtcdCert != "":
+		return usagef("--etcd-ca, --etcd-cert and --etcd-key are for an etcd that --etcd-servers names")
 	}
 	return c.checkSecretsKey()
 }
