@@ -143,14 +143,22 @@ func (l *Lab) run(args ...string) string {
 	return string(out)
 }
 
-// Script is an executable that runs the test binary in a namespace, with arguments before its own.
+// Script is an executable that runs the test binary in a namespace, with arguments before its own. Pid tells its process.
 func (l *Lab) Script(ns string, before ...string) string {
 	l.t.Helper()
 	self, err := os.Executable()
 	l.must(err)
 	path := filepath.Join(l.dir, ns+".sh")
-	l.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nexec ip netns exec %s %s %s \"$@\"\n", ns, self, strings.Join(before, " ")), 0o755))
+	l.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\necho $$ >%s.pid\nexec ip netns exec %s %s %s \"$@\"\n",
+		path, ns, self, strings.Join(before, " ")), 0o755))
 	return path
+}
+
+// Pid is the process that a script started last; 0 if there was none yet.
+func (l *Lab) Pid(script string) (pid int) {
+	text, _ := os.ReadFile(script + ".pid")
+	_, _ = fmt.Sscan(string(text), &pid)
+	return pid
 }
 
 // Until waits for a condition; after a minute it fails the test with what says.
