@@ -61,6 +61,7 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 		ObjectMeta: metav1.ObjectMeta{Name: "a1"},
 		Status:     runtime.AgentStatus{ID: "A1", Hostname: "host-1", State: "Active", Total: runtime.Amounts{CPUMilli: 4000}},
 	})
+	showAddresses(views)
 	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
@@ -308,6 +309,13 @@ func TestUsageErrors(t *testing.T) {
 		{"cp", "web-0:/a", "web-1:/b"},
 		{"port-forward", "web-0"},
 		{"top", "agents"},
+		{"ip", "list", "--free", "3"},
+		{"ip", "list", "--pool", "a", "--free", "0"},
+		{"ip", "show", "10.44.0"},
+		{"ip", "show", "fe80::1%eth0"},
+		{"ip", "reserve", "a"},
+		{"ip", "reserve", "a", "10.44.0.9-10.44.0.1"},
+		{"ip", "release", "a", "10.44.0.1-fd00::1"},
 		{"on"},
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
@@ -347,6 +355,7 @@ func TestHelp(t *testing.T) {
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
 		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
+		"ip",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})
