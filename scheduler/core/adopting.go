@@ -16,10 +16,11 @@ func (c *Core) adoptee(_ time.Time, s *slot) (candidate, bool) {
 		c.refuse(s, padisv1.ReasonAdopting, "an earlier executor on "+a.hostname+" has not ended", nil)
 		return candidate{}, false
 	}
-	cand := candidate{s: s, revision: c.present(s), leases: s.leases}
-	for _, l := range s.leases {
+	cand := candidate{s: s, revision: c.present(s)}
+	cand.leases = assign(cand.revision.GetNetworks(), s.key.Index, s.leases)
+	for i, l := range cand.leases {
 		// A pool that is not declared any more is no reason to forget a container; its executor knows its links.
-		if link, ok := c.book.Attachment(l); ok {
+		if link, ok := c.attachment(s.app.rec, cand.revision, i, l); ok {
 			cand.links = append(cand.links, link)
 		}
 	}
