@@ -184,15 +184,18 @@ func (b *Book) SetForeign(network string, addresses map[string]string) {
 		}
 	}
 	seg := b.segment(network)
-	for a, u := range seg.uses {
-		if _, still := foreign[a]; u.foreign != "" && !still {
+	for _, a := range seg.foreign {
+		if _, still := foreign[a]; !still {
 			foreign[a] = ""
 		}
 	}
+	seg.foreign = nil
 	// In order, because the addresses that become free queue up.
 	for _, a := range slices.SortedFunc(maps.Keys(foreign), address.compare) {
 		u := seg.uses[a]
-		u.foreign = foreign[a]
+		if u.foreign = foreign[a]; u.foreign != "" {
+			seg.foreign = append(seg.foreign, a)
+		}
 		seg.set(a, u)
 	}
 	b.tidy(network)

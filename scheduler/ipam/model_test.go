@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -182,18 +181,6 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// universe is every address that occurs.
-var universe = func() (out []string) {
-	for _, family := range families {
-		for i := range 24 {
-			out = append(out, fmt.Sprintf(family, i))
-		}
-	}
-	return out
-}()
-
-var families = []string{"10.0.0.%d", "fd00::%x"}
-
 func (w *world) checkState(t *rapid.T, network, address string, again *Book) {
 	got, ok := w.book.State(network, address)
 	if anew, ok2 := again.State(network, address); anew != got || ok2 != ok {
@@ -305,86 +292,6 @@ func (p *pool) all() []string {
 	}
 }
 
-var slots = func() (out []record.Slot) {
-	for _, uid := range []string{"u1", "u2", "u3"} {
-		for i := range int32(5) {
-			out = append(out, record.Slot{AppUID: uid, Index: i})
-		}
-	}
-	return out
-}()
-
-func drawCluster(t *rapid.T) *padisv1.Cluster {
-	c := &padisv1.Cluster{}
-	for _, n := range []string{"lan", "dmz"} {
-		if rapid.IntRange(0, 9).Draw(t, "network") > 0 {
-			c.Networks = append(c.Networks, &padisv1.Network{Name: n, Driver: "bridge"})
-		}
-	}
-	c.Networks = append(c.Networks, &padisv1.Network{Name: "own", Driver: "host"})
-	if rapid.Bool().Draw(t, "tenant") {
-		tenant := &padisv1.Tenant{Name: "acme", Namespaces: rapid.SampledFrom([][]string{{"shop"}, {"shop", "bank", "shop"}, nil}).Draw(t, "owns")}
-		for range rapid.IntRange(0, 2).Draw(t, "quotas") {
-			tenant.AddressQuotas = append(tenant.AddressQuotas, &padisv1.AddressQuota{
-				Pool: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "quota"), Max: rapid.Int64Range(0, 8).Draw(t, "max")})
-		}
-		c.Tenants = append(c.Tenants, tenant)
-	}
-	cidrs := [][]string{
-		{"10.0.0.0/28", "10.0.0.8/29", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.6/31", "10.0.0.9/32", "10.0.0.3/28"},
-		{"fd00::/124", "fd00::8/125", "fd00::/125", "fd00::4/126", "fd00::6/127", "fd00::9/128", "fd00::3/124"},
-	}
-	for _, name := range []string{"a", "b", "c"} {
-		if rapid.IntRange(0, 9).Draw(t, "pool") == 0 {
-			continue
-		}
-		family := rapid.SampledFrom([]int{0, 0, 1}).Draw(t, "family")
-		p := &padisv1.Pool{Name: name, Network: rapid.SampledFrom([]string{"lan", "lan", "dmz"}).Draw(t, "of"),
-			Cidr:         rapid.SampledFrom(cidrs[family]).Draw(t, "cidr"),
-			Namespaces:   rapid.SampledFrom([][]string{nil, nil, nil, {"shop"}}).Draw(t, "namespaces"),
-			ReuseDelayMs: rapid.SampledFrom([]int64{0, 0, 3, 10}).Draw(t, "delay")}
-		if n := rapid.SampledFrom([]int{0, 1, 9}).Draw(t, "gateway"); n > 0 {
-			p.Gateway = fmt.Sprintf(families[family], n)
-		}
-		draw := rapid.Custom(func(t *rapid.T) *padisv1.AddressRange { return drawRange(t, families[family]) })
-		p.Ranges = rapid.SliceOfN(draw, 0, 2).Draw(t, "ranges")
-		p.Reserved = rapid.SliceOfN(draw, 0, 1).Draw(t, "reserved")
-		c.Pools = append(c.Pools, p)
-	}
-	return c
-}
-
-func drawRange(t *rapid.T, family string) *padisv1.AddressRange {
-	from := rapid.IntRange(0, 17).Draw(t, "from")
-	to := rapid.IntRange(from, 20).Draw(t, "to")
-	r := &padisv1.AddressRange{From: fmt.Sprintf(family, from), To: fmt.Sprintf(family, to)}
-	if from == to && rapid.Bool().Draw(t, "single") {
-		r.To = ""
-	}
-	return r
-}
-
-func drawWishes(t *rapid.T) []*padisv1.NetworkWish {
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *padisv1.NetworkWish {
-		switch rapid.IntRange(0, 19).Draw(t, "host") {
-		case 0:
-			return &padisv1.NetworkWish{Network: rapid.SampledFrom([]string{"lan", "none"}).Draw(t, "network")}
-		case 1, 2:
-			return &padisv1.NetworkWish{Network: "own"}
-		}
-		n := &padisv1.NetworkWish{Pool: rapid.SampledFrom([]string{"a", "a", "b", "c"}).Draw(t, "pool")}
-		family := rapid.SampledFrom([]string{"10.0.0.%d", "10.0.0.%d", "fd00::%x", "FD00:0::%X"}).Draw(t, "family")
-		for range rapid.SampledFrom([]int{0, 0, 0, 2, 5}).Draw(t, "addresses") {
-			text := ""
-			if rapid.Bool().Draw(t, "fixed") {
-				text = fmt.Sprintf(family, rapid.IntRange(0, 17).Draw(t, "address"))
-			}
-			n.Addresses = append(n.Addresses, text)
-		}
-		return n
-	}), 0, 3).Draw(t, "wishes")
-}
-
 // After any history the Book is as one made anew of the leases that are left, no address is leased twice, and each
 // answer is the one that the definitions give.
 func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
@@ -392,27 +299,28 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 		w := &world{cluster: drawCluster(t), apps: map[string]*padisv1.WantedApp{}, leases: map[string]*padisv1.LeaseRecord{},
 			foreign: map[string]map[string]string{}, counted: rapid.SampledFrom([]uint64{0, maxDense}).Draw(t, "counted"), now: 1000}
 		w.book, w.twin = newBook(w.cluster, nil, w.counted), newBook(w.cluster, nil, w.counted)
+		lease := func(t *rapid.T) {
+			w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
+			slot := w.slot(t)
+			networks := drawWishes(t)
+			if app := w.apps[slot.AppUID]; app != nil && rapid.Bool().Draw(t, "asDeclared") {
+				networks = app.GetRevisions()[0].GetNetworks()
+			}
+			w.lease(t, Want{Slot: slot, Namespace: namespaceOf(slot.AppUID), App: nameOf(slot.AppUID), Networks: networks, NowMs: w.now,
+				Tenant: rapid.SampledFrom([]string{"acme", "acme", ""}).Draw(t, "tenant")})
+		}
 		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) { w.check(t) },
-			"lease": func(t *rapid.T) {
-				w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
-				networks := drawWishes(t)
-				if app := w.apps[slot.AppUID]; app != nil && rapid.Bool().Draw(t, "asDeclared") {
-					networks = app.GetRevisions()[0].GetNetworks()
-				}
-				w.lease(t, Want{Slot: slot, Namespace: namespaceOf(slot.AppUID), App: nameOf(slot.AppUID), Networks: networks, NowMs: w.now,
-					Tenant: rapid.SampledFrom([]string{"acme", "acme", ""}).Draw(t, "tenant")})
-			},
+			"":      func(t *rapid.T) { w.check(t) },
+			"lease": lease, "lease more": lease, "lease still more": lease,
 			"release": func(t *rapid.T) {
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
+				slot := w.slot(t)
 				w.twin.Release(slot)
 				for _, l := range w.book.Release(slot) {
 					delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
 				}
 			},
 			"free": func(t *rapid.T) {
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
+				slot := w.slot(t)
 				for _, l := range w.book.Held(slot) {
 					if rapid.Bool().Draw(t, "this") {
 						delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
@@ -426,7 +334,7 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 			"end": func(t *rapid.T) {
 				w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
 				var leases []*padisv1.LeaseRecord
-				for _, l := range w.book.Held(rapid.SampledFrom(slots).Draw(t, "slot")) {
+				for _, l := range w.book.Held(w.slot(t)) {
 					if rapid.Bool().Draw(t, "this") {
 						leases = append(leases, l)
 					}
@@ -485,66 +393,6 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 			},
 		})
 	})
-}
-
-// u3 is u1 made again.
-func namespaceOf(uid string) string {
-	return map[string]string{"u1": "shop", "u2": "bank", "u3": "shop"}[uid]
-}
-
-func nameOf(uid string) string { return map[string]string{"u1": "web", "u2": "db", "u3": "web"}[uid] }
-
-// end ends leases and holds what shall be written against the definitions.
-func (w *world) end(t *rapid.T, leases []*padisv1.LeaseRecord) {
-	w.twin.End(w.now, leases...)
-	ended := w.book.End(w.now, leases...)
-	if len(ended) != len(leases) || len(w.book.End(w.now, leases...)) != 0 {
-		t.Fatalf("of %v ended %v", leases, ended)
-	}
-	for i, e := range ended {
-		key := record.LeaseKey(e.Lease.GetNetwork(), e.Lease.GetAddress())
-		cools := w.pool(e.Lease.GetPool()).GetReuseDelayMs() > 0
-		if e.Lease != leases[i] || (e.Cooling != nil) != cools || rests(e.Lease) {
-			t.Fatalf("ended %v: %v, cooling %v", leases[i], e.Lease, e.Cooling)
-		}
-		if !cools {
-			delete(w.leases, key)
-			continue
-		}
-		same := proto.CloneOf(e.Cooling)
-		if same.ReleasedMs = 0; e.Cooling.GetReleasedMs() != w.now || !proto.Equal(same, e.Lease) {
-			t.Fatalf("%v cools as %v at %d", e.Lease, e.Cooling, w.now)
-		}
-		w.leases[key] = e.Cooling
-	}
-}
-
-// cool lets time end the rests, and compares.
-func (w *world) cool(t *rapid.T) {
-	over, next := w.book.Cool(w.now)
-	if other, n := w.twin.Cool(w.now); n != next || !slices.EqualFunc(over, other, func(a, b *padisv1.LeaseRecord) bool { return proto.Equal(a, b) }) {
-		t.Fatalf("the book says %v, %d; its twin %v, %d", over, next, other, n)
-	}
-	var due, later int64
-	for _, l := range w.leases {
-		switch {
-		case !rests(l):
-		case w.until(l) <= w.now:
-			due++
-		case later == 0 || w.until(l) < later:
-			later = w.until(l)
-		}
-	}
-	if int64(len(over)) != due || next != later {
-		t.Fatalf("at %d over %v, next at %d; should be %d, next at %d", w.now, over, next, due, later)
-	}
-	for _, l := range over {
-		key := record.LeaseKey(l.GetNetwork(), l.GetAddress())
-		if w.leases[key] != l || w.until(l) > w.now {
-			t.Fatalf("%v is over at %d", l, w.now)
-		}
-		delete(w.leases, key)
-	}
 }
 
 // quotas counts, for each quota of the tenant, what others hold of it, what the slot holds and what it asks for.

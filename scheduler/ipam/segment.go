@@ -11,6 +11,8 @@ import (
 type segment struct {
 	pools []*pool
 	uses  map[address]use
+	// foreign are those of the uses that strangers have.
+	foreign []address
 }
 
 // use is what is known of one address.
