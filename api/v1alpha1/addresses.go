@@ -242,12 +242,15 @@ func (s subnet) empty() bool {
 
 // Refusal says why a pool does not hand out an address: a padisv1.Reason constant and a sentence with the remedy. Both are
 // empty if it does, and for a pool that is invalid.
-func (p *IPPool) Refusal(a netip.Addr) (reason, message string) {
+func (p *IPPool) Refusal(a netip.Addr) (reason, message string) { return p.Refuser()(a) }
+
+// Refuser gives Refusal for many addresses.
+func (p *IPPool) Refuser() func(netip.Addr) (reason, message string) {
 	s, errs := parseSubnet(&p.Spec)
 	if len(errs) > 0 {
-		return "", ""
+		return func(netip.Addr) (string, string) { return "", "" }
 	}
-	return s.refusal(p.Name, a)
+	return func(a netip.Addr) (string, string) { return s.refusal(p.Name, a) }
 }
 
 // Contains tells whether an address is of the pool's subnet, handed out or not.

@@ -27,6 +27,8 @@ func app(name string, addresses ...string) App {
 	return App{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: AppSpec{Networks: []NetworkAttachment{{Pool: "blue", Addresses: addresses}}}}
 }
 
+func mustParse(s string) netip.Addr { return netip.MustParseAddr(s) }
+
 func born[T any](at int64, o T, meta func(*T) *metav1.ObjectMeta) T {
 	meta(&o).CreationTimestamp = metav1.Unix(at, 0)
 	return o

@@ -14,6 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// vxlanPort is the UDP port of VXLAN (RFC 7348) where a Network says nothing.
+const vxlanPort = 4789
+
 // networks judges them one by one, oldest first: what one has on the hosts no other can have.
 func (v *View) networks(in Input) {
 	sorted := sortedBy(in.Networks, func(a, b *v1alpha1.Network) int {
@@ -88,7 +91,7 @@ func clash(n, o *v1alpha1.NetworkSpec, other string) string {
 		return fmt.Sprintf("parent %s is the uplink of network %s already, and an interface has one bridge: choose another spec.parent", n.Parent, other)
 	case tag(n) != "" && tag(n) == tag(o):
 		return fmt.Sprintf("VLAN %d of %s belongs to network %s already: choose another spec.vlan", n.VLAN, n.Parent, other)
-	case n.Driver == v1alpha1.DriverVXLAN && o.Driver == v1alpha1.DriverVXLAN && n.VNI == o.VNI && n.Port == o.Port:
+	case n.Driver == v1alpha1.DriverVXLAN && o.Driver == v1alpha1.DriverVXLAN && n.VNI == o.VNI && cmp.Or(n.Port, vxlanPort) == cmp.Or(o.Port, vxlanPort):
 		return fmt.Sprintf("VNI %d belongs to network %s already: choose another spec.vni", n.VNI, other)
 	}
 	return ""
@@ -245,9 +248,10 @@ func (v *View) poolsOf(in Input) {
 // more.
 func addresses(p *v1alpha1.IPPool, holders []Holder) Verdict {
 	var lost []Holder
+	refuse := p.Refuser()
 	for _, h := range holders {
 		if a, err := v1alpha1.ParseAddress(h.Address); err == nil {
-			if reason, _ := p.Refusal(a); reason != "" {
+			if reason, _ := refuse(a); reason != "" {
 				lost = append(lost, h)
 			}
 		}
