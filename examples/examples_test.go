@@ -17,6 +17,7 @@ import (
 	"padis.io/padis/reconcile/wanted"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -111,6 +112,12 @@ func TestExamplesFitTogether(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			m := read(t, file)
 			check(t, m)
+			for i := range m.cluster.Networks {
+				// Fields that a driver has no use for do no harm, and have no place in an example.
+				if errs := v1alpha1.ValidateNetwork(&m.cluster.Networks[i]); len(errs) > 0 {
+					t.Errorf("network %s: %v", m.cluster.Networks[i].Name, errs)
+				}
+			}
 			all.apps = append(all.apps, m.apps...)
 			maps.Copy(all.objects, m.objects)
 			all.cluster.Tenants = append(all.cluster.Tenants, m.cluster.Tenants...)
@@ -118,7 +125,7 @@ func TestExamplesFitTogether(t *testing.T) {
 			for _, n := range m.cluster.Networks {
 				if same := find(all.cluster.Networks, n.Name); same == nil {
 					all.cluster.Networks = append(all.cluster.Networks, n)
-				} else if same.Spec != n.Spec {
+				} else if !equality.Semantic.DeepEqual(same.Spec, n.Spec) {
 					t.Errorf("network %s is declared differently elsewhere", n.Name)
 				}
 			}
@@ -138,6 +145,7 @@ func find(networks []v1alpha1.Network, name string) *v1alpha1.Network {
 
 func check(t *testing.T, m manifest) {
 	t.Helper()
+	m.cluster.Secrets = m.objects
 	view := declared.Build(m.cluster)
 	for kind, verdicts := range map[string]map[string]declared.Verdict{"network": view.Networks, "pool": view.Pools, "tenant": view.Tenants} {
 		for name, v := range verdicts {

@@ -40,7 +40,7 @@ type networker interface {
 	Probe(context.Context, network.Wanted) ([]network.Answer, error)
 	Attach(namespace int, w network.Wanted) error
 	Announce(network.Wanted) error
-	Detach(network.Wanted) error
+	Detach(namespace int, w network.Wanted) error
 }
 
 // fetcher brings an artifact into a directory.

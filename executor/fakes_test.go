@@ -145,7 +145,7 @@ func (w *world) Message(data []byte) {
 	w.say("scheduler", "%s", line)
 }
 
-func owner(n network.Wanted) string { return n.Interfaces[0].Address.Addr().String() }
+func owner(n network.Wanted) string { return n.Interfaces[0].Addresses[0].Addr().String() }
 
 func (w *world) Probe(_ context.Context, n network.Wanted) ([]network.Answer, error) {
 	w.mu.Lock()
@@ -153,7 +153,7 @@ func (w *world) Probe(_ context.Context, n network.Wanted) ([]network.Answer, er
 	a := n.Interfaces[0]
 	if w.answers[owner(n)] > 0 {
 		w.answers[owner(n)]--
-		return []network.Answer{{Address: a.Address.Addr(), MAC: a.MAC}}, nil
+		return []network.Answer{{Address: a.Addresses[0].Addr(), MAC: a.MAC}}, nil
 	}
 	return nil, nil
 }
@@ -168,7 +168,7 @@ func (w *world) Announce(n network.Wanted) error {
 	return nil
 }
 
-func (w *world) Detach(n network.Wanted) error {
+func (w *world) Detach(_ int, n network.Wanted) error {
 	if err := w.fails("detach"); err != nil {
 		return err
 	}

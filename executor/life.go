@@ -266,7 +266,7 @@ func (l *life) check(a instance.Check) {
 	h := l.plan.Launch.GetTemplate().GetHealthChecks()[a.Index]
 	target := probe.Target{Namespace: l.instance.NetworkNamespace(), Run: l.instance.Run}
 	if len(l.plan.Wanted.Interfaces) > 0 {
-		target.Address = l.plan.Wanted.Interfaces[0].Address.Addr()
+		target.Address = l.plan.Wanted.Interfaces[0].Addresses[0].Addr()
 	} else {
 		target.Address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
@@ -284,7 +284,11 @@ func (l *life) check(a instance.Check) {
 
 // release silences the network, and then, when all output is kept, frees what is left without making anybody wait.
 func (l *life) release(discard bool) instance.Event {
-	if err := l.executor.Network.Detach(l.plan.Wanted); err != nil {
+	ns := -1
+	if l.instance != nil {
+		ns = l.instance.NetworkNamespace()
+	}
+	if err := l.executor.Network.Detach(ns, l.plan.Wanted); err != nil {
 		l.executor.Log.Error("the network could not be silenced; trying again", zap.String("task", l.plan.TaskID), zap.Error(err))
 		return instance.Released{Failure: failure(padisv1.ReasonNetworkFailed, err)}
 	}

@@ -80,7 +80,9 @@ func (l *life) placed() Placed {
 		Ready: l.state.Reported().Report.GetReady(), Ended: l.ended,
 	}
 	for _, i := range l.plan.Wanted.Interfaces {
-		p.Addresses = append(p.Addresses, i.Address.Addr())
+		for _, a := range i.Addresses {
+			p.Addresses = append(p.Addresses, a.Addr())
+		}
 	}
 	if l.state.Runs() {
 		p.Instance, p.PID = l.instance, l.instance.PID()

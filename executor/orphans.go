@@ -119,7 +119,7 @@ func (e *Executor) discard(host instance.Host, container string) error {
 	if l, err := readLaunch(dir); err == nil {
 		p, f := instance.Recall(container, l, host)
 		if f == nil {
-			if err := e.Network.Detach(p.Wanted); err != nil {
+			if err := e.Network.Detach(-1, p.Wanted); err != nil {
 				return err
 			}
 		}

@@ -445,6 +445,37 @@ func TestRefusedUntilThePoolExists(t *testing.T) {
 	lives(t, sched, "early", "a")
 }
 
+// A Network waits for the Secret with the password of its routers, and what hosts say of it is shown without being told.
+func TestANetworkFollowsItsSecretAndItsHosts(t *testing.T) {
+	sched := &fake.Scheduler{}
+	start(t, sched)
+	apply(t, `
+{apiVersion: v1, kind: Namespace, metadata: {name: routers}}
+---
+{apiVersion: padis.io/v1alpha1, kind: Network, metadata: {name: edge}, spec: {driver: routed, bgp: {asn: 64512, peers: [
+  {address: 192.0.2.1, asn: 64500, passwordSecret: {namespace: routers, name: bgp, key: password}}]}}}
+`)
+	says := func(kind string, status metav1.ConditionStatus, reason string) {
+		t.Helper()
+		until(t, func() string {
+			var n v1alpha1.Network
+			if err := api.Get(t.Context(), client.ObjectKey{Name: "edge"}, &n); err != nil {
+				return err.Error()
+			}
+			if c := meta.FindStatusCondition(n.Status.Conditions, kind); c == nil || c.Status != status || c.Reason != reason {
+				return fmt.Sprintf("the network shows no %s=%s %s but %+v", kind, status, reason, n.Status)
+			}
+			return ""
+		})
+	}
+	says(v1alpha1.ConditionAccepted, metav1.ConditionFalse, padisv1.ReasonConfigNotFound)
+	apply(t, `{apiVersion: v1, kind: Secret, metadata: {name: bgp, namespace: routers}, stringData: {password: p}}`)
+	says(v1alpha1.ConditionAccepted, metav1.ConditionTrue, padisv1.ReasonAccepted)
+	says(v1alpha1.ConditionPeersUp, metav1.ConditionUnknown, padisv1.ReasonStarting)
+	sched.Report(map[string][]runtime.HostNetworkState{"edge": {{Host: "host-1", Sessions: []runtime.BGPSession{{Peer: "192.0.2.1", Established: true}}}}})
+	says(v1alpha1.ConditionPeersUp, metav1.ConditionTrue, padisv1.ReasonReady)
+}
+
 // While nobody watches, an App loses its finalizer and is deleted. What it left running ends; what is declared lives on,
 // untouched.
 func TestARestartEndsOrphansOnly(t *testing.T) {

@@ -48,10 +48,14 @@ type Scheduler interface {
 	WantedApps() []*padisv1.WantedApp
 	// Instances lists the instances of one App, in any phase.
 	Instances(uid string) []*runtime.Instance
-	// Usage counts the addresses of a pool that can be handed out at all, are leased and are free.
-	Usage(pool string) (capacity, allocated, free int64)
-	// Addresses lists the leases of a pool, in force or not, by address.
+	// Usage counts the addresses of a pool; zeros for a pool that is not in force.
+	Usage(pool string) runtime.PoolUsage
+	// Addresses lists the leases of a pool, in force or not, by address, also those that are cooling.
 	Addresses(pool string) []*runtime.Address
+	// NetworkStates says how networks fare on the hosts that have them, by network.
+	NetworkStates() map[string][]runtime.HostNetworkState
+	// Foreign lists the addresses of pools that somebody uses who does not hold them.
+	Foreign() []runtime.ForeignAddress
 	// PrepullStates says of each agent that shall have the images of an ImagePrepull what became of each.
 	PrepullStates(namespace, name string) []runtime.AgentImage
 	// UpgradeStatus says how far the replacement of executors is.

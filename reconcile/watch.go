@@ -2,8 +2,10 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"padis.io/padis/api/v1alpha1"
@@ -58,9 +60,12 @@ var meant = predicate.Funcs{
 func watchCluster(mgr manager.Manager, r *cluster.Reconciler, sched Scheduler) error {
 	declared := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{cluster.Declared} })
 	b := builder.ControllerManagedBy(mgr).Named("cluster").WithOptions(options(1))
-	for _, o := range []client.Object{&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}} {
+	for _, o := range []client.Object{&v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}} {
 		b = b.Watches(o, declared, builder.WithPredicates(meant))
 	}
+	b = b.Watches(&v1alpha1.Network{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
+		return []ctrl.Request{cluster.Declared, cluster.Used}
+	}), builder.WithPredicates(meant))
 	moving := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
 		return []ctrl.Request{cluster.Declared, cluster.Progress}
 	})
@@ -68,30 +73,36 @@ func watchCluster(mgr manager.Manager, r *cluster.Reconciler, sched Scheduler) e
 		b = b.Watches(o, moving, builder.WithPredicates(meant))
 	}
 	b = b.Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []ctrl.Request {
-		return pulls(ctx, mgr.GetCache(), o)
+		return needed(ctx, mgr.GetCache(), o)
 	}), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{}))
 	return b.WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 		// What the ledger has may be older than what is declared, also when nothing is.
 		q.Add(cluster.Declared)
 		q.Add(cluster.Progress)
+		q.Add(cluster.Used)
 		sched.OnChange(ctx, func(string, string, string) { q.AddAfter(cluster.Used, gatherUse) })
 		return nil
 	})).Complete(r)
 }
 
-// pulls asks for a new reading when an ImagePrepull refers to the Secret.
-func pulls(ctx context.Context, cache client.Reader, secret client.Object) []ctrl.Request {
+// needed asks for a new reading when an ImagePrepull or a Network refers to the Secret.
+func needed(ctx context.Context, cache client.Reader, secret client.Object) []ctrl.Request {
 	var prepulls v1alpha1.ImagePrepullList
-	if err := cache.List(ctx, &prepulls, client.InNamespace(secret.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
+	var networks v1alpha1.NetworkList
+	if err := errors.Join(cache.List(ctx, &prepulls, client.InNamespace(secret.GetNamespace()), client.UnsafeDisableDeepCopy),
+		cache.List(ctx, &networks, client.UnsafeDisableDeepCopy)); err != nil {
 		// Read again rather than not at all.
 		return []ctrl.Request{cluster.Declared}
 	}
+	var refs []config.Ref
 	for i := range prepulls.Items {
-		for _, ref := range config.PullRefs(&prepulls.Items[i]) {
-			if ref.Name == secret.GetName() {
-				return []ctrl.Request{cluster.Declared}
-			}
-		}
+		refs = append(refs, config.PullRefs(&prepulls.Items[i])...)
+	}
+	for i := range networks.Items {
+		refs = append(refs, config.NetworkRefs(&networks.Items[i])...)
+	}
+	if slices.Contains(refs, config.Ref{Kind: config.Secret, Namespace: secret.GetNamespace(), Name: secret.GetName()}) {
+		return []ctrl.Request{cluster.Declared}
 	}
 	return nil
 }

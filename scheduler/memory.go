@@ -22,19 +22,18 @@ type memory struct {
 	apps      map[string]*padisv1.WantedApp
 	instances map[string]map[int32]*runtime.Instance
 	addresses map[core.Address]*runtime.Address
-	usage     map[string]usage
+	usage     map[string]runtime.PoolUsage
+	networks  map[string][]runtime.HostNetworkState
+	foreign   []runtime.ForeignAddress
 	sandboxes sandboxes
 	executors executors
 	listeners []listener
 }
 
-// usage of a pool, in addresses.
-type usage struct{ capacity, allocated, free int64 }
-
 func newMemory(c *core.Core) *memory {
 	m := &memory{
 		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
-		addresses: map[core.Address]*runtime.Address{}, usage: map[string]usage{}, sandboxes: newSandboxes(), executors: newExecutors(),
+		addresses: map[core.Address]*runtime.Address{}, usage: map[string]runtime.PoolUsage{}, sandboxes: newSandboxes(), executors: newExecutors(),
 	}
 	var agents []string
 	for _, a := range c.Agents() {
@@ -89,14 +88,14 @@ func (m *memory) keepAddress(c *core.Core, at core.Address) {
 	if rec := c.Instance(record.Slot{AppUID: lease.GetAppUid(), Index: lease.GetSlot()}); configured(rec) {
 		host = rec.GetHostname()
 	}
-	m.addresses[at] = project.Address(lease, host)
+	m.addresses[at] = project.Address(lease, host, "")
 }
 
 func (m *memory) keepUsage(c *core.Core) {
 	clear(m.usage)
 	for _, p := range c.Cluster().GetPools() {
-		var u usage
-		u.capacity, u.allocated, u.free = c.Usage(p.GetName())
+		var u runtime.PoolUsage
+		u.Capacity, u.Allocated, u.Free = c.Usage(p.GetName())
 		m.usage[p.GetName()] = u
 	}
 }
@@ -192,11 +191,24 @@ func (l *Loop) Instances(uid string) []*runtime.Instance {
 }
 
 // Usage counts the addresses of a pool; zeros for a pool that is not in force.
-func (l *Loop) Usage(pool string) (capacity, allocated, free int64) {
+func (l *Loop) Usage(pool string) runtime.PoolUsage {
 	l.memory.mu.RLock()
 	defer l.memory.mu.RUnlock()
-	u := l.memory.usage[pool]
-	return u.capacity, u.allocated, u.free
+	return l.memory.usage[pool]
+}
+
+// NetworkStates says how networks fare on the hosts that have them, by network. They must not be changed.
+func (l *Loop) NetworkStates() map[string][]runtime.HostNetworkState {
+	l.memory.mu.RLock()
+	defer l.memory.mu.RUnlock()
+	return l.memory.networks
+}
+
+// Foreign lists the addresses of pools that somebody uses who does not hold them. They must not be changed.
+func (l *Loop) Foreign() []runtime.ForeignAddress {
+	l.memory.mu.RLock()
+	defer l.memory.mu.RUnlock()
+	return l.memory.foreign
 }
 
 // Addresses lists the leases of a pool, in force or not, by address. They must not be changed.

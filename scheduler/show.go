@@ -94,7 +94,7 @@ func (l *Loop) showAddress(at core.Address) {
 		host = rec.GetHostname()
 	}
 	l.shown.addresses[at] = at.Address
-	l.cfg.Addresses.Set(project.Address(lease, host))
+	l.cfg.Addresses.Set(project.Address(lease, host, ""))
 }
 
 // configured tells whether the instance's addresses are on its host, as far as is known.

@@ -123,7 +123,17 @@ type AgentList struct {
 	Items           []Agent `json:"items"`
 }
 
-// Address is a leased address. Cluster-scoped; called by the address.
+// States of an Address.
+const (
+	// AddressAllocated: it belongs to an instance.
+	AddressAllocated = "Allocated"
+	// AddressCooling: it was given back, and rests for the reuse delay of its pool.
+	AddressCooling = "Cooling"
+	// AddressForeign: nobody holds it, and somebody uses it.
+	AddressForeign = "Foreign"
+)
+
+// Address is an address of a pool that is leased, rests, or is used by others. Cluster-scoped; called by the address.
 //
 // +kubebuilder:object:root=true
 type Address struct {
@@ -134,14 +144,26 @@ type Address struct {
 
 // AddressStatus says who holds an address.
 type AddressStatus struct {
-	Address   string `json:"address"`
-	Pool      string `json:"pool"`
-	Namespace string `json:"namespace"`
-	Instance  string `json:"instance"`
+	Address string `json:"address"`
+	Network string `json:"network,omitempty"`
+	Pool    string `json:"pool"`
+	// Allocated, Cooling or Foreign.
+	State string `json:"state"`
+	// The instance that it belongs to; empty unless it is allocated.
+	Namespace string `json:"namespace,omitempty"`
+	Instance  string `json:"instance,omitempty"`
 	// Host where the address is configured now; empty if nowhere.
-	Host     string       `json:"host,omitempty"`
-	LeasedAt *metav1.Time `json:"leasedAt,omitempty"`
+	Host string `json:"host,omitempty"`
+	// When it was leased, or, if it is cooling, given back.
+	Since *metav1.Time `json:"since,omitempty"`
+	// Who else uses it, as far as is known.
+	Conflict string `json:"conflict,omitempty"`
+	// The instance that had it, as NAMESPACE/NAME, while it is cooling.
+	Former string `json:"former,omitempty"`
 }
+
+// Held tells whether the address belongs to an instance.
+func (s *AddressStatus) Held() bool { return s.State != AddressCooling && s.State != AddressForeign }
 
 // AddressList is a list of Addresses.
 //

@@ -46,6 +46,21 @@ func (in Amounts) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BGPSession) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BGPSession"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ForeignAddress) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.ForeignAddress"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in HostNetworkState) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.HostNetworkState"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Instance) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.Instance"
 }
@@ -58,6 +73,11 @@ func (in InstanceList) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in InstanceStatus) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.InstanceStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PoolUsage) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.PoolUsage"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"padis.io/padis/api/runtime"
 )
 
 // app is a valid App; each case breaks one thing of it.
@@ -96,6 +100,17 @@ spec:
 	kc(t, strings.NewReplacer("bad-tenant", "inputs", "[bad-a]", "[inputs]\n  hostPaths: [/srv]\n  nfsServers: [nfs1]\n  privileges: {capabilities: [SYS_TIME]}").Replace(tenantYAML), "apply", "-f", "-")
 	kc(t, strings.NewReplacer("bad-registry", "inputs", "bad.", "inputs.").Replace(registryYAML), "apply", "-f", "-")
 
+	kc(t, `apiVersion: padis.io/v1alpha1
+kind: Network
+metadata: {name: inputs-small}
+spec: {bridge: small0, mtu: 1200}
+---
+apiVersion: padis.io/v1alpha1
+kind: Network
+metadata: {name: inputs-host}
+spec: {driver: host}
+`, "apply", "-f", "-")
+
 	pooled := strings.NewReplacer("default", "inputs", "- pool: absent", "- {pool: inputs, addresses: []}").Replace(appYAML)
 	tenanted := strings.Replace(containerYAML, "default", "inputs", 1)
 	long := strings.Repeat("a", 58)
@@ -125,8 +140,8 @@ spec:
 		{"artifact without sum", appYAML, "    ports:", "    artifacts: [{uri: 'http://a/b'}]\n    ports:", []string{"artifacts[0].sha256", "Required"}},
 		{"name too long", appYAML, "name: web", "name: " + long, []string{long, "at most 57 characters"}},
 		{"name with a dot", appYAML, "name: web", "name: we.b", []string{"we.b", "host names"}},
-		{"address is no address", appYAML, "- pool: absent", "- {pool: absent, addresses: [10.91.0.300]}", []string{"spec.networks[0].addresses[0]", "10.91.0.300", "IPv4 address, for example"}},
-		{"address is IPv6", appYAML, "- pool: absent", "- {pool: absent, addresses: ['fd00::1']}", []string{"spec.networks[0].addresses[0]", "fd00::1", "IPv4"}},
+		{"address is no address", appYAML, "- pool: absent", "- {pool: absent, addresses: [10.91.0.300]}", []string{"spec.networks[0].addresses[0]", "10.91.0.300", "IP address, for example"}},
+		{"address of the other family", pooled, "[]", "['fd00::1']", []string{"spec.networks[0].addresses[0]", "fd00::1", "is an IPv6 address", "10.91.0.0/24 of pool inputs is IPv4"}},
 		{"address twice", appYAML, "- pool: absent", "- {pool: absent, addresses: [10.91.0.12, 10.91.0.12]}", []string{"spec.networks[0].addresses[1]", "10.91.0.12", "addresses[0]"}},
 		{"address outside the pool", pooled, "[]", "[10.92.0.1]", []string{"spec.networks[0].addresses[0]", "10.92.0.1", "10.91.0.0/24", "another pool"}},
 		{"address outside the ranges", pooled, "[]", "[10.91.0.100]", []string{"10.91.0.100", "in no range", "extend spec.ranges"}},
@@ -181,7 +196,11 @@ spec:
 		{"envFrom two", containerYAML, "    volumes:", "    envFrom: [{configMapRef: {name: a}, secretRef: {name: b}}]\n    volumes:", []string{"spec.template.envFrom[0]", "exactly one of configMapRef and secretRef"}},
 
 		{"cidr is none", poolYAML, "10.90.0.0/24", "10.90.0.0", []string{"spec.cidr", "10.90.0.0", "for example 10.44.0.0/16"}},
-		{"cidr is IPv6", poolYAML, "10.90.0.0/24", "fd00::/64", []string{"spec.cidr", "fd00::/64", "IPv4 subnet"}},
+		{"IPv4 in an IPv6 pool", poolYAML, "10.90.0.0/24", "fd00::/64", []string{"spec.gateway", "10.90.0.1", "is not within fd00::/64"}},
+		{"IPv4 ranges in an IPv6 pool", poolYAML, "10.90.0.0/24\n  gateway: 10.90.0.1", "fd00::/64", []string{"spec.ranges[0].from", "10.90.0.10", "is an IPv4 address, and the pool has IPv6"}},
+		{"IPv6 reserved in an IPv4 pool", poolYAML, "  ranges:", "  reserved: [{from: 'fd00::1'}]\n  ranges:", []string{"spec.reserved[0].from", "fd00::1", "is an IPv6 address, and the pool has IPv4"}},
+		{"cidr of IPv6 too wide", poolYAML, "10.90.0.0/24", "fd00::/47", []string{"spec.cidr", "/48 to /128"}},
+		{"reuse delay", poolYAML, "  ranges:", "  reuseDelay: 1d\n  ranges:", []string{"spec.reuseDelay", "1d", "like 500ms, 10s or 1m30s"}},
 		{"cidr too wide", poolYAML, "10.90.0.0/24", "0.0.0.0/4", []string{"spec.cidr", "/8 to /30"}},
 		{"cidr too narrow", poolYAML, "10.90.0.0/24", "10.90.0.0/31", []string{"spec.cidr", "/8 to /30"}},
 		{"cidr with host bits", poolYAML, "10.90.0.0/24", "10.90.0.5/24", []string{"spec.cidr", "10.90.0.5/24", "first address of the subnet"}},
@@ -200,9 +219,35 @@ spec:
 		{"bridge name with a slash", networkYAML, "padis0", "pad/is", []string{"spec.bridge", "pad/is", "letters, digits"}},
 		{"parent name too long", networkYAML, "eth1", "enp0s31f6np1.4094", []string{"spec.parent", "at most 15 characters"}},
 		{"parent is the bridge", networkYAML, "eth1", "padis0", []string{"spec.parent", "cannot be the bridge itself"}},
-		{"vlan", networkYAML, "  parent: eth1", "  vlan: 4095", []string{"spec.vlan", "4095", "4094"}},
+		{"no bridge with routed", networkYAML, "bridge: padis0\n  parent: eth1", "driver: routed\n  bridge: padis0", []string{"spec.bridge", "the driver routed has none", "choose the driver bridge, vlan, ovs or vxlan"}},
+		{"vlan without a tag", networkYAML, "  parent: eth1", "  driver: vlan\n  parent: eth1", []string{"spec.vlan", "the driver vlan needs the tag"}},
+		{"vlan without a parent", networkYAML, "  parent: eth1", "  driver: vlan\n  vlan: 7", []string{"spec.parent", "the driver vlan needs it"}},
+		{"vxlan without an identifier", networkYAML, "  parent: eth1", "  driver: vxlan", []string{"spec.vni", "the driver vxlan needs the identifier"}},
+		{"hosts as gateway behind a parent", networkYAML, "  parent: eth1", "  parent: eth1\n  gateway: Host", []string{"spec.gateway", "Host", "unset parent"}},
+		{"address of a router", networkYAML, "bridge: padis0\n  parent: eth1", "driver: routed\n  bgp: {asn: 64512, peers: [{address: r1, asn: 64500}]}", []string{"spec.bgp.peers[0].address", "r1", "must be an IP address"}},
+		{"hold time", networkYAML, "bridge: padis0\n  parent: eth1", "driver: routed\n  bgp: {asn: 64512, peers: [{address: 10.0.0.1, asn: 64500, holdTime: 1s}]}", []string{"spec.bgp.peers[0].holdTime", "1s", "from 3s to 65535s"}},
+		{"bandwidth", networkYAML, "  parent: eth1", "  bandwidth: {egress: 100}", []string{"spec.bandwidth.egress", "bits per second from 10k to 1T"}},
+		{"own sysctl", networkYAML, "  parent: eth1", "  sysctls: {net.ipv4.conf.all.arp_ignore: '0'}", []string{"spec.sysctls[net.ipv4.conf.all.arp_ignore]", "Padis sets it itself"}},
+		{"vlan tag", networkYAML, "  parent: eth1", "  vlan: 4095", []string{"spec.vlan", "4095", "4094"}},
 		{"mtu", networkYAML, "  parent: eth1", "  mtu: 100", []string{"spec.mtu", "100", "576"}},
 		{"driver", networkYAML, "  parent: eth1", "  driver: magic", []string{"spec.driver", "magic", "bridge"}},
+		{"IPv6 on a network with a small mtu", poolYAML, "net-bad\n  cidr: 10.90.0.0/24\n  gateway: 10.90.0.1\n  ranges:\n  - {from: 10.90.0.10, to: 10.90.0.20}", "inputs-small\n  cidr: fd00:90::/64", []string{"spec.network", "inputs-small", "mtu of 1200", "raise spec.mtu of the Network"}},
+		{"pool on the hosts' network", poolYAML, "net-bad", "inputs-host", []string{"spec.network", "inputs-host", "with the driver host", "no pool in Apps"}},
+
+		{"pool and network", appYAML, "- pool: absent", "- {pool: absent, network: inputs-host}", []string{"spec.networks[0]", "exactly one of pool", "and network"}},
+		{"neither pool nor network", appYAML, "- pool: absent", "- addresses: []", []string{"spec.networks[0]", "exactly one of pool"}},
+		{"the hosts' network and another", appYAML, "- pool: absent", "- pool: absent\n  - network: inputs-host", []string{"spec.networks", "has no other interfaces"}},
+		{"a network of another driver", appYAML, "- pool: absent", "- network: inputs-small", []string{"spec.networks[0].network", "inputs-small", "has the driver bridge", "name one of its IPPools"}},
+		{"loopback with the hosts' network", appYAML, "- pool: absent", "- network: inputs-host\n  loopbackAddresses: [10.1.1.1]", []string{"spec.loopbackAddresses", "on the host's loopback"}},
+		{"loopback address of a pool", pooled, "  placement:", "  loopbackAddresses: [10.91.0.60]\n  placement:", []string{"spec.loopbackAddresses[0]", "10.91.0.60", "padis ip reserve inputs 10.91.0.60"}},
+		{"loopback address of another namespace", appYAML, "  placement:", "  loopbackAddresses: [10.91.0.50]\n  placement:", []string{"spec.loopbackAddresses[0]", "10.91.0.50", "may not be used by namespace default"}},
+		{"loopback address of all", appYAML, "  placement:", "  loopbackAddresses: [127.0.0.1]\n  placement:", []string{"spec.loopbackAddresses[0]", "127.0.0.1", "is no address that others can send to"}},
+		{"bandwidth of an interface", appYAML, "- pool: absent", "- {pool: absent, bandwidth: {ingress: 5T}}", []string{"spec.networks[0].bandwidth.ingress", "bits per second from 10k to 1T"}},
+		{"after without Replace After", appYAML, "  placement:", "  unreachable: {after: 5m}\n  placement:", []string{"spec.unreachable.after", "replace: After"}},
+		{"Lease without lease", appYAML, "  placement:", "  unreachable: {replace: Lease}\n  placement:", []string{"spec.unreachable.lease", "replace: Lease"}},
+		{"a lease too short", appYAML, "  placement:", "  unreachable: {replace: Lease, lease: 5s}\n  placement:", []string{"spec.unreachable.lease", "5s", "at least 10s"}},
+		{"two quotas for one pool", tenantYAML, "  namespaces: [bad-a]", "  addressQuotas: [{max: 1}, {pool: a, max: 1}, {max: 2}]", []string{"spec.addressQuotas", "two quotas are for the same pool"}},
+		{"a quota below nothing", tenantYAML, "  namespaces: [bad-a]", "  addressQuotas: [{max: -1}]", []string{"spec.addressQuotas[0].max", "-1"}},
 
 		{"tenant apart from itself", tenantYAML, "  namespaces: [bad-a]", "  notColocatedWith: [bad-tenant]", []string{"cannot be kept apart from itself", "notColocatedWith"}},
 		{"namespace of two tenants", tenantYAML, "bad-a", "inputs", []string{"spec.namespaces[0]", "inputs", "belongs to tenant inputs", "remove it there first"}},
@@ -252,12 +297,27 @@ func TestImmutableFieldsAndInUse(t *testing.T) {
 
 	refused(t, strings.ReplaceAll(pool, "10.93.0", "10.94.0"), []string{"spec.cidr", "cannot be changed from 10.93.0.0/24", "create a new IPPool"}, "apply", "-f", "-")
 	refused(t, strings.ReplaceAll(pool, "network: in-use", "network: other"), []string{"spec.network", "cannot be changed from in-use"}, "apply", "-f", "-")
+	network := strings.NewReplacer("bad-net", "in-use", "padis0", "inuse0").Replace(networkYAML)
+	refused(t, strings.Replace(network, "spec:", "spec:\n  driver: vlan\n  vlan: 7", 1),
+		[]string{"spec.driver", "cannot be changed from bridge to vlan while pools are on the network (in-use)", "make a new Network"}, "apply", "-f", "-")
+	kc(t, network+"  mtu: 9000\n", "apply", "-f", "-")
+	shared.live.Addresses.Set(&runtime.Address{ObjectMeta: metav1.ObjectMeta{Name: "10.93.0.12"},
+		Status: runtime.AddressStatus{Address: "10.93.0.12", Pool: "in-use", State: runtime.AddressAllocated, Namespace: "in-use", Instance: "web-0"}})
+	shared.live.Addresses.Set(&runtime.Address{ObjectMeta: metav1.ObjectMeta{Name: "10.93.0.13"},
+		Status: runtime.AddressStatus{Address: "10.93.0.13", Pool: "in-use", State: runtime.AddressCooling, Former: "in-use/web-1"}})
+	refused(t, strings.Replace(pool, "from: 10.93.0.10", "from: 10.93.0.14", 1), []string{"10.93.0.12 (in-use/web-0)", "scale these Apps in or move them first"}, "apply", "-f", "-")
+	refused(t, pool+"  reserved: [{from: 10.93.0.11, to: 10.93.0.15}]\n", []string{"10.93.0.12 (in-use/web-0)", "out of spec.gateway and spec.reserved"}, "apply", "-f", "-")
+	kc(t, pool+"  reserved: [{from: 10.93.0.13}]\n", "apply", "-f", "-")
+	kc(t, pool, "apply", "-f", "-")
 	refused(t, "", []string{"used by apps in-use/web", "spec.networks"}, "delete", "ippool", "in-use")
 	refused(t, "", []string{"used by ippools in-use", "delete them first"}, "delete", "network", "in-use")
 	refused(t, "", []string{"used by apps in-use/web"}, "delete", "ippools", "--all")
 
 	kc(t, "", "delete", "app", "web", "-n", "in-use")
+	refused(t, "", []string{"still held (10.93.0.12 by in-use/web-0)"}, "delete", "ippool", "in-use")
+	shared.live.Addresses.Delete("", "10.93.0.12")
 	kc(t, "", "delete", "ippool", "in-use")
+	shared.live.Addresses.Delete("", "10.93.0.13")
 	kc(t, "", "delete", "network", "in-use")
 }
 

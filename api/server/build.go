@@ -44,6 +44,11 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	if err != nil {
 		return nil, fmt.Errorf("typed kinds: %w", err)
 	}
+	// Before all that waits for an etcd.
+	sealed, err := newSealing(&s.cfg, s.log)
+	if err != nil {
+		return nil, err
+	}
 	cfg := genericapiserver.NewRecommendedConfig(apiextserver.Codecs)
 	if err := s.secure(&cfg.Config, keys); err != nil {
 		return nil, err
@@ -59,7 +64,9 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	}
 
 	etcd := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", apiextserver.Codecs.LegacyCodec(apiextv1.SchemeGroupVersion)))
-	etcd.StorageConfig.Transport.ServerList = s.backends
+	transport := &etcd.StorageConfig.Transport
+	transport.ServerList = s.backends
+	transport.TrustedCAFile, transport.CertFile, transport.KeyFile = s.cfg.EtcdTLS.CAFile, s.cfg.EtcdTLS.CertFile, s.cfg.EtcdTLS.KeyFile
 	etcd.StorageConfig.CompactionInterval = compactEvery
 	etcd.StorageConfig.CountMetricPollPeriod = 0
 	etcd.StorageConfig.DBMetricPollInterval = 0
@@ -99,10 +106,6 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
-	sealed, err := newSealing(&s.cfg, s.log)
-	if err != nil {
-		return nil, err
-	}
 	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit)
 }
 

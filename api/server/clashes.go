@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,6 +67,8 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	switch resource.Resource {
 	case "apps":
 		errs, err = judge(ctx, a, newApp, func(o *v1alpha1.App) any { return o.Spec }, c.judgeApp)
+	case "networks":
+		errs, err = judge(ctx, a, newNetwork, func(o *v1alpha1.Network) any { return o.Spec }, c.judgeNetwork)
 	case "ippools":
 		errs, err = judge(ctx, a, newPool, func(o *v1alpha1.IPPool) any { return o.Spec }, c.judgePool)
 	case "tenants":
@@ -83,12 +86,18 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 }
 
 func newApp() *v1alpha1.App           { return &v1alpha1.App{} }
+func newNetwork() *v1alpha1.Network   { return &v1alpha1.Network{} }
 func newPool() *v1alpha1.IPPool       { return &v1alpha1.IPPool{} }
 func newTenant() *v1alpha1.Tenant     { return &v1alpha1.Tenant{} }
 func newRegistry() *v1alpha1.Registry { return &v1alpha1.Registry{} }
 
-func judge[T metav1.Object](ctx context.Context, a admission.Attributes, empty func() T, spec func(T) any, check func(context.Context, T) (field.ErrorList, error)) (field.ErrorList, error) {
-	obj, old := empty(), empty()
+// judge calls check with what is declared now and what was until now, which is nil if the object is new.
+func judge[T any, P interface {
+	*T
+	metav1.Object
+}](ctx context.Context, a admission.Attributes, empty func() P, spec func(P) any, check func(context.Context, P, P) (field.ErrorList, error)) (field.ErrorList, error) {
+	obj := empty()
+	var old P
 	if err := decode(a.GetObject(), obj); err != nil {
 		return nil, err
 	}
@@ -96,6 +105,7 @@ func judge[T metav1.Object](ctx context.Context, a admission.Attributes, empty f
 		return nil, nil
 	}
 	if a.GetOperation() == admission.Update {
+		old = empty()
 		if err := decode(a.GetOldObject(), old); err != nil {
 			return nil, err
 		}
@@ -103,7 +113,7 @@ func judge[T metav1.Object](ctx context.Context, a admission.Attributes, empty f
 			return nil, nil
 		}
 	}
-	return check(ctx, obj)
+	return check(ctx, old, obj)
 }
 
 func decode(in kruntime.Object, out any) error {
@@ -117,7 +127,7 @@ func decode(in kruntime.Object, out any) error {
 	return nil
 }
 
-func (c *admissionChain) judgeApp(ctx context.Context, app *v1alpha1.App) (field.ErrorList, error) {
+func (c *admissionChain) judgeApp(ctx context.Context, _, app *v1alpha1.App) (field.ErrorList, error) {
 	errs := v1alpha1.ValidateApp(app)
 	if len(errs) == 0 && v1alpha1.AsksPrivileges(app) {
 		var tenants v1alpha1.TenantList
@@ -128,7 +138,17 @@ func (c *admissionChain) judgeApp(ctx context.Context, app *v1alpha1.App) (field
 			errs = append(errs, p.Err())
 		}
 	}
-	if len(errs) > 0 || len(app.Spec.Networks) == 0 {
+	if len(errs) > 0 || len(app.Spec.Networks)+len(app.Spec.LoopbackAddresses) == 0 {
+		return errs, nil
+	}
+	if v1alpha1.HostNetwork(app) != "" {
+		var networks v1alpha1.NetworkList
+		if err := c.declared.list(ctx, "networks", &networks); err != nil {
+			return nil, err
+		}
+		if p := v1alpha1.ValidateHostNetwork(app, networks.Items); p != nil {
+			errs = append(errs, p.Err())
+		}
 		return errs, nil
 	}
 	var pools v1alpha1.IPPoolList
@@ -151,10 +171,36 @@ func (c *admissionChain) judgeApp(ctx context.Context, app *v1alpha1.App) (field
 	return errs, nil
 }
 
-func (c *admissionChain) judgePool(ctx context.Context, pool *v1alpha1.IPPool) (field.ErrorList, error) {
+func (c *admissionChain) judgeNetwork(ctx context.Context, old, network *v1alpha1.Network) (field.ErrorList, error) {
+	errs := v1alpha1.ValidateNetwork(network)
+	if len(errs) > 0 {
+		return errs, nil
+	}
+	var pools v1alpha1.IPPoolList
+	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
+		return nil, err
+	}
+	return v1alpha1.NetworkChange(old, network, pools.Items), nil
+}
+
+func (c *admissionChain) judgePool(ctx context.Context, old, pool *v1alpha1.IPPool) (field.ErrorList, error) {
 	errs := v1alpha1.ValidatePool(pool)
 	if len(errs) > 0 {
 		return errs, nil
+	}
+	if old != nil {
+		errs = append(errs, v1alpha1.Shrinkage(old, pool, c.holders(pool.Name))...)
+	}
+	var networks v1alpha1.NetworkList
+	if err := c.declared.list(ctx, "networks", &networks); err != nil {
+		return nil, err
+	}
+	for i := range networks.Items {
+		if n := &networks.Items[i]; n.Name == pool.Spec.Network {
+			if p := v1alpha1.PoolOnNetwork(pool, n); p != nil {
+				errs = append(errs, p.Err())
+			}
+		}
 	}
 	var pools v1alpha1.IPPoolList
 	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
@@ -168,7 +214,18 @@ func (c *admissionChain) judgePool(ctx context.Context, pool *v1alpha1.IPPool) (
 	return errs, nil
 }
 
-func (c *admissionChain) judgeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (field.ErrorList, error) {
+// holders gives the instances that hold addresses of a pool, by address.
+func (c *admissionChain) holders(pool string) map[string]string {
+	out := map[string]string{}
+	for _, a := range c.addresses.List("") {
+		if a.Status.Pool == pool && a.Status.Held() {
+			out[a.Status.Address] = a.Status.Namespace + "/" + a.Status.Instance
+		}
+	}
+	return out
+}
+
+func (c *admissionChain) judgeTenant(ctx context.Context, _, tenant *v1alpha1.Tenant) (field.ErrorList, error) {
 	var tenants v1alpha1.TenantList
 	if err := c.declared.list(ctx, "tenants", &tenants); err != nil {
 		return nil, err
@@ -182,7 +239,7 @@ func (c *admissionChain) judgeTenant(ctx context.Context, tenant *v1alpha1.Tenan
 	return errs, nil
 }
 
-func (c *admissionChain) judgeRegistry(ctx context.Context, registry *v1alpha1.Registry) (field.ErrorList, error) {
+func (c *admissionChain) judgeRegistry(ctx context.Context, _, registry *v1alpha1.Registry) (field.ErrorList, error) {
 	var registries v1alpha1.RegistryList
 	if err := c.declared.list(ctx, "registries", &registries); err != nil {
 		return nil, err
@@ -211,10 +268,9 @@ func (c *admissionChain) poolUsers(ctx context.Context, pool string) (string, er
 	if len(users) > 0 {
 		return fmt.Sprintf("the pool is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
 	}
-	for _, a := range c.addresses.List("") {
-		if a.Status.Pool == pool {
-			users = append(users, a.Status.Address+" by "+a.Status.Namespace+"/"+a.Status.Instance)
-		}
+	holders := c.holders(pool)
+	for _, address := range slices.Sorted(maps.Keys(holders)) {
+		users = append(users, address+" by "+holders[address])
 	}
 	if len(users) > 0 {
 		return fmt.Sprintf("addresses of the pool are still held (%s): wait until these instances have ended", someOf(users)), nil
@@ -222,7 +278,7 @@ func (c *admissionChain) poolUsers(ctx context.Context, pool string) (string, er
 	return "", nil
 }
 
-// networkUsers says which pools need a network; empty if none does.
+// networkUsers says which pools, or Apps with the network of their hosts, need a network; empty if none does.
 func (c *admissionChain) networkUsers(ctx context.Context, network string) (string, error) {
 	var pools v1alpha1.IPPoolList
 	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
@@ -234,10 +290,22 @@ func (c *admissionChain) networkUsers(ctx context.Context, network string) (stri
 			users = append(users, pools.Items[i].Name)
 		}
 	}
-	if len(users) == 0 {
-		return "", nil
+	if len(users) > 0 {
+		return fmt.Sprintf("the network is used by ippools %s: delete them first", someOf(users)), nil
 	}
-	return fmt.Sprintf("the network is used by ippools %s: delete them first", someOf(users)), nil
+	apps, err := c.declared.apps(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i := range apps {
+		if v1alpha1.HostNetwork(&apps[i]) == network {
+			users = append(users, apps[i].Namespace+"/"+apps[i].Name)
+		}
+	}
+	if len(users) > 0 {
+		return fmt.Sprintf("the network is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
+	}
+	return "", nil
 }
 
 func someOf(names []string) string {

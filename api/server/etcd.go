@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +20,32 @@ const (
 	// maxSocketPath is the longest path of a Unix socket on Linux, less the terminating zero.
 	maxSocketPath = 107
 )
+
+// EtcdTLS are the PEM files with which an external etcd is reached. All may be empty; the certificate and its key go
+// together.
+type EtcdTLS struct{ CAFile, CertFile, KeyFile string }
+
+// check finds early what the client of etcd would not say, or only after it has waited.
+func (e EtcdTLS) check() error {
+	if e.CAFile != "" {
+		b, err := os.ReadFile(e.CAFile)
+		if err != nil {
+			return fmt.Errorf("certificate authority of etcd: %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(b) {
+			return fmt.Errorf("certificate authority of etcd: %s holds no PEM certificate", e.CAFile)
+		}
+	}
+	if (e.CertFile == "") != (e.KeyFile == "") {
+		return errors.New("client certificate for etcd: a certificate needs its key, and a key its certificate")
+	}
+	if e.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile); err != nil {
+			return fmt.Errorf("client certificate for etcd, %s and %s: %w", e.CertFile, e.KeyFile, err)
+		}
+	}
+	return nil
+}
 
 // embeddedEtcd is an etcd of one member in this process, reached over a Unix socket only.
 type embeddedEtcd struct {

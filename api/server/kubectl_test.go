@@ -103,16 +103,18 @@ func TestTablesOfAllKinds(t *testing.T) {
 			Revision: "abc", Reason: "Ready", Message: "fine", TaskID: "tables.web-0.1.1"}})
 	shared.live.Agents.Set(&runtime.Agent{ObjectMeta: metav1.ObjectMeta{Name: "agent-s1"}, Status: runtime.AgentStatus{ID: "agent-S1", Hostname: "host1", State: "Active",
 		Total: runtime.Amounts{CPUMilli: 2000, MemoryMiB: 16384}, Used: runtime.Amounts{CPUMilli: 500, MemoryMiB: 64}, Instances: 1, Attributes: map[string]string{"rack": "r1", "az": "a"}}})
-	shared.live.Addresses.Set(&runtime.Address{ObjectMeta: metav1.ObjectMeta{Name: "10.96.0.10"}, Status: runtime.AddressStatus{Address: "10.96.0.10", Pool: "tables", Namespace: "tables", Instance: "web-0", Host: "host1"}})
+	shared.live.Addresses.Set(&runtime.Address{ObjectMeta: metav1.ObjectMeta{Name: "10.96.0.10"}, Status: runtime.AddressStatus{Address: "10.96.0.10", Pool: "tables", State: runtime.AddressAllocated, Namespace: "tables", Instance: "web-0", Host: "host1", Conflict: "02:42:00:00:00:01"}})
+	shared.live.Addresses.Set(&runtime.Address{ObjectMeta: metav1.ObjectMeta{Name: "fd00:96::10"}, Status: runtime.AddressStatus{Address: "fd00:96::10", Network: "tables", Pool: "tables6", State: runtime.AddressCooling, Former: "tables/web-1"}})
 
-	contains(t, kc(t, "", "get", "networks", "tables"), "DRIVER", "bridge", "tables0", "eth1", "1500")
+	contains(t, kc(t, "", "get", "networks", "tables"), "DRIVER", "bridge", "tables0", "eth1", "ACCEPTED")
 	contains(t, kc(t, "", "get", "pool", "tables"), "CIDR", "10.96.0.0/24", "10.96.0.1", "ALLOCATED", "FREE")
 	contains(t, kc(t, "", "get", "tenants", "tables"), "NAMESPACES", `["tables"]`)
 	contains(t, kc(t, "", "get", "secrets,configmaps", "-n", "tables"), "Opaque", "settings", "DATA")
 	contains(t, kc(t, "", "get", "inst", "-n", "tables"), "NAME", "READY", "PHASE", "HOST", "ADDRESS", "RESTARTS", "AGE", "web-0", "true", "Running", "host1", "10.96.0.10", "2")
 	contains(t, kc(t, "", "get", "inst", "-n", "tables", "-o", "wide"), "REVISION", "REASON", "MESSAGE", "TASK", "abc", "fine", "tables.web-0.1.1")
 	contains(t, kc(t, "", "get", "agents", "-o", "wide"), "agent-s1", "host1", "Active", "0.5/2", "64Mi/16.0Gi", "az=a,rack=r1")
-	contains(t, kc(t, "", "get", "addresses"), "ADDRESS", "10.96.0.10", "tables", "web-0", "host1")
+	contains(t, kc(t, "", "get", "addresses"), "ADDRESS", "STATE", "10.96.0.10", "Allocated (conflict)", "tables", "web-0", "host1", "fd00:96::10", "Cooling")
+	contains(t, kc(t, "", "get", "address", "fd00:96::10", "-o", "wide"), "FORMER", "CONFLICT", "tables/web-1")
 	contains(t, kc(t, "", "get", "all", "-n", "tables"), "instance.runtime.padis.io/web-0")
 	contains(t, kc(t, "", "get", "padis", "-n", "tables"), "ippool.padis.io/tables", "address.runtime.padis.io/10.96.0.10", "agent.runtime.padis.io/agent-s1")
 
@@ -127,12 +129,16 @@ func TestTablesOfAllKinds(t *testing.T) {
 	}
 	refused(t, "", []string{`field "status.colour"`, "use one of"}, "get", "instances", "-n", "tables", "--field-selector", "status.colour=red")
 	contains(t, kc(t, "", "get", "addresses", "--field-selector", "status.pool=tables"), "10.96.0.10")
+	if out := kc(t, "", "get", "addresses", "--field-selector", "status.state=Cooling", "-o", "name"); strings.TrimSpace(out) != "address.runtime.padis.io/fd00:96::10" {
+		t.Errorf("cooling are %q", out)
+	}
 	contains(t, kc(t, "", "get", "instances", "-A", "-l", "padis.io/app=web"), "web-0")
 	kc(t, "", "wait", "instance/web-0", "-n", "tables", "--for=jsonpath={.status.phase}=Running", "--timeout=10s")
 
 	// A pool whose addresses are held cannot go, even when no App names it.
 	refused(t, "", []string{"10.96.0.10 by tables/web-0", "wait until"}, "delete", "ippool", "tables")
 	shared.live.Addresses.Delete("", "10.96.0.10")
+	shared.live.Addresses.Delete("", "fd00:96::10")
 	kc(t, "", "delete", "ippool", "tables")
 	shared.live.Instances.Delete("tables", "web-0")
 	shared.live.Agents.Delete("", "agent-s1")

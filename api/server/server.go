@@ -42,6 +42,8 @@ type Config struct {
 	Hosts []string
 	// EtcdServers are the endpoints of an external etcd; without any, one is run in this process.
 	EtcdServers []string
+	// EtcdTLS is for them.
+	EtcdTLS EtcdTLS
 	// SecretsKeyFile has the key with which Secrets are encrypted in etcd: base64 of 32 bytes, readable by its owner only.
 	// Without it, one is made in DataDir; with an external etcd Secrets are then not encrypted.
 	SecretsKeyFile string
@@ -69,7 +71,10 @@ func (c *Config) validate() error {
 			return fmt.Errorf("the API is served over TCP, not over %s: give it a TCP listener", c.Listener.Addr().Network())
 		}
 	}
-	return nil
+	if len(c.EtcdServers) == 0 && c.EtcdTLS != (EtcdTLS{}) {
+		return errors.New("the etcd of this process is not reached by TLS: set Config.EtcdServers, or leave Config.EtcdTLS empty")
+	}
+	return c.EtcdTLS.check()
 }
 
 // Identity is a client certificate with its key, and the authority that signed it, all in PEM.

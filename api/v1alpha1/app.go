@@ -50,11 +50,23 @@ type AppSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 	// What runs in each instance.
 	Template Template `json:"template"`
-	// Interfaces of each instance: eth0, eth1 and so on. The first carries the default route. Without any, the
-	// instance has no network but its loopback.
+	// Interfaces of each instance: eth0, eth1 and so on. The first carries the default route. Two that take addresses of
+	// different families of the same Network are one interface. Without any, the instance has no network but its loopback.
 	// +optional
 	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 1 || self.all(n, !has(n.network) || n.network.size() == 0)",message="an instance that has the network of its host has no other interfaces: remove the other entries, or name an IPPool instead of the Network"
 	Networks []NetworkAttachment `json:"networks,omitempty"`
+	// Addresses that instances accept on their loopback and never answer ARP for: those of load balancers that send them
+	// packets as they are. No pool may hand them out. A change restarts nobody.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=45
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self)",message="must be an IP address, for example 10.44.0.100 or fd00:44::100"
+	LoopbackAddresses []string `json:"loopbackAddresses,omitempty"`
+	// What becomes of instances on agents that do not answer. A change restarts nobody.
+	// +optional
+	Unreachable UnreachablePolicy `json:"unreachable,omitempty"`
 	// Where instances may run. Always enforced.
 	// +optional
 	Placement Placement `json:"placement,omitempty"`
@@ -377,20 +389,66 @@ type LogPolicy struct {
 	MaxFiles int32 `json:"maxFiles,omitempty"`
 }
 
-// NetworkAttachment asks for one interface with an address of a pool.
+// NetworkAttachment asks for an address of a pool on an interface, or for the network of the host.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.pool) && self.pool.size() > 0, has(self.network) && self.network.size() > 0].filter(x, x).size() == 1",message="set exactly one of pool (an IPPool that gives the address) and network (a Network with the driver host)",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="!has(self.network) || self.network.size() == 0 || !has(self.addresses) || self.addresses.size() == 0",message="instances with the network of their host have the addresses of the host: unset addresses",fieldPath=".addresses",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(self.network) || self.network.size() == 0 || !has(self.bandwidth)",message="the network of a host is not limited for one instance: unset bandwidth",fieldPath=".bandwidth",reason=FieldValueForbidden
 type NetworkAttachment struct {
 	// Name of an IPPool.
-	// +kubebuilder:validation:MinLength=1
+	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	Pool string `json:"pool"`
+	Pool string `json:"pool,omitempty"`
+	// Instead of a pool: name of a Network with the driver host. Instances have the interfaces and addresses of their host.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Network string `json:"network,omitempty"`
 	// Fixed addresses: the first for instance 0, the second for instance 1 and so on. Instances beyond the list get
 	// any free address of the pool.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
 	// +kubebuilder:validation:items:MaxLength=45
-	// +kubebuilder:validation:items:XValidation:rule="isIP(self) && ip(self).family() == 4",message="must be an IPv4 address, for example 10.44.0.10"
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self)",message="must be an IP address, for example 10.44.0.10 or fd00:44::10"
 	Addresses []string `json:"addresses,omitempty"`
+	// What each instance may send and receive by this interface; what is not set is that of the Network. A change restarts
+	// nobody. Of two entries that are one interface the first one counts.
+	// +optional
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+}
+
+// Values of replace of an UnreachablePolicy.
+const (
+	ReplaceDefault = "Default"
+	ReplaceNever   = "Never"
+	ReplaceAfter   = "After"
+	ReplaceLease   = "Lease"
+)
+
+// UnreachablePolicy says when an instance is started elsewhere whose agent does not answer. It may still serve there.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.replace) && self.replace == 'After') == has(self.after)",message="after is needed with replace: After, and with that only",fieldPath=".after"
+// +kubebuilder:validation:XValidation:rule="(has(self.replace) && self.replace == 'Lease') == has(self.lease)",message="lease is needed with replace: Lease, and with that only",fieldPath=".lease"
+type UnreachablePolicy struct {
+	// Default: as the scheduler is set up. Never: when the agent comes back, or is marked gone. After: `after` the agent was
+	// found unreachable. Lease: as soon as the instance has certainly given up its addresses, since it may use them only for
+	// `lease` without word from the scheduler; it then also stops serving when the control plane is away that long.
+	// +optional
+	// +kubebuilder:default=Default
+	// +kubebuilder:validation:Enum=Default;Never;After;Lease
+	Replace string `json:"replace,omitempty"`
+	// With After: how long to wait.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) >= duration('0s')",message="must be a time not negative, written like 500ms, 10s or 1m30s"
+	After *metav1.Duration `json:"after,omitempty"`
+	// With Lease: how long an instance serves without word from the scheduler, at least 10s.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$') && self.size() > 0 && duration(self) >= duration('10s')",message="must be a time of at least 10s, for example 30s: less would end instances at every short failure"
+	Lease *metav1.Duration `json:"lease,omitempty"`
 }
 
 // Placement says where instances may run.

@@ -41,10 +41,10 @@ func PoolClash(p, other *IPPool) *Problem {
 // firstOverlap walks two sorted lists of disjoint spans.
 func firstOverlap(a, b []span) (x, y span, found bool) {
 	for i, j := 0, 0; i < len(a) && j < len(b); {
-		if a[i].from <= b[j].to && b[j].from <= a[i].to {
+		if a[i].from.Compare(b[j].to) <= 0 && b[j].from.Compare(a[i].to) <= 0 {
 			return a[i], b[j], true
 		}
-		if a[i].to < b[j].to {
+		if a[i].to.Less(b[j].to) {
 			i++
 		} else {
 			j++
@@ -75,7 +75,8 @@ func ValidatePools(pools []IPPool) []Problem {
 }
 
 // ValidateAddresses finds the fixed addresses of an App that its pools cannot give: outside the pool, reserved, or a
-// pool that the App's namespace may not use. Pools that do not exist are not a problem here: they may come later.
+// pool that the App's namespace may not use; and addresses for the loopback that a pool hands out. Pools that do not exist
+// are not a problem here: they may come later.
 func ValidateAddresses(a *App, pools []IPPool) []Problem {
 	byName := map[string]*IPPool{}
 	for i := range pools {
@@ -98,23 +99,72 @@ func ValidateAddresses(a *App, pools []IPPool) []Problem {
 			continue
 		}
 		for j, text := range n.Addresses {
-			ip, err := ParseIPv4(text)
+			ip, err := ParseAddress(text)
 			if err != nil {
 				continue
 			}
-			if reason, message := s.refusal(p.Name, number(ip)); reason != "" {
+			if reason, message := s.refusal(p.Name, ip); reason != "" {
 				out = append(out, Problem{Object: object, Field: fmt.Sprintf("%s.addresses[%d]", path, j), Value: text, Reason: reason, Message: message})
+			}
+		}
+	}
+	for i, text := range a.Spec.LoopbackAddresses {
+		ip, err := ParseAddress(text)
+		if err != nil {
+			continue
+		}
+		for k := range pools {
+			if p := loopbackProblem(a, &pools[k], ip); p != nil {
+				p.Object, p.Field, p.Value = object, fmt.Sprintf("spec.loopbackAddresses[%d]", i), text
+				out = append(out, *p)
 			}
 		}
 	}
 	return out
 }
 
+// loopbackProblem says why instances must not have an address of a pool on their loopback: who has it there may send from
+// it, so it must not be anybody else's.
+func loopbackProblem(a *App, p *IPPool, ip netip.Addr) *Problem {
+	s, errs := parseSubnet(&p.Spec)
+	if len(errs) > 0 || !s.prefix.Contains(ip) {
+		return nil
+	}
+	reason, _ := s.refusal(p.Name, ip)
+	switch {
+	case len(p.Spec.Namespaces) > 0 && !slices.Contains(p.Spec.Namespaces, a.Namespace):
+		return &Problem{Reason: padisv1.ReasonPoolForbidden, Message: fmt.Sprintf(
+			"is of pool %s, which may not be used by namespace %s: choose another address, or add the namespace to spec.namespaces of the pool", p.Name, a.Namespace)}
+	case ip == s.gateway || s.edge(ip) != "":
+		return &Problem{Reason: padisv1.ReasonAddressReserved, Message: fmt.Sprintf("is the gateway, or the address of the subnet itself, of pool %s: choose another address", p.Name)}
+	case reason == "":
+		return &Problem{Reason: padisv1.ReasonAddressInUse, Message: fmt.Sprintf(
+			"is handed out to instances by pool %s: reserve it first (padis ip reserve %s %s), or choose another address", p.Name, p.Name, ip)}
+	}
+	return nil
+}
+
+// ValidateHostNetwork says what is wrong with the Network that an App names instead of pools; nil if nothing is. A Network
+// that does not exist is not a problem here: it may come later.
+func ValidateHostNetwork(a *App, networks []Network) *Problem {
+	for i, n := range a.Spec.Networks {
+		for k := range networks {
+			o := &networks[k]
+			if n.Network == "" || o.Name != n.Network || o.Spec.Driver == DriverHost {
+				continue
+			}
+			return &Problem{Object: appObject(a), Field: fmt.Sprintf("spec.networks[%d].network", i), Value: n.Network, Reason: padisv1.ReasonInvalid,
+				Message: fmt.Sprintf("has the driver %s, so that its instances have addresses of their own: name one of its IPPools in pool, or a Network with the driver host", driverOf(&o.Spec))}
+		}
+	}
+	return nil
+}
+
 // AddressClash finds the first fixed address of an App that another one asks for too; nil if there is none.
 func AddressClash(a *App, others []App) *Problem {
 	mine := map[netip.Addr]FixedAddress{}
 	for _, f := range FixedAddresses(a) {
-		if ip, err := ParseIPv4(f.Address); err == nil {
+		if ip, err := ParseAddress(f.Address); err == nil {
 			mine[ip] = f
 		}
 	}
@@ -127,7 +177,7 @@ func AddressClash(a *App, others []App) *Problem {
 			continue
 		}
 		for _, f := range FixedAddresses(o) {
-			ip, err := ParseIPv4(f.Address)
+			ip, err := ParseAddress(f.Address)
 			if err != nil {
 				continue
 			}
@@ -153,7 +203,7 @@ func ValidateApps(apps []App) []Problem {
 	for _, a := range sorted {
 		clash := false
 		for _, f := range FixedAddresses(a) {
-			ip, err := ParseIPv4(f.Address)
+			ip, err := ParseAddress(f.Address)
 			if err != nil {
 				continue
 			}

@@ -20,6 +20,7 @@ const (
 	DefaultRestartStableAfter  = time.Minute
 	DefaultMaxUnavailable      = 1
 	DefaultMTU                 = 1500
+	DefaultVXLANMTU            = 1450
 )
 
 func durationOr(d *metav1.Duration, otherwise time.Duration) time.Duration {
@@ -78,4 +79,23 @@ func (r *RestartPolicy) Delays() (initial, maximum, stableAfter time.Duration) {
 // Unavailable is the number of instances that may be not ready because of an update.
 func (u *UpdateStrategy) Unavailable() int32 {
 	return atLeastOne(u.MaxUnavailable, DefaultMaxUnavailable)
+}
+
+// EffectiveMTU is the largest packet that instances send, in bytes.
+func (s *NetworkSpec) EffectiveMTU() int32 {
+	switch {
+	case s.MTU != 0:
+		return s.MTU
+	case s.Driver == DriverVXLAN:
+		return DefaultVXLANMTU
+	}
+	return DefaultMTU
+}
+
+// driverOf is the driver of a Network.
+func driverOf(s *NetworkSpec) string {
+	if s.Driver == "" {
+		return DriverBridge
+	}
+	return s.Driver
 }

@@ -72,6 +72,12 @@ type TenantSpec struct {
 	// What containers of the tenant may do beyond the usual.
 	// +optional
 	Privileges TenantPrivileges `json:"privileges,omitempty"`
+	// How many addresses the tenant's instances may hold, of one pool or of all together. A lower quota takes none away.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(q, self.exists_one(w, (has(w.pool) ? w.pool : '') == (has(q.pool) ? q.pool : '')))",message="two quotas are for the same pool: write one"
+	AddressQuotas []AddressQuota `json:"addressQuotas,omitempty"`
 	// Record what is typed and shown in exec sessions into the tenant's instances.
 	// +optional
 	RecordExec bool `json:"recordExec,omitempty"`
@@ -93,6 +99,17 @@ type TenantPrivileges struct {
 	// Programs of the tenant may gain privileges by setuid bits and file capabilities.
 	// +optional
 	PrivilegeEscalation bool `json:"privilegeEscalation,omitempty"`
+}
+
+// AddressQuota bounds the addresses that the instances of a tenant hold.
+type AddressQuota struct {
+	// Name of an IPPool; without it all addresses of the tenant count.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Pool string `json:"pool,omitempty"`
+	// How many there may be.
+	// +kubebuilder:validation:Minimum=0
+	Max int64 `json:"max"`
 }
 
 // AgentSelector selects agents by an attribute.

@@ -10,7 +10,8 @@ import (
 )
 
 // ValidateApp finds what the schema cannot say of one App: regular expressions that do not compile, capabilities that
-// Linux does not know, volumes too small for anything and addresses that are listed twice. Objects that passed an API server have been through it.
+// Linux does not know, volumes too small for anything, addresses that are listed twice, and addresses for the loopback that
+// are none. Objects that passed an API server have been through it.
 func ValidateApp(a *App) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec", "placement", "constraints")
@@ -31,9 +32,9 @@ func ValidateApp(a *App) field.ErrorList {
 	}
 	seen := map[netip.Addr]*field.Path{}
 	for _, f := range FixedAddresses(a) {
-		ip, err := ParseIPv4(f.Address)
+		ip, err := ParseAddress(f.Address)
 		if err != nil {
-			errs = append(errs, field.Invalid(f.Path, f.Address, "must be an IPv4 address, for example 10.44.0.10"))
+			errs = append(errs, field.Invalid(f.Path, f.Address, wantAddress))
 			continue
 		}
 		if first, ok := seen[ip]; ok {
@@ -42,7 +43,38 @@ func ValidateApp(a *App) field.ErrorList {
 		}
 		seen[ip] = f.Path
 	}
+	return append(errs, validateLoopback(a, seen)...)
+}
+
+// validateLoopback judges the addresses for the loopback; fixed are those that instances have anyway.
+func validateLoopback(a *App, fixed map[netip.Addr]*field.Path) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("spec", "loopbackAddresses")
+	if len(a.Spec.LoopbackAddresses) > 0 && HostNetwork(a) != "" {
+		errs = append(errs, field.Forbidden(path, "instances with the network of their host would put them on the host's loopback: unset it, or name an IPPool in spec.networks"))
+	}
+	for i, text := range a.Spec.LoopbackAddresses {
+		ip, err := ParseAddress(text)
+		switch {
+		case err != nil:
+			errs = append(errs, field.Invalid(path.Index(i), text, wantAddress))
+		case ip.IsLoopback() || ip.IsMulticast() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+			errs = append(errs, field.Invalid(path.Index(i), text, "is no address that others can send to: write that of the load balancer"))
+		case fixed[ip] != nil:
+			errs = append(errs, field.Invalid(path.Index(i), text, fmt.Sprintf("is an instance's own address (%s): write that of the load balancer", fixed[ip])))
+		}
+	}
 	return errs
+}
+
+// HostNetwork gives the Network whose hosts' own network instances of an App have; empty if they have their own.
+func HostNetwork(a *App) string {
+	for _, n := range a.Spec.Networks {
+		if n.Network != "" {
+			return n.Network
+		}
+	}
+	return ""
 }
 
 // ValidatePool finds what the schema cannot say of one IPPool: ranges that end before they begin or overlap, and

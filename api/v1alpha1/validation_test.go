@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ func pool(name, network, cidr string, ranges ...string) IPPool {
 func app(name string, addresses ...string) App {
 	return App{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: AppSpec{Networks: []NetworkAttachment{{Pool: "blue", Addresses: addresses}}}}
 }
+
+func mustParse(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func born[T any](at int64, o T, meta func(*T) *metav1.ObjectMeta) T {
 	meta(&o).CreationTimestamp = metav1.Unix(at, 0)
@@ -101,7 +104,7 @@ func TestAddressesAgainstTheirPool(t *testing.T) {
 		"10.1.0.2": "", "10.1.0.99": "", "10.1.0.254": "",
 		"10.2.0.1": padisv1.ReasonAddressOutsidePool, "10.1.0.100": padisv1.ReasonAddressOutsidePool,
 		"10.1.0.0": padisv1.ReasonAddressReserved, "10.1.0.255": padisv1.ReasonAddressReserved, "10.1.0.1": padisv1.ReasonAddressReserved,
-		"10.1.0.50": padisv1.ReasonAddressReserved, "10.1.0.59": padisv1.ReasonAddressReserved, "10.1.0.70": padisv1.ReasonAddressReserved,
+		"fd00::1": padisv1.ReasonAddressOutsidePool, "10.1.0.50": padisv1.ReasonAddressReserved, "10.1.0.59": padisv1.ReasonAddressReserved, "10.1.0.70": padisv1.ReasonAddressReserved,
 	} {
 		a := app("web", address)
 		problems := ValidateAddresses(&a, []IPPool{p})
@@ -162,11 +165,17 @@ func TestDefaultsAreThoseOfTheSchema(t *testing.T) {
 // empty if and only if it gives none.
 func TestRefusalAgreesWithCounting(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		bits := rapid.IntRange(26, 30).Draw(t, "bits")
-		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, 0, 64}), bits).Masked()
-		within := func(label string) string {
-			return address(number(prefix.Addr()) + uint32(rapid.IntRange(0, 1<<(32-bits)-1).Draw(t, label))).String()
+		hosts := rapid.IntRange(0, 6).Draw(t, "bits of the host part")
+		prefix := netip.PrefixFrom(netip.MustParseAddr("fd00::40"), 128-hosts).Masked()
+		if rapid.Bool().Draw(t, "IPv4") {
+			hosts = max(hosts, 2)
+			prefix = netip.PrefixFrom(netip.MustParseAddr("10.1.0.64"), 32-hosts).Masked()
 		}
+		all := []netip.Addr{prefix.Addr()}
+		for len(all) < 1<<hosts {
+			all = append(all, all[len(all)-1].Next())
+		}
+		within := func(label string) string { return all[rapid.IntRange(0, len(all)-1).Draw(t, label)].String() }
 		p := IPPool{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: IPPoolSpec{Network: "n", CIDR: prefix.String()}}
 		if rapid.Bool().Draw(t, "gateway") {
 			p.Spec.Gateway = within("gateway")
@@ -181,28 +190,38 @@ func TestRefusalAgreesWithCounting(t *testing.T) {
 		if len(errs) > 0 {
 			return
 		}
-		in := func(list []AddressRange, a uint32) bool {
-			for _, r := range list {
-				if number(netip.MustParseAddr(r.From)) <= a && a <= number(netip.MustParseAddr(r.To)) {
-					return true
-				}
-			}
-			return false
+		in := func(list []AddressRange, a netip.Addr) bool {
+			return slices.ContainsFunc(list, func(r AddressRange) bool { return r.Has(a) })
 		}
-		given := 0
-		for a := s.all.from - 2; a <= s.all.to+2; a++ {
-			want := prefix.Contains(address(a)) && a != s.all.from && a != s.all.to && address(a).String() != p.Spec.Gateway &&
+		first, last := all[0], all[len(all)-1]
+		edge := func(a netip.Addr) bool {
+			if a.Is4() {
+				return a == first || a == last
+			}
+			return hosts > 1 && a == first
+		}
+		var given []netip.Addr
+		for _, a := range append(all, first.Prev(), last.Next()) {
+			want := prefix.Contains(a) && !edge(a) && a.String() != p.Spec.Gateway &&
 				!in(p.Spec.Reserved, a) && (len(p.Spec.Ranges) == 0 || in(p.Spec.Ranges, a))
-			reason, message := s.refusal("p", a)
+			reason, message := p.Refusal(a)
 			if (reason == "") != want || (reason == "") != (message == "") {
-				t.Fatalf("%s: refused with %q %q, want given: %v", address(a), reason, message, want)
+				t.Fatalf("%s: refused with %q %q, want given: %v", a, reason, message, want)
 			}
 			if want {
-				given++
+				given = append(given, a)
 			}
 		}
-		if s.empty() != (given == 0) {
-			t.Fatalf("empty says %v, %d addresses are given", s.empty(), given)
+		if s.empty() != (len(given) == 0) {
+			t.Fatalf("empty says %v, %d addresses are given", s.empty(), len(given))
+		}
+		// Those that are free, in order, are those that are given and not taken.
+		odd := func(a netip.Addr) bool { b := a.AsSlice(); return b[len(b)-1]%2 == 1 }
+		n := rapid.IntRange(0, len(given)).Draw(t, "number")
+		free := p.FreeAddresses(n, odd)
+		even := slices.DeleteFunc(slices.Clone(given), odd)
+		if want := even[:min(n, len(even))]; !slices.Equal(free, want) {
+			t.Fatalf("%v are free, want %v", free, want)
 		}
 	})
 }
@@ -212,7 +231,7 @@ func FuzzValidatePool(f *testing.F) {
 	f.Add("10.0.0.4/30", "", "10.0.0.5", "", "10.0.0.6", "")
 	f.Add("::/0", "::", "a", "b", "c", "d")
 	f.Fuzz(func(t *testing.T, cidr, gateway, from, to, reservedFrom, reservedTo string) {
-		p := IPPool{Spec: IPPoolSpec{CIDR: cidr, Gateway: gateway, Ranges: []AddressRange{{from, to}}, Reserved: []AddressRange{{reservedFrom, reservedTo}}}}
+		p := IPPool{Spec: IPPoolSpec{CIDR: cidr, Gateway: gateway, Ranges: []AddressRange{{From: from, To: to}}, Reserved: []AddressRange{{From: reservedFrom, To: reservedTo}}}}
 		a := app("web", from, to, gateway)
 		_ = ValidateApp(&a)
 		_ = ValidateAddresses(&a, []IPPool{p})

@@ -61,7 +61,7 @@ func Remedy(reason string) string {
 	case padisv1.ReasonCommandNotFound:
 		return "check spec.template.command: the program must be in the image, or, without an image, on the agent's host or come as an artifact"
 	case padisv1.ReasonNetworkFailed:
-		return "check the Network's bridge and parent on the agent's host; an interface with an address of its own cannot be a parent"
+		return "check the Network's bridge and parent on the agent's host (`padis get networks -o wide`); an interface with an address of its own is a parent with spec.takeParent only"
 	case padisv1.ReasonAddressAnswered:
 		return "something still answers at the address: the earlier host of the instance, or a foreign machine; find it by its hardware address and switch it off"
 	case padisv1.ReasonInvalidLaunch:
@@ -91,7 +91,30 @@ func Remedy(reason string) string {
 	case padisv1.ReasonPaused:
 		return "unset spec.update.paused to go on"
 	default:
+		if text := networkRemedy(reason); text != "" {
+			return text
+		}
 		return containerRemedy(reason)
+	}
+}
+
+// networkRemedy is about what goes wrong on the wire.
+func networkRemedy(reason string) string {
+	switch reason {
+	case padisv1.ReasonAddressQuotaExceeded:
+		return "scale in another App of the tenant, or raise spec.addressQuotas of the Tenant; `padis get addresses` shows who holds what"
+	case padisv1.ReasonPortInUse:
+		return "instances with the network of their host share its ports: add agents, scale in, or choose another port in spec.template.ports"
+	case padisv1.ReasonAddressConflict:
+		return "find the machine by its hardware address and switch it off, or give it another address; `padis ip show ADDRESS` says what is known"
+	case padisv1.ReasonLeaseExpired:
+		return "the instance gave its addresses up because it heard nothing of the scheduler: see whether its host reaches the Mesos master; spec.unreachable.lease says how long it waits"
+	case padisv1.ReasonForeignAddresses:
+		return "give these machines other addresses, or reserve what they have with `padis ip reserve`"
+	case padisv1.ReasonPeerDown:
+		return "compare spec.bgp of the Network with the configuration of the router: address, asn, password"
+	default:
+		return ""
 	}
 }
 

@@ -387,6 +387,10 @@ func addRemedy(node *Node, reason string) {
 func addPools(node *Node, s Snapshot, attachments []v1alpha1.NetworkAttachment) {
 	var seen []string
 	for _, attachment := range attachments {
+		if attachment.Network != "" {
+			node.add(Plain, "network "+attachment.Network+": that of the host")
+			continue
+		}
 		if slices.Contains(seen, attachment.Pool) {
 			continue
 		}
@@ -399,12 +403,17 @@ func addPools(node *Node, s Snapshot, attachments []v1alpha1.NetworkAttachment) 
 		}
 		pool := s.Pools[at]
 		tone, text := Plain, fmt.Sprintf("pool %s: %s, %d addresses taken, %d free", pool.Name, pool.Spec.CIDR, pool.Status.Allocated, pool.Status.Free)
+		if pool.Status.Cooling > 0 {
+			text += fmt.Sprintf(", %d rest before they are given to others", pool.Status.Cooling)
+		}
 		if pool.Status.Free == 0 {
 			tone = Bad
 		}
 		child := node.add(tone, text)
 		for _, c := range pool.Status.Conditions {
-			if c.Status != "True" {
+			if foreign := c.Type == v1alpha1.ConditionForeignAddresses; foreign && c.Status == "True" {
+				child.add(Waiting, c.Message)
+			} else if !foreign && c.Status != "True" {
 				child.Tone = Bad
 				child.add(Bad, strings.TrimSpace(fmt.Sprintf("%s: %s (%s) %s", c.Type, c.Status, c.Reason, c.Message)))
 			}

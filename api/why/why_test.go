@@ -289,3 +289,22 @@ func TestPaint(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Addresses that rest or that others use are said, and do not make a pool that works look as if it did not.
+func TestWhatThereIsToSayOfNetworks(t *testing.T) {
+	p := pool(5)
+	p.Status.Cooling = 3
+	p.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionForeignAddresses, "True", padisv1.ReasonForeignAddresses, "1 address is used by others: 10.44.0.9")}
+	a := app(1)
+	a.Spec.Networks = append(a.Spec.Networks, v1alpha1.NetworkAttachment{Network: "metal"})
+	node := App(Snapshot{Now: now, App: a, Instances: []runtime.Instance{ready(0)}, Pools: []v1alpha1.IPPool{p}})
+	text := node.Render(func(_ Tone, s string) string { return s })
+	for _, want := range []string{"5 free, 3 rest before they are given to others", "1 address is used by others: 10.44.0.9", "network metal: that of the host"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "does not exist") || strings.Contains(text, "(ForeignAddresses)") {
+		t.Error(text)
+	}
+}

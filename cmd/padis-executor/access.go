@@ -26,7 +26,7 @@ func openExecutor(ctx context.Context, c executor.Config, o options, agentEndpoi
 	}
 	here := &instances{usage: reader}
 	server, err := access.New(access.Config{
-		Instances: here, Logs: output{}, Usage: here, Dial: probe.New(network.StreamSocket).Dial, Log: c.Log.Named("access"),
+		Instances: here, Logs: output{}, Usage: here, Dial: probe.New(network).Dial, Log: c.Log.Named("access"),
 	})
 	if err != nil {
 		return nil, nil, err

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +24,12 @@ const (
 	containerdVariable = "PADIS_CONTAINERD_ADDRESS"
 	cgroupVariable     = "PADIS_CGROUP_PARENT"
 	metricsVariable    = "PADIS_METRICS_LISTEN"
+	hostPathsVariable  = "PADIS_HOST_PATHS"
+	ociRuntimeVariable = "PADIS_OCI_RUNTIME"
+	accessVariable     = "PADIS_ACCESS"
+	cacheVariable      = "PADIS_CACHE"
+	parallelVariable   = "PADIS_PARALLEL"
+	logLevelVariable   = "PADIS_LOG_LEVEL"
 	// noContainersVariable says why there are none, for people.
 	noContainersVariable = "PADIS_NO_CONTAINERS"
 )
@@ -82,8 +90,23 @@ func wireContainers(ctx context.Context, o options, owner string, c *executor.Co
 		return nil, errors.Join(err, keeper.Close())
 	}
 	c.Containers = keeper
-	c.Volumes = hostfs.New(hostfs.Config{State: o.state, Namespace: namespace, Log: log.Named("volume")})
+	c.Volumes = hostfs.New(hostfs.Config{State: o.state, HostPaths: o.hostPaths, Namespace: namespace, Log: log.Named("volume")})
 	return func() { _ = keeper.Close() }, nil
+}
+
+// hostPaths are directories, separated by commas. None allow all of them.
+func hostPaths(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var all []string
+	for _, p := range strings.Split(list, ",") {
+		if p = strings.TrimSpace(p); !path.IsAbs(p) {
+			return nil, fmt.Errorf("--host-paths, %s: %q is no absolute path; give directories, separated by commas", hostPathsVariable, p)
+		}
+		all = append(all, path.Clean(p))
+	}
+	return all, nil
 }
 
 func openContainerd(ctx context.Context, c containerd.Config) (*containerd.Runtime, error) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,7 +173,7 @@ func TestAnAddressThatSomebodyHasIsWaitedFor(t *testing.T) {
 }
 
 func TestExitStatuses(t *testing.T) {
-	for args, want := range map[string]int{"version": exitOK, "help": exitOK, "--help": exitOK, "": exitEnvironment, "run": exitEnvironment, "dance": exitUsage, "--dance": exitUsage, "run x": exitUsage} {
+	for args, want := range map[string]int{"version": exitOK, "help": exitOK, "--help": exitOK, "": exitEnvironment, "run": exitEnvironment, "dance": exitUsage, "--host-paths /srv,data": exitUsage, "--dance": exitUsage, "run x": exitUsage} {
 		cmd := exec.Command(binary, strings.Fields(args)...)
 		cmd.Env = []string{}
 		out, err := cmd.CombinedOutput()
@@ -183,6 +184,60 @@ func TestExitStatuses(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != want || len(out) == 0 {
 			t.Errorf("%q: exit status %d, want %d; it says %q", args, got, want, out)
 		}
+	}
+}
+
+func TestHostPaths(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		args     []string
+		want     string
+	}{
+		{"", nil, ""},
+		{"/srv/, /data", nil, "/srv /data"},
+		{"/srv", []string{"--host-paths", "/mnt/a,/mnt/b"}, "/mnt/a /mnt/b"},
+		{"/srv", []string{"--host-paths="}, ""},
+	} {
+		t.Setenv(hostPathsVariable, c.variable)
+		if o, err := parse(c.args); err != nil || strings.Join(o.hostPaths, " ") != c.want {
+			t.Errorf("%+v: %q, %v", c, o.hostPaths, err)
+		}
+	}
+	t.Setenv(hostPathsVariable, "srv")
+	if o, err := parse(nil); err == nil || !strings.Contains(err.Error(), hostPathsVariable) {
+		t.Errorf("%q, %v", o.hostPaths, err)
+	}
+}
+
+func TestVariablesCountWhereNoFlagIs(t *testing.T) {
+	got := func(args ...string) string {
+		o, err := parse(args)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%q %q %q %d %s", o.ociRuntime, o.access, o.cache, o.parallel, o.level)
+	}
+	check := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	check(got(), fmt.Sprintf(`"" ":0" "" %d info`, 2*runtime.NumCPU()))
+	for name, value := range map[string]string{
+		ociRuntimeVariable: "crun", accessVariable: ":9466", cacheVariable: "/srv/cache", parallelVariable: "3", logLevelVariable: "debug",
+	} {
+		t.Setenv(name, value)
+	}
+	check(got(), `"crun" ":9466" "/srv/cache" 3 debug`)
+	check(got("--oci-runtime", "runc", "--access", ":1", "--cache", "/c", "--parallel", "4", "--log-level", "warn"), `"runc" ":1" "/c" 4 warn`)
+	for name, bad := range map[string]string{parallelVariable: "0", logLevelVariable: "loud"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, bad)
+			if _, err := parse(nil); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s=%s: %v", name, bad, err)
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -41,19 +42,24 @@ It is started by a Mesos agent, which tells it the rest by MESOS_* variables. Ex
 
 Flags of run:
   --cache DIR        where artifacts are kept for all instances of the host
-                     (default /var/cache/padis-executor, or below the sandbox if that cannot be written)
-  --parallel N       how many instances are made at the same time (default: twice the number of CPUs)
+                     (default $PADIS_CACHE, or /var/cache/padis-executor, or below the sandbox if that cannot be written)
+  --parallel N       how many instances are made at the same time
+                     (default $PADIS_PARALLEL, or twice the number of CPUs)
   --containerd PATH  socket of the containerd that runs images (default $PADIS_CONTAINERD_ADDRESS, or
                      /run/containerd/containerd.sock if that is there; without one, and with "off", only plain
                      programs run)
   --state DIR        where containers have their files, which outlive the executor
                      (default $PADIS_STATE_DIR, or /var/lib/padis)
+  --host-paths DIR,... directories of the host that hostPath volumes may show, whatever Tenants are granted
+                     (default $PADIS_HOST_PATHS, or all but / and those that show --state)
   --cgroup PATH      control group below which containers have theirs (default $PADIS_CGROUP_PARENT, or /padis)
-  --oci-runtime NAME program that containerd's shims start containers with: runc (default) or crun
-  --access HOST:PORT where logs, commands and ports are served to the scheduler, with TLS (default: any free port)
+  --oci-runtime NAME program that containerd's shims start containers with: runc or crun
+                     (default $PADIS_OCI_RUNTIME, or runc)
+  --access HOST:PORT where logs, commands and ports are served to the scheduler, with TLS
+                     (default $PADIS_ACCESS, or any free port)
   --metrics HOST:PORT where Prometheus metrics are served, plain; "off" serves none
                      (default $PADIS_METRICS_LISTEN, or 127.0.0.1:9465)
-  --log-level LEVEL  debug, info, warn or error (default info)
+  --log-level LEVEL  debug, info, warn or error (default $PADIS_LOG_LEVEL, or info)
 
 Containers run on when the executor ends, unless the agent asked for their end; the next executor takes them over.
 
@@ -91,6 +97,7 @@ type options struct {
 	cache                                 string
 	parallel                              int
 	containerd, state, cgroup, ociRuntime string
+	hostPaths                             []string
 	access, metrics                       string
 	level                                 zapcore.Level
 }
@@ -100,18 +107,32 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("padis-executor", flag.ContinueOnError)
 	f.SetOutput(os.Stderr)
 	f.Usage = func() { fmt.Fprint(os.Stderr, usageText) }
-	f.StringVar(&o.cache, "cache", "", "")
-	f.IntVar(&o.parallel, "parallel", 2*goruntime.NumCPU(), "")
+	f.StringVar(&o.cache, "cache", os.Getenv(cacheVariable), "")
+	parallel := f.String("parallel", cmp.Or(os.Getenv(parallelVariable), strconv.Itoa(2*goruntime.NumCPU())), "")
 	f.StringVar(&o.containerd, "containerd", os.Getenv(containerdVariable), "")
 	f.StringVar(&o.state, "state", cmp.Or(os.Getenv(stateVariable), defaultState), "")
+	allowed := f.String("host-paths", os.Getenv(hostPathsVariable), "")
 	f.StringVar(&o.cgroup, "cgroup", os.Getenv(cgroupVariable), "")
-	f.StringVar(&o.ociRuntime, "oci-runtime", "", "")
-	f.StringVar(&o.access, "access", ":0", "")
+	f.StringVar(&o.ociRuntime, "oci-runtime", os.Getenv(ociRuntimeVariable), "")
+	f.StringVar(&o.access, "access", cmp.Or(os.Getenv(accessVariable), ":0"), "")
 	f.StringVar(&o.metrics, "metrics", cmp.Or(os.Getenv(metricsVariable), "127.0.0.1:9465"), "")
-	f.TextVar(&o.level, "log-level", zapcore.InfoLevel, "")
+	level := f.String("log-level", cmp.Or(os.Getenv(logLevelVariable), "info"), "")
 	err := f.Parse(args)
 	if err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if err == nil {
+		o.hostPaths, err = hostPaths(*allowed)
+	}
+	if err == nil {
+		if o.parallel, err = strconv.Atoi(*parallel); err != nil || o.parallel < 1 {
+			err = fmt.Errorf("--parallel, %s: %q is no number from 1 on", parallelVariable, *parallel)
+		}
+	}
+	if err == nil {
+		if o.level, err = zapcore.ParseLevel(*level); err != nil {
+			err = fmt.Errorf("--log-level, %s: %q is none of debug, info, warn and error", logLevelVariable, *level)
+		}
 	}
 	return o, err
 }
@@ -169,11 +190,11 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	if host.Path == "" {
 		host.Path = defaultPath
 	}
-	network, err := kernel.Open(host.Owner, claimWait)
+	network, closeNetwork, err := openNetwork(host, log)
 	if err != nil {
 		return err
 	}
-	defer network.Close()
+	defer closeNetwork()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	store, err := openStore(o.cache, cfg.Sandbox)
@@ -182,7 +203,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	}
 	c := executor.Config{
 		Host: host, Agent: client, Network: network, Runtime: process.New("/proc/self/exe", o.parallel), Artifacts: store,
-		Prober: probe.New(network.StreamSocket), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
+		Prober: probe.New(network), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
 	}
 	closeContainers, err := wireContainers(ctx, o, host.Owner, &c, log)
 	if err != nil {

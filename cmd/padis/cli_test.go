@@ -53,10 +53,15 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 			App: "web", Slot: 1, Phase: "Pending", Reason: padisv1.ReasonNoOffers, Message: "no agent fits", Refusals: map[string]int32{padisv1.ReasonInsufficientCPU: 1},
 		},
 	})
+	views.Instances.Set(&runtime.Instance{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "solo-0", Labels: map[string]string{v1alpha1.LabelApp: "solo"}},
+		Status:     runtime.InstanceStatus{App: "solo", Phase: "Running", Ready: true, Host: "host-1", Agent: "A1"},
+	})
 	views.Agents.Set(&runtime.Agent{
 		ObjectMeta: metav1.ObjectMeta{Name: "a1"},
 		Status:     runtime.AgentStatus{ID: "A1", Hostname: "host-1", State: "Active", Total: runtime.Amounts{CPUMilli: 4000}},
 	})
+	showAddresses(views)
 	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
@@ -197,7 +202,8 @@ func TestWhy(t *testing.T) {
 func TestLogs(t *testing.T) {
 	useAPI(t)
 	padis("apply", "-f", manifest(t, webManifest)).expect(t, exitOK)
-	t.Cleanup(func() { padis("delete", "app", "web") })
+	padis("apply", "-f", manifest(t, strings.ReplaceAll(webManifest, "web", "solo"))).expect(t, exitOK)
+	t.Cleanup(func() { padis("delete", "app", "web", "solo") })
 	padis("logs", "web-0").expect(t, exitOK, "default/web-0\n", `"Stream":"stdout","TailLines":-1`, `"Follow":false,"Previous":false`)
 	padis("logs", "instance/web-0", "--stderr", "--tail", "3", "-f").expect(t, exitOK, `"Stream":"stderr","TailLines":3`, `"Follow":true`)
 	for _, follow := range []string{"--follow=false", "--follow=true"} {
@@ -207,11 +213,75 @@ func TestLogs(t *testing.T) {
 			t.Errorf("%d lines, want 4:\n%s", n, r.out)
 		}
 	}
+	// Lines of one instance are as they were printed, unless it is asked for.
+	for _, args := range [][]string{{"app/solo"}, {"app/solo", "-f"}, {"solo-0", "--all-instances"}} {
+		if r := padis(append([]string{"logs"}, args...)...); r.status != exitOK || !strings.HasPrefix(r.out, "default/solo-0\n{") || !strings.HasSuffix(r.out, "}") {
+			t.Errorf("%v: exit status %d, %q, %q", args, r.status, r.out, r.err)
+		}
+	}
+	for _, name := range []string{"app/solo", "solo-0"} {
+		padis("logs", name, "--prefix").expect(t, exitOK, "[solo-0] default/solo-0\n[solo-0] {")
+	}
+	if r := padis("logs", "app/web", "--prefix=false"); r.status != exitOK || strings.Contains(r.out, "[web-") {
+		t.Errorf("exit status %d, %q, %q", r.status, r.out, r.err)
+	}
 	padis("logs", "app/web", "--previous").expect(t, exitError, "web-1: there is no earlier run of web-1", `[web-0] {"Stream"`)
 	padis("logs", "web-0", "--all-streams", "--since", "5m").expect(t, exitOK, `"Stream":"all"`, `"Since":"2`)
 	padis("logs", "web-0", "--since-time", "2024-01-01T00:00:00Z").expect(t, exitOK, `"Since":"2024-01-01T00:00:00Z"`)
 	padis("logs", "nobody-0").expect(t, exitError, `"nobody-0" not found`)
 	padis("logs", "app/nobody").expect(t, exitError, `"nobody" not found`)
+}
+
+// When a second instance comes while the only one is followed, lines say from then on whose they are.
+func TestLinesTellTheirInstanceOnceThereAreSeveral(t *testing.T) {
+	var out bytes.Buffer
+	m := &manyLogs{to: &out, names: map[string]bool{}}
+	writer := func(name string) *lineWriter {
+		return &lineWriter{mu: &m.lines, to: &out, prefix: func() string { return m.prefix(name) }}
+	}
+	know := func(name string) {
+		m.know([]runtime.Instance{{ObjectMeta: metav1.ObjectMeta{Name: name}}})
+	}
+	print := func(w *lineWriter, text string) {
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	know("web-0")
+	first := writer("web-0")
+	print(first, "alone\r\nalo")
+	know("web-1")
+	print(writer("web-1"), "another\r\n")
+	print(first, "ng\nend")
+	if err := first.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "alone\r\n[web-1] another\n[web-0] along\n[web-0] end\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
+func TestSecretsKeyFile(t *testing.T) {
+	scheduler := func(more ...string) result {
+		return padis(append([]string{"scheduler", "--data-dir", t.TempDir(), "--master", "http://127.0.0.1:1", "--artifact-url", "http://127.0.0.1:1", "--etcd-servers", "http://127.0.0.1:1"}, more...)...)
+	}
+	absent := filepath.Join(t.TempDir(), "absent")
+	scheduler("--secrets-key-file", absent).expect(t, exitError, "--secrets-key-file: open "+absent, "no such file", "head -c 32 /dev/urandom")
+	// What is in it is judged before the etcd is needed.
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+	}{
+		"words":  {"hello there", 0o600, "is not base64 of 32 bytes"},
+		"public": {strings.Repeat("A", 43) + "=", 0o644, "can be read by others"},
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
+			t.Fatal(err)
+		}
+		scheduler("--listen", "127.0.0.1:0", "--secrets-key-file", path).expect(t, exitError, path, c.want)
+	}
 }
 
 func TestUsageErrors(t *testing.T) {
@@ -239,6 +309,13 @@ func TestUsageErrors(t *testing.T) {
 		{"cp", "web-0:/a", "web-1:/b"},
 		{"port-forward", "web-0"},
 		{"top", "agents"},
+		{"ip", "list", "--free", "3"},
+		{"ip", "list", "--pool", "a", "--free", "0"},
+		{"ip", "show", "10.44.0"},
+		{"ip", "show", "fe80::1%eth0"},
+		{"ip", "reserve", "a"},
+		{"ip", "reserve", "a", "10.44.0.9-10.44.0.1"},
+		{"ip", "release", "a", "10.44.0.1-fd00::1"},
 		{"on"},
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
@@ -278,6 +355,7 @@ func TestHelp(t *testing.T) {
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
 		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
+		"ip",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})
@@ -344,14 +422,15 @@ func TestNsenter(t *testing.T) {
 	}
 }
 
-// However the output is cut into pieces, each line is printed once, whole, with the prefix.
+// However the output is cut into pieces, each line is printed once, whole, with the prefix; without one, as it came.
 func TestLineWriter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
+		prefix := rapid.SampledFrom([]string{"", "> "}).Draw(t, "prefix")
 		text := rapid.StringMatching(`([a-z]{0,5}\r?\n){0,20}[a-z]{0,3}`).Draw(t, "text")
 		seed := rapid.Int64().Draw(t, "seed")
 		var out bytes.Buffer
-		w := &lineWriter{mu: &sync.Mutex{}, to: &out, prefix: "> "}
+		w := &lineWriter{mu: &sync.Mutex{}, to: &out, prefix: func() string { return prefix }}
 		random := rand.New(rand.NewSource(seed))
 		for rest := text; rest != ""; {
 			n := 1 + random.Intn(len(rest))
@@ -365,7 +444,10 @@ func TestLineWriter(t *testing.T) {
 		}
 		want := ""
 		for line := range strings.Lines(text) {
-			want += "> " + strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r") + "\n"
+			want += prefix + strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r") + "\n"
+		}
+		if prefix == "" {
+			want = text
 		}
 		if out.String() != want {
 			t.Fatalf("got %q, want %q", out.String(), want)
@@ -376,7 +458,7 @@ func TestLineWriter(t *testing.T) {
 func TestLineWriterBoundsLines(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	w := &lineWriter{mu: &sync.Mutex{}, to: &out}
+	w := &lineWriter{mu: &sync.Mutex{}, to: &out, prefix: func() string { return "> " }}
 	for range 3 {
 		if _, err := w.Write(bytes.Repeat([]byte("x"), maxLine)); err != nil {
 			t.Fatal(err)

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +33,11 @@ const logsExample = `  # What instance web-0 printed
 
 type logsOptions struct {
 	follow, previous, stderr, all, instances bool
-	tail                                     int64
-	since                                    time.Duration
-	sinceTime                                string
+	// prefix is asked for (or not); nil: lines tell their instance if there are several.
+	prefix    *bool
+	tail      int64
+	since     time.Duration
+	sinceTime string
 }
 
 func (o logsOptions) query() map[string]string {
@@ -66,11 +68,12 @@ func (o logsOptions) query() map[string]string {
 
 func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	var o logsOptions
+	var prefix bool
 	cmd := &cobra.Command{
 		Use:   "logs (NAME | app/NAME)",
 		Short: "Print what an instance, or all instances of an App, printed",
-		Long: "Print what an instance printed. With app/NAME each line begins with the instance's name; with -f instances that " +
-			"come later are followed, too.\n\n" + exitHelp,
+		Long: "Print what an instance printed. With app/NAME each line begins with the instance's name, if there are several; with -f " +
+			"instances that come later are followed, too.\n\n" + exitHelp,
 		Example: logsExample,
 		Args:    exactArguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,6 +90,9 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 			if o.follow && o.previous {
 				return usagef("--previous speaks of a run that ended: there is nothing to follow")
 			}
+			if cmd.Flags().Changed("prefix") {
+				o.prefix = &prefix
+			}
 			a, namespace, err := connect(f)
 			if err != nil {
 				return err
@@ -101,6 +107,7 @@ func newLogsCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobr
 	}
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "Go on printing what comes.")
 	cmd.Flags().BoolVar(&o.instances, "all-instances", false, "All instances of the App that NAME is, or is an instance of; the same as app/NAME.")
+	cmd.Flags().BoolVar(&prefix, "prefix", false, "Begin each line with the instance's name; without it, only if there are several instances.")
 	cmd.Flags().BoolVarP(&o.previous, "previous", "p", false, "The run before the last restart.")
 	cmd.Flags().BoolVar(&o.stderr, "stderr", false, "Standard error instead of standard output.")
 	cmd.Flags().Int64Var(&o.tail, "tail", -1, "Number of last lines to begin with; all if it is not given.")
@@ -139,8 +146,12 @@ func (o logsOptions) check(flags *pflag.FlagSet) error {
 }
 
 func printLogs(ctx context.Context, a reader, streams genericiooptions.IOStreams, namespace string, t target, o logsOptions) error {
+	m := &manyLogs{api: a, to: streams.Out, namespace: namespace, options: o, names: map[string]bool{}}
 	if !t.app {
-		return copyLog(ctx, a, streams.Out, namespace, t.name, o)
+		if o.prefix == nil || !*o.prefix {
+			return copyLog(ctx, a, streams.Out, namespace, t.name, o)
+		}
+		return m.print(ctx, t.name)
 	}
 	if err := a.get(ctx, declaredPath(namespace, "apps", t.name), &struct{}{}); err != nil {
 		return err
@@ -149,7 +160,7 @@ func printLogs(ctx context.Context, a reader, streams genericiooptions.IOStreams
 	if err != nil {
 		return err
 	}
-	m := &manyLogs{api: a, to: streams.Out, namespace: namespace, options: o}
+	m.know(instances)
 	for _, instance := range instances {
 		// One after the other unless followed: the lines of an instance stay together.
 		if !o.follow {
@@ -172,14 +183,41 @@ type manyLogs struct {
 	namespace string
 	options   logsOptions
 
+	// lines is held while one is printed.
 	lines sync.Mutex
-	mu    sync.Mutex
-	errs  []error
+	// names are those of all instances whose output is printed.
+	names map[string]bool
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// know notes instances whose output is about to be printed.
+func (m *manyLogs) know(instances []runtime.Instance) {
+	m.lines.Lock()
+	defer m.lines.Unlock()
+	for _, i := range instances {
+		m.names[i.Name] = true
+	}
+}
+
+// prefix is what lines of an instance begin with from now on: nothing while there is no other instance, unless it is
+// asked for.
+func (m *manyLogs) prefix(name string) string {
+	if p := m.options.prefix; p != nil && !*p || p == nil && len(m.names) < 2 {
+		return ""
+	}
+	return "[" + name + "] "
+}
+
+// print prints the output of one instance.
+func (m *manyLogs) print(ctx context.Context, name string) error {
+	w := &lineWriter{mu: &m.lines, to: m.to, prefix: func() string { return m.prefix(name) }}
+	return errors.Join(copyLog(ctx, m.api, w, m.namespace, name, m.options), w.flush())
 }
 
 func (m *manyLogs) read(ctx context.Context, name string) {
-	w := &lineWriter{mu: &m.lines, to: m.to, prefix: "[" + name + "] "}
-	if err := errors.Join(copyLog(ctx, m.api, w, m.namespace, name, m.options), w.flush()); err != nil {
+	if err := m.print(ctx, name); err != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.errs = append(m.errs, fmt.Errorf("%s: %w", name, err))
@@ -215,6 +253,7 @@ func (m *manyLogs) follow(ctx context.Context, app string, now []runtime.Instanc
 		case <-tick.C:
 			// If it cannot be asked, the logs that are open say so.
 			if later, err := m.api.instancesOf(ctx, m.namespace, app); err == nil {
+				m.know(later)
 				start(later)
 			}
 		}
@@ -234,28 +273,26 @@ func copyLog(ctx context.Context, a reader, w io.Writer, namespace, instance str
 // maxLine is how long a line may be before it is printed in parts.
 const maxLine = 64 << 10
 
-// lineWriter prints whole lines with a prefix; those that share mu do not mix.
+// lineWriter prints whole lines with a prefix; those that share mu do not mix. It asks for the prefix of each line with mu
+// held; lines with none are printed as they came.
 type lineWriter struct {
 	mu     *sync.Mutex
 	to     io.Writer
-	prefix string
+	prefix func() string
 	rest   []byte
 }
 
 func (l *lineWriter) Write(p []byte) (int, error) {
 	l.rest = append(l.rest, p...)
 	for len(l.rest) > 0 {
-		n, line, err := bufio.ScanLines(l.rest, false)
-		if err != nil {
-			return 0, err
-		}
+		n := bytes.IndexByte(l.rest, '\n') + 1
 		if n == 0 && len(l.rest) < maxLine {
 			break
 		}
 		if n == 0 {
-			n, line = len(l.rest), l.rest
+			n = len(l.rest)
 		}
-		if err := l.print(line); err != nil {
+		if err := l.print(l.rest[:n]); err != nil {
 			return 0, err
 		}
 		l.rest = l.rest[n:]
@@ -276,6 +313,12 @@ func (l *lineWriter) flush() error {
 func (l *lineWriter) print(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err := fmt.Fprintf(l.to, "%s%s\n", l.prefix, line)
+	prefix := l.prefix()
+	if prefix == "" {
+		_, err := l.to.Write(line)
+		return err
+	}
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	_, err := fmt.Fprintf(l.to, "%s%s\n", prefix, line)
 	return err
 }

@@ -35,6 +35,8 @@ type schedulerConfig struct {
 	EtcdCA      string
 	EtcdCert    string
 	EtcdKey     string
+	// SecretsKeyFile is empty where the key is made in the data directory, or where Secrets are not encrypted.
+	SecretsKeyFile string
 
 	Master          string
 	Framework       string
@@ -66,8 +68,23 @@ func (c schedulerConfig) validate() error {
 		return usagef("--failover-timeout is %s; below 1h Mesos might kill all instances while the scheduler is being replaced", c.FailoverTimeout)
 	case (c.EtcdCert == "") != (c.EtcdKey == ""):
 		return usagef("--etcd-cert and --etcd-key go together")
+	case !c.shared() && c.EtcdCA+c.EtcdCert != "":
+		return usagef("--etcd-ca, --etcd-cert and --etcd-key are for an etcd that --etcd-servers names")
 	}
-	return nil
+	return c.checkSecretsKey()
+}
+
+// checkSecretsKey finds early that there is no key where it was said to be. What is in it is judged by who uses it.
+func (c schedulerConfig) checkSecretsKey() error {
+	if c.SecretsKeyFile == "" {
+		return nil
+	}
+	f, err := os.Open(c.SecretsKeyFile)
+	if err != nil {
+		return fmt.Errorf("--secrets-key-file: %w: all servers of one etcd need the same key; make it once with: "+
+			"(umask 077; head -c 32 /dev/urandom | base64 >FILE)", err)
+	}
+	return f.Close()
 }
 
 func newSchedulerCommand() *cobra.Command {
@@ -101,6 +118,8 @@ func newSchedulerCommand() *cobra.Command {
 	f.StringVar(&c.EtcdCA, "etcd-ca", "", "certificate authority of the external etcd, a PEM file")
 	f.StringVar(&c.EtcdCert, "etcd-cert", "", "client certificate for the external etcd, a PEM file")
 	f.StringVar(&c.EtcdKey, "etcd-key", "", "key of --etcd-cert")
+	f.StringVar(&c.SecretsKeyFile, "secrets-key-file", "", "key with which Secrets are encrypted in etcd, base64 of 32 bytes, the same for all servers;\n"+
+		"default is secrets.key in --data-dir with an etcd of our own, and no encryption with an external one")
 	f.StringVar(&c.Master, "master", "", "Mesos masters: http://HOST:PORT,HOST:PORT or zk://HOST:PORT,HOST:PORT/PATH")
 	f.StringVar(&c.Framework, "framework-name", "padis", "name of the framework at the master")
 	f.StringVar(&c.Role, "role", "*", "role to subscribe with")

@@ -149,7 +149,7 @@ func newHost(t *testing.T, maxStreams int) *host {
 	h.client = h.authority.client(t, stream.SchedulerName)
 	var err error
 	h.Server, err = New(Config{
-		Instances: h, Logs: h, Usage: h, Dial: probe.New((&kernel.Network{}).StreamSocket).Dial, MaxStreams: maxStreams, Log: zap.NewNop(),
+		Instances: h, Logs: h, Usage: h, Dial: probe.New(&kernel.Network{}).Dial, MaxStreams: maxStreams, Log: zap.NewNop(),
 	})
 	if err != nil {
 		t.Fatal(err)

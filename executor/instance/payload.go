@@ -116,7 +116,7 @@ func place(task string, l *padisv1.Launch, h Host) (Plan, *Failure) {
 		return Plan{}, invalid("%d networks, more than %d", len(l.GetAttachments()), MaxAttachments)
 	}
 	var err error
-	if p.Wanted, err = network.Want(h.Owner, p.Container, h.Name, l.GetAttachments()); err != nil {
+	if p.Wanted, err = network.Want(h.Owner, p.Container, h.Name, l); err != nil {
 		return Plan{}, &Failure{padisv1.ReasonNetworkFailed, err.Error()}
 	}
 	p.Files.Dir = path.Join(h.Sandbox, "tasks", p.Container)
@@ -145,10 +145,13 @@ func hostsFile(p Plan) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	own := "127.0.1.1"
-	if len(p.Wanted.Interfaces) > 0 {
-		own = p.Wanted.Interfaces[0].Address.Addr().String()
+	addresses := p.addresses()
+	if len(addresses) == 0 {
+		addresses = []string{own}
 	}
-	fmt.Fprintf(&b, "%s\t%s\n", own, p.Hostname)
+	for _, a := range addresses {
+		fmt.Fprintf(&b, "%s\t%s\n", a, p.Hostname)
+	}
 	return b.String()
 }
 
@@ -207,7 +210,9 @@ func environment(p Plan, h Host) []string {
 func (p Plan) addresses() []string {
 	var out []string
 	for _, i := range p.Wanted.Interfaces {
-		out = append(out, i.Address.Addr().String())
+		for _, a := range i.Addresses {
+			out = append(out, a.Addr().String())
+		}
 	}
 	return out
 }

@@ -181,7 +181,7 @@ func (w *world) show() {
 	}
 	for _, p := range pools.Items {
 		conditions("pool", &p, p.Status.ObservedGeneration, p.Status.Conditions,
-			fmt.Sprintf(", %d addresses, %d allocated, %d free", p.Status.Capacity, p.Status.Allocated, p.Status.Free))
+			fmt.Sprintf(", %d addresses, %d allocated, %d cooling, %d free, %d%% used", p.Status.Capacity, p.Status.Allocated, p.Status.Cooling, p.Status.Free, p.Status.UtilizationPercent))
 	}
 	for _, t := range tenants.Items {
 		conditions("tenant", &t, t.Status.ObservedGeneration, t.Status.Conditions, "")
@@ -245,6 +245,46 @@ func TestWhatIsNeededStays(t *testing.T) {
 	w.hold("shop", 0)
 	w.run(Used)
 	w.say("\n# its last pool is gone")
+	w.run(Declared)
+}
+
+// What hosts say of networks and addresses is shown, and looked at again without being told; the password of a router comes
+// from its Secret, and is waited for.
+func TestWhatHostsSay(t *testing.T) {
+	w := newWorld(t)
+	defer w.golden()
+	w.create("network edge {driver: routed, bgp: {asn: 64512, peers: [{address: 192.0.2.1, asn: 64500, passwordSecret: {namespace: infra, name: bgp, key: password}}]}}",
+		"pool edge {network: edge, cidr: 10.80.0.0/24}", "pool edge6 {network: edge, cidr: \"fd00:80::/64\"}")
+	w.run(Declared)
+	w.say("\n# the password comes")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "infra", Name: "bgp"}, Data: map[string][]byte{"password": []byte("p")}}
+	if err := w.api.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	w.run(Declared)
+	w.say("\n# one host has its session, one not; somebody uses addresses of the pools")
+	w.clock = w.clock.Add(time.Minute)
+	w.hold("edge", 2)
+	w.sched.Cool("edge", 7)
+	w.sched.Report(map[string][]runtime.HostNetworkState{"edge": {
+		{Host: "host-2", Reason: padisv1.ReasonNetworkFailed, Message: "ip forwarding is off: set net.ipv4.ip_forward", Sessions: []runtime.BGPSession{{Peer: "192.0.2.1", Message: "connection refused"}}},
+		{Host: "host-1", Sessions: []runtime.BGPSession{{Peer: "192.0.2.1", Established: true}}},
+	}}, runtime.ForeignAddress{Network: "edge", Address: "fd00:80::7", Who: "eth0 of host-1"}, runtime.ForeignAddress{Network: "other", Address: "10.80.0.9", Who: "02:42:00:00:00:01"},
+		runtime.ForeignAddress{Network: "edge", Address: "10.80.0.9", Who: "02:42:00:00:00:01"})
+	w.run(Used)
+	w.say("\n# all is well")
+	w.clock = w.clock.Add(time.Minute)
+	w.sched.Report(map[string][]runtime.HostNetworkState{"edge": {{Host: "host-1", Sessions: []runtime.BGPSession{{Peer: "192.0.2.1", Established: true}}}}})
+	w.run(Used)
+	w.say("\n# the pool is shrunk by force")
+	pool := &v1alpha1.IPPool{}
+	if err := w.api.Get(t.Context(), types.NamespacedName{Name: "edge"}, pool); err != nil {
+		t.Fatal(err)
+	}
+	pool.Generation, pool.Spec.Ranges = 2, []v1alpha1.AddressRange{{From: "10.80.0.9"}}
+	if err := w.api.Update(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
 	w.run(Declared)
 }
 

@@ -28,9 +28,13 @@ type scheduler interface {
 	// Declare replaces all that is declared for the cluster and returns when that is durable.
 	Declare(ctx context.Context, c *padisv1.Cluster) error
 	// Usage counts the addresses of a pool; zeros for a pool that is not in force.
-	Usage(pool string) (capacity, allocated, free int64)
-	// Addresses lists the leases of a pool, in force or not, by address.
+	Usage(pool string) runtime.PoolUsage
+	// Addresses lists the leases of a pool, in force or not, by address, also those that are cooling.
 	Addresses(pool string) []*runtime.Address
+	// NetworkStates says how networks fare on the hosts that have them, by network.
+	NetworkStates() map[string][]runtime.HostNetworkState
+	// Foreign lists the addresses of pools that somebody uses who does not hold them.
+	Foreign() []runtime.ForeignAddress
 	// PrepullStates says of each agent that shall have the images of an ImagePrepull what became of each.
 	PrepullStates(namespace, name string) []runtime.AgentImage
 	// UpgradeStatus says how far the replacement of executors is.
@@ -152,29 +156,38 @@ func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 		Holders: map[string][]declared.Holder{},
 	}
 	var err error
-	if in.Secrets, err = d.secrets(ctx, in.Prepulls); err != nil {
+	if in.Secrets, err = d.secrets(ctx, &in); err != nil {
 		return declared.Input{}, err
 	}
 	for i := range in.Pools {
-		if p := &in.Pools[i]; p.DeletionTimestamp != nil {
+		// A pool that was never changed gives all that it ever gave.
+		if p := &in.Pools[i]; p.DeletionTimestamp != nil || p.Generation > 1 {
 			in.Holders[p.Name] = d.holders(p.Name)
 		}
 	}
 	return in, nil
 }
 
-// secrets reads those that prepulls refer to.
-func (d *Declarer) secrets(ctx context.Context, prepulls []v1alpha1.ImagePrepull) (config.Objects, error) {
+// secrets reads those that prepulls and networks refer to.
+func (d *Declarer) secrets(ctx context.Context, in *declared.Input) (config.Objects, error) {
+	var refs []config.Ref
+	for i := range in.Prepulls {
+		refs = append(refs, config.PullRefs(&in.Prepulls[i])...)
+	}
+	for i := range in.Networks {
+		refs = append(refs, config.NetworkRefs(&in.Networks[i])...)
+	}
 	out := config.Objects{}
-	for i := range prepulls {
-		for _, r := range config.PullRefs(&prepulls[i]) {
-			var s corev1.Secret
-			err := d.live.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, &s)
-			if err == nil {
-				out[r] = config.OfSecret(&s)
-			} else if !apierrors.IsNotFound(err) {
-				return nil, fmt.Errorf("read secret %s/%s: %w", r.Namespace, r.Name, err)
-			}
+	for _, r := range refs {
+		if _, known := out[r]; known {
+			continue
+		}
+		var s corev1.Secret
+		err := d.live.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, &s)
+		if err == nil {
+			out[r] = config.OfSecret(&s)
+		} else if !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("read secret %s/%s: %w", r.Namespace, r.Name, err)
 		}
 	}
 	return out, nil
@@ -183,6 +196,9 @@ func (d *Declarer) secrets(ctx context.Context, prepulls []v1alpha1.ImagePrepull
 func (d *Declarer) holders(pool string) []declared.Holder {
 	var out []declared.Holder
 	for _, a := range d.sched.Addresses(pool) {
+		if !a.Status.Held() {
+			continue
+		}
 		out = append(out, declared.Holder{Address: a.Status.Address, Namespace: a.Status.Namespace, Instance: a.Status.Instance})
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/declared"
 	"padis.io/padis/reconcile/status"
@@ -30,15 +31,20 @@ const (
 var (
 	// Declared is the request to read what is declared.
 	Declared = reconcile.Request{NamespacedName: types.NamespacedName{Name: "declared"}}
-	// Used is the request to show how many addresses are in use.
+	// Used is the request to show how many addresses are in use, and how networks fare on their hosts. It comes again by
+	// itself while there are any networks.
 	Used = reconcile.Request{NamespacedName: types.NamespacedName{Name: "used"}}
 	// Progress is the request to show how far pulls and the upgrade of executors are. It comes again by itself while there
 	// are any.
 	Progress = reconcile.Request{NamespacedName: types.NamespacedName{Name: "progress"}}
 )
 
-// settle is how long a pool that is being deleted waits before it looks at its addresses again, told or not.
-const settle = 5 * time.Second
+const (
+	// settle is how long a pool that is being deleted waits before it looks at its addresses again, told or not.
+	settle = 5 * time.Second
+	// listen is the time between two looks at what hosts say of their networks: nobody tells of each session.
+	listen = 5 * time.Second
+)
 
 // Reconciler shows what is in force, and lets go what nobody needs any more.
 type Reconciler struct {
@@ -72,7 +78,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return reconcile.Result{}, err
 		}
 		if !leaving(input.Pools) {
-			return reconcile.Result{}, r.usage(ctx, view, input)
+			if err := r.usage(ctx, view, input); err != nil || len(input.Networks) == 0 {
+				return reconcile.Result{}, err
+			}
+			return reconcile.Result{RequeueAfter: listen}, nil
 		}
 		// Whether a pool can go depends on its addresses: that is a new reading.
 	}
@@ -81,17 +90,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	alive := map[types.UID]bool{}
+	states, foreign := r.declarer.sched.NetworkStates(), r.declarer.sched.Foreign()
 	for i := range input.Networks {
 		n := input.Networks[i].DeepCopy()
 		alive[n.UID] = true
-		if err := r.network(ctx, n, view.Networks[n.Name]); err != nil {
+		if err := r.network(ctx, n, view.Networks[n.Name], states[n.Name]); err != nil {
 			return quiet(err)
 		}
 	}
 	for i := range input.Pools {
 		p := input.Pools[i].DeepCopy()
 		alive[p.UID] = true
-		if err := r.pool(ctx, p, view.Pools[p.Name]); err != nil {
+		if err := r.pool(ctx, p, view.Pools[p.Name], foreign); err != nil {
 			return quiet(err)
 		}
 	}
@@ -129,11 +139,18 @@ func leaving(pools []v1alpha1.IPPool) bool {
 	return slices.ContainsFunc(pools, func(p v1alpha1.IPPool) bool { return p.DeletionTimestamp != nil })
 }
 
-// usage shows how many addresses are in use and leaves all else alone.
+// usage shows how many addresses are in use, and how networks fare, and leaves all else alone.
 func (r *Reconciler) usage(ctx context.Context, view *declared.View, input declared.Input) error {
+	states, foreign := r.declarer.sched.NetworkStates(), r.declarer.sched.Foreign()
+	for i := range input.Networks {
+		n := &input.Networks[i]
+		if err := r.showNetwork(ctx, n, view.Networks[n.Name], states[n.Name]); err != nil {
+			return err
+		}
+	}
 	for i := range input.Pools {
 		p := &input.Pools[i]
-		if err := r.show(ctx, p, view.Pools[p.Name]); err != nil {
+		if err := r.show(ctx, p, view.Pools[p.Name], foreign); err != nil {
 			return err
 		}
 	}
@@ -148,34 +165,42 @@ func quiet(err error) (reconcile.Result, error) {
 	return reconcile.Result{}, err
 }
 
-func (r *Reconciler) network(ctx context.Context, n *v1alpha1.Network, v declared.Verdict) error {
+func (r *Reconciler) network(ctx context.Context, n *v1alpha1.Network, v declared.Verdict, states []runtime.HostNetworkState) error {
 	if gone, err := r.hold(ctx, n, NetworkFinalizer, v.Protected); gone || err != nil {
 		return err
 	}
+	return r.showNetwork(ctx, n, v, states)
+}
+
+func (r *Reconciler) showNetwork(ctx context.Context, n *v1alpha1.Network, v declared.Verdict, states []runtime.HostNetworkState) error {
 	shown := r.networks.Shown(n, n.Status)
-	next := v1alpha1.NetworkStatus{ObservedGeneration: n.Generation, Conditions: r.conditions(shown.Conditions, n.Generation, v)}
+	var others []metav1.Condition
+	if v.Accepted {
+		others = declared.NetworkProgress(&n.Spec, states)
+	}
+	next := v1alpha1.NetworkStatus{ObservedGeneration: n.Generation, Conditions: r.conditions(shown.Conditions, n.Generation, v, others...)}
 	if equality.Semantic.DeepEqual(shown, next) {
 		return nil
 	}
 	return r.networks.Replace(ctx, r.client, n, next, r.now())
 }
 
-func (r *Reconciler) pool(ctx context.Context, p *v1alpha1.IPPool, v declared.Verdict) error {
+func (r *Reconciler) pool(ctx context.Context, p *v1alpha1.IPPool, v declared.Verdict, foreign []runtime.ForeignAddress) error {
 	protected := v.Protected
 	if p.DeletionTimestamp != nil && !protected {
 		// The pool was taken out of force; only now can nobody lease from it any more.
-		protected = len(r.declarer.sched.Addresses(p.Name)) > 0
+		protected = len(r.declarer.holders(p.Name)) > 0
 	}
 	if gone, err := r.hold(ctx, p, PoolFinalizer, protected); gone || err != nil {
 		return err
 	}
-	return r.show(ctx, p, v)
+	return r.show(ctx, p, v, foreign)
 }
 
-func (r *Reconciler) show(ctx context.Context, p *v1alpha1.IPPool, v declared.Verdict) error {
+func (r *Reconciler) show(ctx context.Context, p *v1alpha1.IPPool, v declared.Verdict, foreign []runtime.ForeignAddress) error {
 	shown := r.pools.Shown(p, p.Status)
-	next := v1alpha1.IPPoolStatus{ObservedGeneration: p.Generation, Conditions: r.conditions(shown.Conditions, p.Generation, v)}
-	next.Capacity, next.Allocated, next.Free = r.declarer.sched.Usage(p.Name)
+	next := declared.PoolProgress(p, r.declarer.sched.Usage(p.Name), foreign)
+	next.ObservedGeneration, next.Conditions = p.Generation, r.conditions(shown.Conditions, p.Generation, v, next.Conditions...)
 	if equality.Semantic.DeepEqual(shown, next) {
 		return nil
 	}

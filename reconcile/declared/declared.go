@@ -25,12 +25,12 @@ type Input struct {
 
 	Registries []v1alpha1.Registry
 	Upgrades   []v1alpha1.ExecutorUpgrade
-	// Prepulls are of all namespaces; Secrets are those that they refer to and that are there.
+	// Prepulls are of all namespaces; Secrets are those that they and the Networks refer to and that are there.
 	Prepulls []v1alpha1.ImagePrepull
 	Secrets  config.Objects
 
-	// Holders are the holders of addresses by pool. A pool that is being deleted stays in force while it has any:
-	// its instances may have to be started again.
+	// Holders are the holders of addresses by pool: of pools that are being deleted, which stay in force while they have
+	// any, because these instances may have to be started again; and of pools that were changed since they were made.
 	Holders map[string][]Holder
 }
 
@@ -56,12 +56,25 @@ type View struct {
 	Networks, Pools, Tenants       map[string]Verdict
 	Registries, Upgrades, Prepulls map[string]Verdict
 
+	inForce  map[string]*v1alpha1.Network
 	pools    map[string]*v1alpha1.IPPool
 	tenantOf map[string]*v1alpha1.Tenant
 }
 
+// Network gives a Network that is in force; nil if there is none of that name.
+func (v *View) Network(name string) *v1alpha1.Network { return v.inForce[name] }
+
 // Pool gives a pool that is in force; nil if there is none of that name.
 func (v *View) Pool(name string) *v1alpha1.IPPool { return v.pools[name] }
+
+// AllPools gives the pools that are in force, by name.
+func (v *View) AllPools() []v1alpha1.IPPool {
+	var out []v1alpha1.IPPool
+	for _, name := range slices.Sorted(maps.Keys(v.pools)) {
+		out = append(out, *v.pools[name])
+	}
+	return out
+}
 
 // TenantOf gives the tenant that a namespace belongs to; empty if none.
 func (v *View) TenantOf(namespace string) string {
@@ -81,7 +94,7 @@ func Build(in Input) *View {
 		Cluster:  &padisv1.Cluster{},
 		Networks: map[string]Verdict{}, Pools: map[string]Verdict{}, Tenants: map[string]Verdict{},
 		Registries: map[string]Verdict{}, Upgrades: map[string]Verdict{}, Prepulls: map[string]Verdict{},
-		pools: map[string]*v1alpha1.IPPool{}, tenantOf: map[string]*v1alpha1.Tenant{},
+		inForce: map[string]*v1alpha1.Network{}, pools: map[string]*v1alpha1.IPPool{}, tenantOf: map[string]*v1alpha1.Tenant{},
 	}
 	v.networks(in)
 	v.poolsOf(in)
@@ -109,86 +122,6 @@ func accepted(format string, args ...any) Verdict {
 
 func refused(reason, format string, args ...any) Verdict {
 	return Verdict{Reason: reason, Message: fmt.Sprintf(format, args...)}
-}
-
-// networks judges them one by one, oldest first: two of them cannot have the same bridge or uplink on a host.
-func (v *View) networks(in Input) {
-	sorted := sortedBy(in.Networks, func(a, b *v1alpha1.Network) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
-	})
-	bridges, parents := map[string]string{}, map[string]string{}
-	for _, n := range sorted {
-		needed := poolsOn(n.Name, in.Pools)
-		verdict := accepted("instances can be attached")
-		switch {
-		case bridges[n.Spec.Bridge] != "":
-			verdict = refused(padisv1.ReasonInvalid, "bridge %s belongs to network %s already: choose another spec.bridge", n.Spec.Bridge, bridges[n.Spec.Bridge])
-		case n.Spec.Parent != "" && parents[n.Spec.Parent] != "":
-			verdict = refused(padisv1.ReasonInvalid, "parent %s is the uplink of network %s already, and an interface has one bridge: choose another spec.parent", n.Spec.Parent, parents[n.Spec.Parent])
-		case n.DeletionTimestamp != nil && len(needed) == 0:
-			v.Networks[n.Name] = accepted("is being deleted")
-			continue
-		case n.DeletionTimestamp != nil:
-			verdict = Verdict{Accepted: true, Reason: padisv1.ReasonNetworkInUse, Message: fmt.Sprintf(
-				"is being deleted, and stays while pools are on it: %s; delete them first", few(needed))}
-		}
-		verdict.Protected = len(needed) > 0
-		v.Networks[n.Name] = verdict
-		if !verdict.Accepted {
-			continue
-		}
-		bridges[n.Spec.Bridge] = n.Name
-		if n.Spec.Parent != "" {
-			parents[n.Spec.Parent] = n.Name
-		}
-		v.Cluster.Networks = append(v.Cluster.Networks, network(n))
-	}
-	slices.SortFunc(v.Cluster.Networks, func(a, b *padisv1.Network) int { return strings.Compare(a.Name, b.Name) })
-}
-
-func poolsOn(network string, pools []v1alpha1.IPPool) []string {
-	var names []string
-	for i := range pools {
-		if pools[i].Spec.Network == network {
-			names = append(names, pools[i].Name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-func (v *View) poolsOf(in Input) {
-	problems := map[string]v1alpha1.Problem{}
-	for _, p := range v1alpha1.ValidatePools(in.Pools) {
-		problems[strings.TrimPrefix(p.Object, "ippool/")] = p
-	}
-	for _, p := range sortedBy(in.Pools, func(a, b *v1alpha1.IPPool) int { return strings.Compare(a.Name, b.Name) }) {
-		holders := in.Holders[p.Name]
-		verdict := accepted("addresses can be leased")
-		problem, bad := problems[p.Name]
-		network, known := v.Networks[p.Spec.Network]
-		switch {
-		case bad:
-			verdict = refused(problem.Reason, "%s: %q %s", problem.Field, problem.Value, problem.Message)
-		case !known:
-			verdict = refused(padisv1.ReasonNetworkNotFound, "there is no Network %q: create it, or make the pool anew with another spec.network", p.Spec.Network)
-		case !network.Accepted:
-			verdict = refused(padisv1.ReasonNetworkNotFound, "Network %s is not in force: %s", p.Spec.Network, network.Message)
-		case p.DeletionTimestamp != nil && len(holders) == 0:
-			v.Pools[p.Name] = accepted("is being deleted")
-			continue
-		case p.DeletionTimestamp != nil:
-			verdict = Verdict{Accepted: true, Reason: padisv1.ReasonPoolInUse, Message: fmt.Sprintf(
-				"is being deleted, and stays while its addresses are held: %s; delete or move these Apps", few(holders))}
-		}
-		verdict.Protected = len(holders) > 0
-		v.Pools[p.Name] = verdict
-		if !verdict.Accepted {
-			continue
-		}
-		v.pools[p.Name] = p
-		v.Cluster.Pools = append(v.Cluster.Pools, pool(p))
-	}
 }
 
 // tenants are never left out: a tenant that is refused in part is still kept apart from the others.
@@ -222,6 +155,10 @@ func (v *View) tenants(in Input) {
 			}
 		}
 		out.Dedicated = selectors(t.Spec.Dedicated)
+		for _, q := range t.Spec.AddressQuotas {
+			out.AddressQuotas = append(out.AddressQuotas, &padisv1.AddressQuota{Pool: q.Pool, Max: q.Max})
+		}
+		slices.SortStableFunc(out.AddressQuotas, func(a, b *padisv1.AddressQuota) int { return strings.Compare(a.Pool, b.Pool) })
 		verdict := accepted("isolation is enforced")
 		if p, bad := problems[t.Name]; bad {
 			verdict = refused(p.Reason, "%s: %q %s; all else that is declared here is enforced", p.Field, p.Value, p.Message)
@@ -234,30 +171,6 @@ func (v *View) tenants(in Input) {
 		v.Cluster.Tenants = append(v.Cluster.Tenants, out)
 	}
 	slices.SortFunc(v.Cluster.Tenants, func(a, b *padisv1.Tenant) int { return strings.Compare(a.Name, b.Name) })
-}
-
-func network(n *v1alpha1.Network) *padisv1.Network {
-	return &padisv1.Network{
-		Name: n.Name, Driver: cmp.Or(n.Spec.Driver, "bridge"), Bridge: n.Spec.Bridge, Parent: n.Spec.Parent,
-		Vlan: n.Spec.VLAN, Vni: n.Spec.VNI, Mtu: cmp.Or(n.Spec.MTU, v1alpha1.DefaultMTU),
-	}
-}
-
-func pool(p *v1alpha1.IPPool) *padisv1.Pool {
-	return &padisv1.Pool{
-		Name: p.Name, Network: p.Spec.Network, Cidr: p.Spec.CIDR, Gateway: p.Spec.Gateway,
-		Ranges: ranges(p.Spec.Ranges), Reserved: ranges(p.Spec.Reserved),
-		Namespaces: sortedStrings(p.Spec.Namespaces),
-		DnsServers: slices.Clone(p.Spec.DNSServers), DnsSearch: slices.Clone(p.Spec.DNSSearch),
-	}
-}
-
-func ranges(in []v1alpha1.AddressRange) []*padisv1.AddressRange {
-	var out []*padisv1.AddressRange
-	for _, r := range in {
-		out = append(out, &padisv1.AddressRange{From: r.From, To: cmp.Or(r.To, r.From)})
-	}
-	return out
 }
 
 // sortedBy gives pointers into in, in the order of compare.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"padis.io/padis/api/v1alpha1"
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/reconcile/config"
 
 	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +72,7 @@ func show(v *View) string {
 		}
 	}
 	for _, n := range v.Cluster.Networks {
-		fmt.Fprintf(&b, "in force: network %s: %s bridge %s parent %q mtu %d\n", n.Name, n.Driver, n.Bridge, n.Parent, n.Mtu)
+		fmt.Fprintf(&b, "in force: network %s: %s bridge %s parent %q mtu %d%s\n", n.Name, n.Driver, n.Bridge, n.Parent, n.Mtu, rest(n))
 	}
 	for _, p := range v.Cluster.Pools {
 		fmt.Fprintf(&b, "in force: pool %s on %s: %s via %q", p.Name, p.Network, p.Cidr, p.Gateway)
@@ -80,16 +82,61 @@ func show(v *View) string {
 		for _, r := range p.Reserved {
 			fmt.Fprintf(&b, ", keep %s-%s", r.From, r.To)
 		}
-		fmt.Fprintf(&b, ", namespaces %v, dns %v\n", p.Namespaces, p.DnsServers)
+		fmt.Fprintf(&b, ", namespaces %v, dns %v", p.Namespaces, p.DnsServers)
+		if p.ReuseDelayMs > 0 {
+			fmt.Fprintf(&b, ", rest %d ms", p.ReuseDelayMs)
+		}
+		b.WriteByte('\n')
 	}
 	for _, t := range v.Cluster.Tenants {
 		fmt.Fprintf(&b, "in force: tenant %s of %v, apart from %v, on", t.Name, t.Namespaces, t.NotColocatedWith)
 		for _, d := range t.Dedicated {
 			fmt.Fprintf(&b, " %s=%s", d.Attribute, d.Value)
 		}
+		for _, q := range t.AddressQuotas {
+			fmt.Fprintf(&b, ", at most %d of %q", q.Max, q.Pool)
+		}
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// rest is what only some networks have.
+func rest(n *padisv1.Network) string {
+	var parts []string
+	for _, f := range []struct {
+		name  string
+		value any
+		set   bool
+	}{
+		{"vlan", n.Vlan, n.Vlan != 0},
+		{"vni", n.Vni, n.Vni != 0},
+		{"port", n.Port, n.Port != 0},
+		{"datapath", n.Datapath, n.Datapath != ""},
+		{"take parent", n.TakeParent, n.TakeParent},
+		{"host gateway", n.HostGateway, n.HostGateway},
+		{"peers", n.Peers, len(n.Peers) > 0},
+		{"spoofing", n.AllowSpoofing, n.AllowSpoofing},
+		{"in", n.Bandwidth.GetIngress(), n.Bandwidth.GetIngress() != 0},
+		{"out", n.Bandwidth.GetEgress(), n.Bandwidth.GetEgress() != 0},
+	} {
+		if f.set {
+			parts = append(parts, fmt.Sprint(f.name, " ", f.value))
+		}
+	}
+	for _, s := range n.Sysctls {
+		parts = append(parts, s.Name+"="+s.Value)
+	}
+	if n.Bgp != nil {
+		parts = append(parts, fmt.Sprint("as ", n.Bgp.Asn))
+		for _, p := range n.Bgp.Peers {
+			parts = append(parts, fmt.Sprintf("%s as %d port %d hold %d password %q", p.Address, p.Asn, p.Port, p.HoldMs, p.Password))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(parts, ", ")
 }
 
 func TestViews(t *testing.T) {
@@ -104,6 +151,7 @@ func TestViews(t *testing.T) {
 				t.Fatal(err)
 			}
 			in := read(t, string(text))
+			in.Secrets = config.Objects{{Kind: config.Secret, Namespace: "infra", Name: "bgp"}: {Data: map[string][]byte{"password": []byte("p")}}}
 			in.Holders = map[string][]Holder{"held": {}}
 			for n := range 7 {
 				in.Holders["held"] = append(in.Holders["held"], Holder{fmt.Sprintf("10.44.0.%d", n+1), "shop", fmt.Sprintf("web-%d", n)})
@@ -126,6 +174,35 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// belongings is what a network has on each host. What is shared with others of the same word is no clash.
+func belongings(n *padisv1.Network) map[string]string {
+	out := map[string]string{}
+	tagged := ""
+	if n.Driver == v1alpha1.DriverOVS && n.Bridge != "" {
+		tagged = n.Bridge + " of " + n.Parent
+		out[fmt.Sprintf("tag %d of %s", n.Vlan, n.Bridge)] = ""
+	}
+	if n.Bridge != "" {
+		out[n.Bridge] = tagged
+	}
+	switch {
+	case n.Parent == "":
+	case n.Driver == v1alpha1.DriverBridge:
+		out[n.Parent] = ""
+	case n.Driver == v1alpha1.DriverOVS:
+		out[n.Parent] = tagged
+	case n.Driver == v1alpha1.DriverMacvlan:
+		out[n.Parent] = "macvlan"
+	}
+	if n.Vlan != 0 && n.Parent != "" {
+		out[fmt.Sprintf("tag %d of %s", n.Vlan, n.Parent)] = ""
+	}
+	if n.Driver == v1alpha1.DriverVXLAN {
+		out[fmt.Sprint("segment ", n.Vni)] = ""
+	}
+	return out
+}
+
 // Whatever is declared: no two networks in force share a bridge or an uplink, pools in force are on networks in force and
 // share no address, every namespace has one tenant, every tenant is in force, and the order of the input does not matter.
 func TestWhatIsInForceFitsTogether(t *testing.T) {
@@ -143,7 +220,9 @@ func TestWhatIsInForceFitsTogether(t *testing.T) {
 		names := rapid.SliceOfNDistinct(name, 0, 4, rapid.ID[string])
 		for _, n := range names.Draw(t, "networks") {
 			in.Networks = append(in.Networks, v1alpha1.Network{ObjectMeta: meta(n), Spec: v1alpha1.NetworkSpec{
-				Bridge: rapid.SampledFrom([]string{"br0", "br1", "br2"}).Draw(t, "bridge"), Parent: rapid.SampledFrom([]string{"", "eth1", "eth2"}).Draw(t, "parent")}})
+				Driver: rapid.SampledFrom([]string{"", "bridge", "ovs", "vlan", "macvlan", "vxlan", "routed", "host"}).Draw(t, "driver"), MTU: rapid.SampledFrom([]int32{0, 1200}).Draw(t, "mtu"),
+				VLAN: rapid.Int32Range(0, 2).Draw(t, "vlan"), VNI: rapid.Int32Range(0, 2).Draw(t, "vni"),
+				Bridge: rapid.SampledFrom([]string{"", "br0", "br1", "br2"}).Draw(t, "bridge"), Parent: rapid.SampledFrom([]string{"", "eth1", "eth2"}).Draw(t, "parent")}})
 		}
 		for _, n := range names.Draw(t, "pools") {
 			base := rapid.IntRange(1, 250).Draw(t, "from")
@@ -157,13 +236,18 @@ func TestWhatIsInForceFitsTogether(t *testing.T) {
 		}
 		v := Build(in)
 
-		networks, ports := map[string]bool{}, map[string]bool{}
+		networks, had := map[string]bool{}, map[string]string{}
 		for _, n := range v.Cluster.Networks {
-			networks[n.Name] = true
-			if ports[n.Bridge] || n.Parent != "" && ports[n.Parent] {
-				t.Fatalf("two networks use %s or %s", n.Bridge, n.Parent)
+			networks[n.Name] = n.Driver != v1alpha1.DriverHost
+			for thing, shared := range belongings(n) {
+				if other, taken := had[thing]; taken && (shared == "" || other != shared) {
+					t.Fatalf("two networks have %s: %v", thing, v.Cluster.Networks)
+				}
+				had[thing] = shared
 			}
-			ports[n.Bridge], ports[n.Parent] = true, n.Parent != ""
+			if n.Driver == v1alpha1.DriverVLAN && (n.Parent == "" || n.Vlan == 0) || n.Driver == v1alpha1.DriverVXLAN && n.Vni == 0 || n.Driver == v1alpha1.DriverMacvlan && n.Parent == "" {
+				t.Fatalf("in force, and cannot be made: %v", n)
+			}
 		}
 		given := map[string]string{}
 		for _, p := range v.Cluster.Pools {

@@ -28,6 +28,9 @@ type Scheduler struct {
 	cluster *padisv1.Cluster
 	pulls   map[string][]runtime.AgentImage
 	upgrade runtime.Upgrade
+	states  map[string][]runtime.HostNetworkState
+	foreign []runtime.ForeignAddress
+	cooling map[string]int64
 	// instances by App and slot; pools is where an instance's addresses are from.
 	instances map[string]map[int32]*instance
 	watchers  []watcher
@@ -211,16 +214,44 @@ func (s *Scheduler) Instances(uid string) []*runtime.Instance {
 }
 
 // Usage implements the scheduler.
-func (s *Scheduler) Usage(pool string) (capacity, allocated, free int64) {
+func (s *Scheduler) Usage(pool string) runtime.PoolUsage {
 	held := int64(len(s.Addresses(pool)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.cluster.GetPools() {
 		if p.Name == pool {
-			return Capacity, held, Capacity - held
+			return runtime.PoolUsage{Capacity: Capacity, Allocated: held, Cooling: s.cooling[pool], Free: Capacity - held - s.cooling[pool]}
 		}
 	}
-	return 0, 0, 0
+	return runtime.PoolUsage{}
+}
+
+// Cool sets how many addresses of a pool rest.
+func (s *Scheduler) Cool(pool string, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cooling = map[string]int64{pool: n}
+}
+
+// Report sets how networks fare on their hosts, and which addresses others use.
+func (s *Scheduler) Report(states map[string][]runtime.HostNetworkState, foreign ...runtime.ForeignAddress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.states, s.foreign = states, foreign
+}
+
+// NetworkStates implements the scheduler.
+func (s *Scheduler) NetworkStates() map[string][]runtime.HostNetworkState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.states
+}
+
+// Foreign implements the scheduler.
+func (s *Scheduler) Foreign() []runtime.ForeignAddress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.foreign
 }
 
 // Addresses implements the scheduler.
@@ -233,7 +264,7 @@ func (s *Scheduler) Addresses(pool string) []*runtime.Address {
 			for n, p := range in.pools {
 				if p == pool {
 					out = append(out, &runtime.Address{Status: runtime.AddressStatus{
-						Address: in.shown.Status.Addresses[n], Pool: p, Namespace: in.shown.Namespace, Instance: in.shown.Name}})
+						Address: in.shown.Status.Addresses[n], Pool: p, State: runtime.AddressAllocated, Namespace: in.shown.Namespace, Instance: in.shown.Name}})
 				}
 			}
 		}
@@ -332,6 +363,9 @@ func (s *Scheduler) each(uid string, f func(in *runtime.Instance, r *padisv1.Rev
 func (in *instance) lease(slot int32, r *padisv1.Revision) {
 	in.pools, in.shown.Status.Addresses = nil, nil
 	for n, w := range r.Networks {
+		if w.Network != "" {
+			continue
+		}
 		address := fmt.Sprintf("10.44.%d.%d", n+1, slot+1)
 		if int(slot) < len(w.Addresses) {
 			address = w.Addresses[slot]

@@ -97,11 +97,11 @@ func text(h hash.Hash, s string) {
 	h.Write([]byte(s))
 }
 
-// name is the hash of a revision's template and pools.
+// name is the hash of a revision's template, and of the pools and networks that it is on.
 func name(r *padisv1.Revision) string {
 	named := &padisv1.Revision{Template: r.Template}
 	for _, w := range r.Networks {
-		named.Networks = append(named.Networks, &padisv1.NetworkWish{Pool: w.Pool})
+		named.Networks = append(named.Networks, &padisv1.NetworkWish{Pool: w.Pool, Network: w.Network})
 	}
 	h := sha256.New()
 	hashOf(named.ProtoReflect(), h)

@@ -4,7 +4,8 @@
 // interfaces. Three things are left out, so that editing them restarts nobody: placement constraints hold from the next
 // placement of each instance on, the restart policy from the next failure on, and fixed addresses concern the slots that
 // they name only (package rollout moves those). All three travel in the revision, whose content may thus change under
-// the same name. Contents of files and credentials of registries travel beside the revisions.
+// the same name. Contents of files and credentials of registries travel beside the revisions, and so does what changes of
+// the network while instances run.
 package wanted
 
 import (
@@ -57,7 +58,7 @@ func App(a *v1alpha1.App, v *declared.View, objects config.Objects, current *pad
 	if r := pools(a, v, current); r != nil {
 		return id, rev, r
 	}
-	return id, rev, nil
+	return id, rev, hostNetwork(a, v)
 }
 
 // beside gives the revision, and puts into id what travels beside it.
@@ -82,7 +83,7 @@ func beside(a *v1alpha1.App, v *declared.View, objects config.Objects, id *padis
 		return nil, fmt.Errorf("spec: takes %d bytes with the ConfigMaps and Secrets that its volumes show, more than the %d that can be kept: show fewer keys with items, move large values into artifacts, and shorten lists of fixed addresses", size, maxContent)
 	}
 	id.Configs, id.RegistryAuths = data, auths
-	return rev, nil
+	return rev, live(a, v, id)
 }
 
 func refusal(err error) *rollout.Refusal {
@@ -95,43 +96,6 @@ func refusal(err error) *rollout.Refusal {
 
 func invalid(format string, args ...any) *rollout.Refusal {
 	return &rollout.Refusal{Reason: padisv1.ReasonInvalid, Message: fmt.Sprintf(format, args...)}
-}
-
-// pools judges the wishes for addresses.
-func pools(a *v1alpha1.App, v *declared.View, current *padisv1.WantedApp) *rollout.Refusal {
-	var known []v1alpha1.IPPool
-	for i, n := range a.Spec.Networks {
-		verdict, exists := v.Pools[n.Pool]
-		p := v.Pool(n.Pool)
-		switch {
-		case !exists:
-			return &rollout.Refusal{Reason: padisv1.ReasonPoolNotFound, Message: fmt.Sprintf(
-				"spec.networks[%d].pool: there is no IPPool %q: create it, or name another", i, n.Pool)}
-		case p == nil:
-			return &rollout.Refusal{Reason: padisv1.ReasonPoolNotFound, Message: fmt.Sprintf(
-				"spec.networks[%d].pool: IPPool %s is not in force: %s", i, n.Pool, verdict.Message)}
-		case p.DeletionTimestamp != nil && !uses(current, n.Pool):
-			return &rollout.Refusal{Reason: padisv1.ReasonPoolNotFound, Message: fmt.Sprintf(
-				"spec.networks[%d].pool: IPPool %s is being deleted: name another", i, n.Pool)}
-		}
-		known = append(known, *p)
-	}
-	if problems := v1alpha1.ValidateAddresses(a, known); len(problems) > 0 {
-		p := problems[0]
-		return &rollout.Refusal{Reason: p.Reason, Message: fmt.Sprintf("%s: %q %s", p.Field, p.Value, p.Message)}
-	}
-	return nil
-}
-
-func uses(w *padisv1.WantedApp, pool string) bool {
-	for _, r := range w.GetRevisions() {
-		for _, n := range r.Networks {
-			if n.Pool == pool {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Revision converts what an App declares of each instance, with the defaults of its Tenant and of the schema where nothing
@@ -152,11 +116,8 @@ func Revision(a *v1alpha1.App, defaults v1alpha1.Resources, objects config.Objec
 	}
 	t.Env = env
 	r := &padisv1.Revision{Template: t}
-	for i, n := range a.Spec.Networks {
-		if n.Pool == "" {
-			return nil, fmt.Errorf("spec.networks[%d].pool: is empty: name an IPPool", i)
-		}
-		r.Networks = append(r.Networks, &padisv1.NetworkWish{Pool: n.Pool, Addresses: slices.Clone(n.Addresses)})
+	if r.Networks, err = wishes(a.Spec.Networks); err != nil {
+		return nil, err
 	}
 	if r.Constraints, err = constraints(a.Spec.Placement.Constraints); err != nil {
 		return nil, err

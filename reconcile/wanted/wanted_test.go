@@ -124,6 +124,9 @@ func TestWhatChangesTheHash(t *testing.T) {
 		{"{tier: front, zone: a}", "{zone: a, tier: front}", false},
 		{"{name: http, port: 8080}", "{name: http, port: 8080, protocol: TCP}", false},
 		{"cpu: 50m", "cpu: 0.05", false},
+		{"- {pool: back}", "- {pool: back, bandwidth: {ingress: 1M}}", false},
+		{"- {pool: back}", "- {pool: back}\n  loopbackAddresses: [192.0.2.1]", false},
+		{"- {pool: back}", "- {pool: back}\n  unreachable: {replace: Lease, lease: 30s}", false},
 		{"pool: back", "pool: other", true},
 		{"- {pool: back}", "- {pool: back}\n  - {pool: third}", true},
 		{"tier: front", "tier: back", true},
@@ -171,7 +174,7 @@ func TestRefusals(t *testing.T) {
 		{"10.44.1.2", "10.45.1.2", "AddressOutsidePool", `spec.networks[0].addresses[1]: "10.45.1.2" is not within 10.44.0.0/16 of pool shop: use an address of the subnet, or another pool`},
 		{"10.44.1.2", "10.44.0.1", "AddressReserved", `spec.networks[0].addresses[1]: "10.44.0.1" is the gateway of pool shop: choose another address`},
 		{"10.44.1.2", "10.44.1.1", "Invalid", `spec.networks[0].addresses[1]: "10.44.1.1" is already given at spec.networks[0].addresses[0]: each instance needs an address of its own`},
-		{"10.44.1.2", "here", "Invalid", `spec.networks[0].addresses[1]: "here" must be an IPv4 address, for example 10.44.0.10`},
+		{"10.44.1.2", "here", "Invalid", `spec.networks[0].addresses[1]: "here" must be an IP address, for example 10.44.0.10 or fd00:44::10`},
 		{`MaxPer, value: "2"`, `Like, value: "("`, "Invalid", `spec.placement.constraints[0].value: "(" is not a regular expression: missing closing ): ` + "`(`" + `; see https://golang.org/s/re2syntax`},
 		{`MaxPer, value: "2"`, `MaxPer, value: "few"`, "Invalid", `spec.placement.constraints[0].value: "few" is no whole number above 0, which MaxPer needs`},
 		{`MaxPer, value: "2"`, `Best`, "Invalid", `spec.placement.constraints[0].operator: "Best" is none of Unique, MaxPer, Cluster, GroupBy, Like and Unlike`},
@@ -179,7 +182,7 @@ func TestRefusals(t *testing.T) {
 		{"memory: 16Mi", "memory: 9E", "Invalid", `spec.template.resources.memory: 9E is more than any host has`},
 		{"gracePeriod: 3s", "gracePeriod: -3s", "Invalid", `spec.template.stop.gracePeriod: -3s is negative`},
 		{"tcp: {port: 8080}", "tcp: {port: 8080}\n      http: {port: 1}", "Invalid", `spec.template.healthChecks[1]: has 2 of tcp, http and command: set exactly one`},
-		{"- {pool: back}", `- {pool: ""}`, "Invalid", `spec.networks[1].pool: is empty: name an IPPool`},
+		{"- {pool: back}", `- {pool: ""}`, "Invalid", `spec.networks[1].pool: is empty: name an IPPool, or a Network with the driver host in network`},
 	} {
 		id, _, refusal := App(read(t, strings.Replace(full, c.from, c.to, 1)), view, nil, nil)
 		if refusal == nil && c.reason == "" {

@@ -9,16 +9,18 @@ import (
 	"padis.io/padis/scheduler/instance"
 )
 
-// adoptee prepares the adoption of a container that runs without a task. It keeps all that it has.
+// adoptee prepares the adoption of a container that runs without a task. It keeps all that it has. An executor that was
+// told to leave and does not answer may never have started, because its launch was lost; the adoption then starts it.
 func (c *Core) adoptee(_ time.Time, s *slot) (candidate, bool) {
-	if a := c.agents[s.rec.GetAgentId()]; a != nil && (c.departing(a) || c.stranger(a) != "") {
+	if a := c.agents[s.rec.GetAgentId()]; a != nil && (c.departing(a) && !a.talk.mute || c.stranger(a) != "") {
 		c.refuse(s, padisv1.ReasonAdopting, "an earlier executor on "+a.hostname+" has not ended", nil)
 		return candidate{}, false
 	}
-	cand := candidate{s: s, revision: c.present(s), leases: s.leases}
-	for _, l := range s.leases {
+	cand := candidate{s: s, revision: c.present(s)}
+	cand.leases = assign(cand.revision.GetNetworks(), s.key.Index, s.leases)
+	for i, l := range cand.leases {
 		// A pool that is not declared any more is no reason to forget a container; its executor knows its links.
-		if link, ok := c.book.Attachment(l); ok {
+		if link, ok := c.attachment(s.app.rec, cand.revision, i, l); ok {
 			cand.links = append(cand.links, link)
 		}
 	}
@@ -84,15 +86,29 @@ func (c *Core) exorcisms() []candidate {
 // deny is refuse for any candidate; that something haunts an instance is not why it is where it is.
 func (c *Core) deny(cand candidate, reason, message string) {
 	if cand.ghost == "" {
-		c.refuse(cand.s, reason, message, nil)
+		c.refuse(cand.s, reason, message, map[string]int32{reason: 1})
 	}
 }
 
-// starved tells whether an instance waits for adoption in vain: its agent is full. The executor there, if one runs, is
-// then asked whether the container is still there; one that is not wanted it is told to discard.
-func starved(s *slot) bool {
-	return s.rec.GetPhase() == padisv1.Phase_ADOPTING &&
-		s.refusals[padisv1.ReasonInsufficientCPU]+s.refusals[padisv1.ReasonInsufficientMemory]+s.refusals[padisv1.ReasonInsufficientDisk] > 0
+// patience is how long an instance waits for room for its adoption before its executor is asked for its container. Less
+// than that is the usual wait for an offer; and what is not wanted is rather adopted and stopped, with its grace, than
+// discarded.
+const patience = 10 * time.Second
+
+// hunger keeps hungry and starved true after a refusal. An agent that is full to the last CPU or byte makes no offer at
+// all, so that no offer for long counts like one that is too small.
+func (c *Core) hunger(s *slot) {
+	lacks := int32(0)
+	for _, reason := range []string{padisv1.ReasonNoOffers, padisv1.ReasonInsufficientCPU, padisv1.ReasonInsufficientMemory, padisv1.ReasonInsufficientDisk} {
+		lacks += s.refusals[reason]
+	}
+	switch {
+	case s.rec.GetPhase() != padisv1.Phase_ADOPTING || lacks == 0:
+		s.hungry, s.starved = time.Time{}, false
+	case s.hungry.IsZero():
+		s.hungry = c.now
+	}
+	c.schedule(s)
 }
 
 // inquire marks the starved instances of an agent that have not been asked for; false if there are none. What was said
@@ -100,9 +116,17 @@ func starved(s *slot) bool {
 func (c *Core) inquire(a *agent, generation int64) bool {
 	found := false
 	for key := range a.slots {
-		if s := c.slots[key]; s.rec.GetAgentId() == a.id && starved(s) && s.asked == 0 {
+		if s := c.slots[key]; s.rec.GetAgentId() == a.id && s.starved && s.asked == 0 {
 			s.asked, found = generation, true
 		}
 	}
 	return found
+}
+
+// answered tells whether the executor has said, since it was asked, that the container is not there which waits for
+// adoption. One that cannot look after containers does not know of those that are wanted.
+func answered(a *agent, s *slot) bool {
+	said := a.talk.said
+	return s.rec.GetPhase() == padisv1.Phase_ADOPTING && s.rec.GetAgentId() == a.id && s.asked > 0 && said.GetGeneration() >= s.asked &&
+		(said.GetNoContainers() == "" || !s.wanted()) && !slices.Contains(said.GetOrphans(), s.rec.GetContainer())
 }

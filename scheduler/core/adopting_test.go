@@ -2,6 +2,7 @@ package core
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,73 @@ func TestUnwantedContainersAreAdoptedFirst(t *testing.T) {
 	b.mesos(status(b.rec("web", 0).GetTaskId(), "a1", mesos.TaskKilled, "SOURCE_EXECUTOR"))
 	if b.rec("web", 0) != nil {
 		t.Error("it is still there")
+	}
+}
+
+// An agent that is full to the last CPU offers nothing at all. After a while its executor is asked for the containers that
+// wait there for adoption: one that is gone is not waited for, one that is not wanted is discarded, all others wait on.
+func TestFullAgentsAreAskedForContainers(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.containers(4)
+	there, unwanted := b.rec("web", 1).GetContainer(), b.rec("web", 2).GetContainer()
+	app := imageApp(4, "r1", "web:1")
+	app.Slots = slices.Delete(app.Slots, 2, 3)
+	// The fourth runs in the next executor already.
+	for i := range int32(3) {
+		b.mesos(status(b.rec("web", i).GetTaskId(), "a1", mesos.TaskGone, "SOURCE_MASTER"))
+	}
+	b.step(Want{app})
+	talk := func() *talk { return &b.core.agents["a1"].talk }
+	b.says(&padisv1.FromExecutor{Generation: talk().wish.GetGeneration(), Orphans: []string{there, unwanted}})
+	if b.wait(patience - time.Second); len(talk().wish.GetDiscard()) != 0 {
+		t.Fatal("it was discarded before its adoption was waited for")
+	}
+	before := talk().wish.GetGeneration()
+	wish := told(t, b.wait(time.Second))
+	if wish.GetGeneration() <= before || !slices.Equal(wish.GetDiscard(), []string{unwanted}) {
+		t.Fatalf("told %v", wish)
+	}
+	if eff := b.wait(time.Nanosecond); !eff.Next.After(b.now) {
+		t.Errorf("due at %v, at once again", eff.Next)
+	}
+	answer := &padisv1.FromExecutor{Generation: wish.GetGeneration() - 1, Orphans: []string{there}}
+	if b.says(answer); b.rec("web", 0).GetPhase() != padisv1.Phase_ADOPTING {
+		t.Fatal("an earlier word was believed")
+	}
+	answer.Generation, answer.NoContainers = wish.GetGeneration(), "containerd does not answer"
+	if b.says(answer); b.rec("web", 0).GetPhase() != padisv1.Phase_ADOPTING {
+		t.Fatal("the word of an executor was believed that knows no containers")
+	}
+	answer.Generation, answer.NoContainers = talk().wish.GetGeneration(), ""
+	b.says(answer)
+	if r := b.rec("web", 0); r.GetPhase() != padisv1.Phase_BACKOFF || r.GetContainer() != "" {
+		t.Errorf("it waits for a container that is gone: %v", r)
+	}
+	if r := b.rec("web", 1); r.GetPhase() != padisv1.Phase_ADOPTING {
+		t.Errorf("its container is there: %v", r)
+	}
+	if r := b.rec("web", 2); r != nil {
+		t.Errorf("it is not wanted, and its container was discarded: %v", r)
+	}
+}
+
+// An executor was told to leave, and never was: its only launch was lost. Offers list it all the same. When it has not
+// answered for long, what waits there for adoption starts it.
+func TestLeavingExecutorsThatNeverWere(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.containers(1)
+	b.mesos(status(b.rec("web", 0).GetTaskId(), "a1", mesos.TaskGone, "SOURCE_MASTER"))
+	old := proto.Clone(b.core.agents["a1"].executor).(*padisv1.ExecutorRecord)
+	old.Leaving = true
+	b.core.agents["a1"].executor = old
+	var launches []*padisv1.Launch
+	began := b.now
+	for i := 0; len(launches) == 0 && i < 20; i++ {
+		b.now = b.now.Add(5 * time.Second)
+		launches = launchOf(t, b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("late"+strconv.Itoa(i), "a1", 1000, 512, old.GetExecutorId())}}))
+	}
+	if waited := b.now.Sub(began); len(launches) != 1 || !launches[0].GetAdopt() || waited < 30*time.Second || b.rec("web", 0).GetExecutorId() != old.GetExecutorId() {
+		t.Errorf("after %s: %v", waited, launches)
 	}
 }
 

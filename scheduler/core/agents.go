@@ -30,6 +30,10 @@ type agent struct {
 	info *mesos.Agent
 	// talk is what is wanted of its executor beside its tasks, and what that says.
 	talk talk
+	// granted is when a renewal was answered last; zero if none was.
+	granted time.Time
+	// seen is what its executor saw of addresses.
+	seen sighting
 	// shutdownAt is when an outdated executor was asked to end.
 	shutdownAt time.Time
 }
@@ -50,12 +54,12 @@ func (c *Core) agent(id string) *agent {
 }
 
 func (a *agent) load(r *padisv1.AgentRecord) {
-	a.rec, a.hostname, a.url, a.attributes = r, r.GetHostname(), r.GetUrl(), r.GetAttributes()
+	a.rec, a.hostname, a.url, a.attributes, a.seen.hosts = r, r.GetHostname(), r.GetUrl(), r.GetAttributes(), r.GetAddresses()
 }
 
 // record is what the ledger shall hold of the agent.
 func (a *agent) record() *padisv1.AgentRecord {
-	return &padisv1.AgentRecord{AgentId: a.id, Hostname: a.hostname, Attributes: maps.Clone(a.attributes), Url: a.url}
+	return &padisv1.AgentRecord{AgentId: a.id, Hostname: a.hostname, Attributes: maps.Clone(a.attributes), Url: a.url, Addresses: a.seen.hosts}
 }
 
 // heard notes that the agent is there. What it may still run is asked for when it was away before.
@@ -167,9 +171,11 @@ func (c *Core) offered(now time.Time, offers []mesos.Offer) {
 
 // renew writes what has changed of an agent that the ledger knows.
 func (c *Core) renew(a *agent) {
-	if a.rec == nil || a.rec.GetHostname() == a.hostname && a.rec.GetUrl() == a.url && maps.Equal(a.rec.GetAttributes(), a.attributes) {
+	if a.rec == nil || a.rec.GetHostname() == a.hostname && a.rec.GetUrl() == a.url && maps.Equal(a.rec.GetAttributes(), a.attributes) &&
+		slices.EqualFunc(a.rec.GetAddresses(), a.seen.hosts, sameAddress) {
 		return
 	}
+	c.moved(a)
 	a.rec = a.record()
 	c.turn.puts[record.AgentKey(a.id)] = a.rec
 }
@@ -221,6 +227,7 @@ func (c *Core) polled(now time.Time, seen []mesos.Agent) {
 		if a.executor != nil {
 			c.turn.puts[record.ExecutorKey(id)] = nil
 		}
+		c.unsee(a)
 		delete(c.agents, id)
 		c.turn.agents[id] = true
 	}
@@ -246,7 +253,7 @@ func (c *Core) failed(now time.Time, f mesos.Failure) {
 		c.away(a)
 	} else if a.executor.GetExecutorId() == f.ExecutorID {
 		a.shutdownAt = time.Time{}
-		a.talk.lapse()
+		c.lapse(a)
 		c.turn.heed[a.id] = true
 		if !c.staged(a) {
 			a.executor = nil

@@ -103,6 +103,9 @@ func (c *Core) declare(cluster *padisv1.Cluster) {
 	}
 	c.cluster = n
 	c.book.SetCluster(n)
+	c.overlaid()
+	c.chart()
+	c.cooling = time.Time{} // For how long is what the pools say now.
 	c.turn.puts[record.KeyCluster] = n
 	c.turn.place = true
 	c.heedAll()
@@ -177,6 +180,7 @@ func (c *Core) align(now time.Time, s *slot) {
 		}
 	case padisv1.Phase_UNREACHABLE:
 		// It is stopped when it comes back. Until then its addresses stay with it.
+		c.foretell(s)
 	case padisv1.Phase_ADOPTING:
 		// It is stopped when it was adopted.
 	case padisv1.Phase_RETIRED:

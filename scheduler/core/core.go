@@ -42,6 +42,15 @@ type Core struct {
 	// pending are the slots that need an agent.
 	pending map[record.Slot]*slot
 	queue   queue
+	// begun is when this scheduler subscribed for the first time: what executors were granted before is not known.
+	begun time.Time
+	// cooling is when the next address has cooled, zero if that must be found out.
+	cooling time.Time
+	// subnets are those of the pools; strangers are the addresses that somebody has without a lease, and who, by agent.
+	subnets   []subnet
+	strangers map[Address]map[string]string
+	// overlays are the VXLAN networks.
+	overlays map[string]*overlay
 	// now is the time of the Step that is being taken.
 	now time.Time
 	// started: the first Step has been taken.
@@ -76,9 +85,24 @@ type slot struct {
 	refusals map[string]int32
 	// overdue: it is unreachable for so long that it may be replaced, or the pause before its adoption is over.
 	overdue bool
+	// hungry is since when it waits for adoption and its agent has no room for it, zero if that is not so; starved: for so
+	// long that the executor there, if one runs, is asked whether the container is still there, and told to discard one
+	// that is not wanted.
+	hungry  time.Time
+	starved bool
 	// asked is the generation from which on the executor's list of orphans tells whether the container is there that
 	// waits for adoption; 0 if it was not asked for.
 	asked int64
+	// answered: when it was lost, its address was answered by another; it does not configure it then.
+	answered bool
+	// lost says why nothing is known of it; empty if an earlier scheduler found that out.
+	lost string
+	// shaped: it has had a bandwidth or a loopback address, or may have.
+	shaped bool
+	// disputes say who else uses an address of it, by the agent that saw it.
+	disputes map[string]string
+	// seats are its addresses in overlays.
+	seats []seat
 	// due is the wake-up that is in the queue.
 	due time.Time
 }
@@ -143,9 +167,9 @@ type turn struct {
 	slots     map[record.Slot]bool
 	agents    map[string]bool
 	addresses map[Address]bool
-	// heed are the agents of whose executors something else may be wanted now.
-	heed map[string]bool
-	errs []error
+	// heed are the agents of whose executors something else may be wanted now, overlays the networks that have changed.
+	heed, overlays map[string]bool
+	errs           []error
 	// place asks for a run of placement.
 	place bool
 }
@@ -158,7 +182,7 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 		apps: map[string]*app{}, slots: map[record.Slot]*slot{}, tasks: map[string]*slot{}, agents: map[string]*agent{},
 		strays: map[string]*stray{}, pending: map[record.Slot]*slot{}, possessed: map[record.Slot]*slot{},
 		talking: map[string]*agent{}, upgrading: map[string]*upgrading{},
-		leases: map[Address]*padisv1.LeaseRecord{},
+		leases: map[Address]*padisv1.LeaseRecord{}, strangers: map[Address]map[string]string{},
 	}
 	if c.cluster == nil {
 		c.cluster = &padisv1.Cluster{}
@@ -173,6 +197,7 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 	for _, e := range snap.Executors {
 		c.agent(e.GetAgentId()).executor = e
 	}
+	c.overlaid()
 	leases := c.loadLeases(snap)
 	c.book = ipam.New(c.cluster, leases)
 	c.book.SetApps(slices.DeleteFunc(slices.Clone(snap.Apps), (*padisv1.WantedApp).GetForgotten))
@@ -184,25 +209,8 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 	for _, uid := range slices.Sorted(maps.Keys(c.apps)) {
 		c.settle(c.apps[uid])
 	}
+	c.chart()
 	return c, nil
-}
-
-// loadLeases returns the leases whose instances exist and marks the others for deletion.
-func (c *Core) loadLeases(snap record.Snapshot) []*padisv1.LeaseRecord {
-	known := map[record.Slot]bool{}
-	for _, r := range snap.Instances {
-		known[instance.SlotOf(r)] = true
-	}
-	var kept []*padisv1.LeaseRecord
-	for _, l := range snap.Leases {
-		if known[record.Slot{AppUID: l.GetAppUid(), Index: l.GetSlot()}] {
-			kept = append(kept, l)
-			c.leases[Address{l.GetNetwork(), l.GetAddress()}] = l
-			continue
-		}
-		c.turn.puts[record.LeaseKey(l.GetNetwork(), l.GetAddress())] = nil
-	}
-	return kept
 }
 
 func (c *Core) loadInstance(r *padisv1.InstanceRecord) error {
@@ -220,6 +228,7 @@ func (c *Core) loadInstance(r *padisv1.InstanceRecord) error {
 	key, _, _ := instance.TaskKey(instance.TaskID(r))
 	c.tasks[key] = s
 	s.leases = c.book.Held(s.key)
+	s.shaped = true // Nobody knows any more what its executor was told.
 	s.revision = a.wants[s.key.Index]
 	c.show(s, r)
 	return nil
@@ -251,9 +260,11 @@ func (c *Core) Step(now time.Time, events ...Event) Effects {
 		}
 	}
 	c.pass(now)
+	c.cool(now)
 	c.upgrade(now)
 	c.place(now)
 	c.trade(now)
+	c.settleOverlays()
 	c.speak(now)
 	return c.effects(now)
 }
@@ -262,7 +273,7 @@ func (c *Core) fail(err error)       { c.turn.errs = append(c.turn.errs, err) }
 func (c *Core) call(call mesos.Call) { c.turn.calls = append(c.turn.calls, call) }
 
 func (t *turn) reset() {
-	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}, heed: map[string]bool{}}
+	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}, heed: map[string]bool{}, overlays: map[string]bool{}}
 }
 
 // effects empties the turn.
@@ -277,9 +288,7 @@ func (c *Core) effects(now time.Time) Effects {
 	})
 	e.Changed.Slots = slices.SortedFunc(maps.Keys(t.slots), compareSlots)
 	e.Changed.Agents = slices.Sorted(maps.Keys(t.agents))
-	e.Changed.Addresses = slices.SortedFunc(maps.Keys(t.addresses), func(a, b Address) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Address, b.Address))
-	})
+	e.Changed.Addresses = slices.SortedFunc(maps.Keys(t.addresses), compareAddresses)
 	t.reset()
 	return e
 }
@@ -327,11 +336,14 @@ func (c *Core) put(s *slot, r *padisv1.InstanceRecord, err error) bool {
 // what need not survive, such as the sentence that says why an instance is pending.
 func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	before := s.rec
+	if why := s.dispute(); why != "" {
+		r = instance.Dispute(r, why)
+	}
 	s.rec = r
 	c.turn.slots[s.key] = true
 	c.turn.heed[r.GetAgentId()], c.turn.heed[before.GetAgentId()] = true, true
 	if before.GetPhase() != r.GetPhase() {
-		s.overdue, s.asked = false, 0
+		s.overdue, s.asked, s.hungry, s.starved = false, 0, time.Time{}, false
 	}
 	if before == nil || before.GetAgentId() != r.GetAgentId() || !slices.Equal(before.GetHauntedTasks(), r.GetHauntedTasks()) ||
 		!slices.Equal(before.GetHauntedContainers(), r.GetHauntedContainers()) ||
@@ -340,8 +352,9 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 		c.turn.place = true
 	}
 	for _, l := range s.leases {
-		c.turn.addresses[Address{l.GetNetwork(), l.GetAddress()}] = true
+		c.turn.addresses[addressOf(l)] = true
 	}
+	c.sit(s)
 	c.index(s)
 	c.schedule(s)
 }
@@ -349,6 +362,10 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 // index keeps pending true: the slot is in it if it waits for an agent.
 func (c *Core) index(s *slot) {
 	p := s.rec.GetPhase()
+	if p == padisv1.Phase_UNREACHABLE {
+		at, ever := c.replaceAt(s, s.rec)
+		s.overdue = ever && !c.now.Before(at)
+	}
 	needs := s.wanted() && (p == padisv1.Phase_PENDING || p == padisv1.Phase_UNREACHABLE && s.overdue)
 	if p == padisv1.Phase_ADOPTING {
 		// Also what is not wanted is adopted: only so it can be stopped.
@@ -367,9 +384,7 @@ func (c *Core) index(s *slot) {
 
 // drop removes a slot that is over: its leases, its record, its place in every index.
 func (c *Core) drop(s *slot) {
-	for _, l := range c.book.Release(s.key) {
-		c.unlease(l)
-	}
+	c.endLeases(c.book.Held(s.key)...)
 	s.leases = nil
 	c.turn.puts[record.InstanceKey(s.key)] = nil
 	delete(c.slots, s.key)
@@ -386,14 +401,4 @@ func (c *Core) drop(s *slot) {
 	}
 	c.turn.place = true
 	c.settle(s.app)
-}
-
-// unlease deletes a lease that the book has freed.
-func (c *Core) unlease(l *padisv1.LeaseRecord) {
-	key := record.LeaseKey(l.GetNetwork(), l.GetAddress())
-	at := Address{l.GetNetwork(), l.GetAddress()}
-	c.turn.puts[key] = nil
-	delete(c.leases, at)
-	c.turn.addresses[at] = true
-	c.turn.place = true
 }

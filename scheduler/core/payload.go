@@ -16,6 +16,7 @@ func (c *Core) task(now time.Time, a *agent, exec *padisv1.ExecutorRecord, cand 
 	}
 	id := instance.TaskID(n)
 	l := c.payload(a, n, cand)
+	cand.s.shaped = cand.ghost != "" && cand.s.shaped || shaped(l)
 	data, err := padisv1.Encode(l)
 	if err != nil {
 		return mesos.Task{}, nil, err
@@ -36,6 +37,7 @@ func (c *Core) launched(now time.Time, a *agent, exec *padisv1.ExecutorRecord, c
 		return instance.Adopt(cand.s.rec, exec.GetExecutorId(), now)
 	}
 	p := instance.Placement{
+		LeaseMs:  leaseMs(cand.s.app.rec, cand.links),
 		Revision: cand.revision.GetHash(), AgentID: a.id, Hostname: a.hostname, ExecutorID: exec.GetExecutorId(),
 		Container: cand.revision.GetTemplate().GetImage() != "",
 	}
@@ -68,9 +70,10 @@ func (c *Core) payload(a *agent, n *padisv1.InstanceRecord, cand candidate) *pad
 	}
 	for _, link := range cand.links {
 		// What is adopted would be answered by itself.
-		link.Probe = instance.Haunted(n) && !l.Adopt
+		link.Probe = instance.Haunted(n) && !l.Adopt && link.GetAddress() != ""
 		l.Attachments = append(l.Attachments, link)
 	}
+	l.LoopbackAddresses, l.LeaseMs = loopbacks(cand.s.app.rec, cand.links), n.GetLeaseMs()
 	if len(cand.leases) > 0 {
 		l.DnsServers, l.DnsSearch = c.book.DNS(cand.leases[0].GetPool())
 	}

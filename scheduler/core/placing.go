@@ -10,7 +10,6 @@ import (
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/scheduler/instance"
-	"padis.io/padis/scheduler/ipam"
 	"padis.io/padis/scheduler/place"
 	"padis.io/padis/scheduler/record"
 )
@@ -112,6 +111,7 @@ func (c *Core) refuse(s *slot, reason, message string, counts map[string]int32) 
 		s.refusals = counts
 		c.show(s, n)
 	}
+	c.hunger(s)
 }
 
 // prepare leases the slot's addresses and resolves them. The leases are written in the same commit as the record that
@@ -128,50 +128,22 @@ func (c *Core) prepare(now time.Time, s *slot) (candidate, bool) {
 			stale[0].GetAddress()), nil)
 		return candidate{}, false
 	}
-	leases, no := c.book.Lease(ipam.Want{
-		Slot: s.key, Namespace: s.rec.GetNamespace(), App: s.rec.GetApp(), Networks: rev.GetNetworks(), NowMs: now.UnixMilli(),
-	})
+	leases, no := c.lease(now, s, rev)
 	if no != nil {
 		c.refuse(s, no.Reason, no.Message, map[string]int32{no.Reason: 1})
 		return candidate{}, false
 	}
 	c.hold(s, leases, stale)
 	cand := candidate{s: s, revision: rev, leases: leases}
-	for _, l := range leases {
-		link, ok := c.book.Attachment(l)
+	for i, l := range leases {
+		link, ok := c.attachment(s.app.rec, rev, i, l)
 		if !ok {
-			c.refuse(s, padisv1.ReasonNetworkNotFound, fmt.Sprintf("pool %q or its network is not declared any more; create it, or correct the App's networks", l.GetPool()), nil)
+			c.refuse(s, padisv1.ReasonNetworkNotFound, fmt.Sprintf("pool %q or its network is not declared any more; create it, or correct the App's networks", rev.GetNetworks()[i].GetPool()), nil)
 			return candidate{}, false
 		}
 		cand.links = append(cand.links, link)
 	}
 	return cand, true
-}
-
-// hold writes the leases that are new and gives up those that fit no wish any more.
-func (c *Core) hold(s *slot, leases, stale []*padisv1.LeaseRecord) {
-	for _, l := range stale {
-		// A new lease of the same address has taken the place of the stale one, under the same key.
-		if !slices.ContainsFunc(leases, func(n *padisv1.LeaseRecord) bool {
-			return n.GetNetwork() == l.GetNetwork() && n.GetAddress() == l.GetAddress()
-		}) && c.book.Free(l) {
-			c.unlease(l)
-		}
-	}
-	addresses := make([]string, len(leases))
-	for i, l := range leases {
-		addresses[i] = l.GetAddress()
-		if !slices.Contains(s.leases, l) {
-			at := Address{l.GetNetwork(), l.GetAddress()}
-			c.turn.puts[record.LeaseKey(at.Network, at.Address)] = l
-			c.turn.addresses[at] = true
-			c.leases[at] = l
-		}
-	}
-	s.leases = leases
-	if n := instance.Lease(s.rec, addresses); n != s.rec {
-		c.put(s, n, nil)
-	}
 }
 
 // snapshot is what placement sees.
@@ -195,7 +167,7 @@ func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
 	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
 		s := c.slots[key]
 		for _, id := range hosts(s.rec) {
-			snap.Occupants = append(snap.Occupants, place.Occupant{Slot: key, Tenant: s.rec.GetTenant(), AgentID: id})
+			snap.Occupants = append(snap.Occupants, place.Occupant{Slot: key, Tenant: s.rec.GetTenant(), AgentID: id, Ports: ports(s.app.revisions[s.rec.GetRevision()])})
 		}
 	}
 	for _, cand := range able {
@@ -203,6 +175,7 @@ func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
 		w := place.Want{
 			Slot: cand.s.key, Tenant: r.GetTenant(), Needs: amounts(cand.revision.GetTemplate().GetResources()),
 			Constraints: cand.revision.GetConstraints(), Prefer: byHost[r.GetLastTermination().GetHostname()], Pin: cand.pin(),
+			Ports: ports(cand.revision),
 		}
 		if r.GetPhase() == padisv1.Phase_UNREACHABLE {
 			w.Prefer, w.Avoid = "", []string{r.GetAgentId()}
@@ -225,7 +198,7 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 		exec = next
 	}
 	if !running {
-		a.talk.lapse()
+		c.lapse(a)
 		rest, ok := unreserved(pool, amounts(exec.GetResources()))
 		if !ok {
 			for _, cand := range cands {

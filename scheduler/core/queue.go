@@ -63,11 +63,16 @@ func (c *Core) due(s *slot) time.Time {
 		consider(time.UnixMilli(r.GetNotBeforeMs()))
 	case padisv1.Phase_UNREACHABLE:
 		if s.wanted() && !s.overdue {
-			consider(time.UnixMilli(r.GetNotBeforeMs()))
+			if at, ever := c.replaceAt(s, r); ever {
+				consider(at)
+			}
 		}
 	case padisv1.Phase_ADOPTING:
 		if !s.overdue {
 			consider(time.UnixMilli(r.GetNotBeforeMs()))
+		}
+		if !s.hungry.IsZero() && !s.starved {
+			consider(s.hungry.Add(patience))
 		}
 	}
 	if !c.link.connected {
@@ -139,13 +144,14 @@ func (c *Core) wake(now time.Time, s *slot) {
 			c.put(s, n, err)
 		}
 	case padisv1.Phase_UNREACHABLE:
-		if s.wanted() && !s.overdue && now.UnixMilli() >= r.GetNotBeforeMs() {
-			s.overdue = true
-			c.index(s)
-		}
+		c.index(s)
 	case padisv1.Phase_ADOPTING:
 		if !s.overdue && now.UnixMilli() >= r.GetNotBeforeMs() {
 			c.index(s)
+		}
+		if !s.hungry.IsZero() && !s.starved && now.Sub(s.hungry) >= patience {
+			s.starved = true
+			c.turn.heed[r.GetAgentId()] = true
 		}
 	case padisv1.Phase_STOPPING:
 		if c.link.connected && s.kill.due(now) {
@@ -195,6 +201,9 @@ func (c *Core) next(now time.Time) time.Time {
 			break
 		}
 		heap.Pop(&c.queue)
+	}
+	if c.cooling != never {
+		consider(c.cooling)
 	}
 	if c.link.connected {
 		consider(c.link.round)

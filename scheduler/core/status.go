@@ -46,8 +46,12 @@ func (c *Core) subscribed(now time.Time, e mesos.Subscribed) {
 		c.turn.puts[record.KeyFramework] = &padisv1.FrameworkRecord{FrameworkId: e.FrameworkID}
 	}
 	c.link.round = now
+	if c.begun.IsZero() {
+		c.begun = now
+	}
 	for _, key := range c.Slots() {
 		s := c.slots[key]
+		c.foretell(s)
 		if s.rec.GetPhase() == padisv1.Phase_STOPPING {
 			s.kill.start(now)
 		}
@@ -143,7 +147,14 @@ func (c *Core) askLater(now time.Time, s *slot) {
 	switch s.rec.GetPhase() {
 	case padisv1.Phase_STAGING:
 		s.ask.start(now.Add(c.cfg.LaunchTimeout))
-	case padisv1.Phase_UNREACHABLE, padisv1.Phase_ADOPTING:
+	case padisv1.Phase_UNREACHABLE:
+		// What its agent does not have may be a container without a task: that it is one should be known before it is replaced.
+		if s.rec.GetReason() == padisv1.ReasonTaskLost {
+			s.ask.start(now.Add(min(c.cfg.AskMax, c.cfg.UnknownReplaceAfter/3)))
+			return
+		}
+		s.ask.start(now.Add(c.cfg.AskMax))
+	case padisv1.Phase_ADOPTING:
 		s.ask.start(now.Add(c.cfg.AskMax))
 	}
 }
@@ -175,9 +186,7 @@ func (c *Core) current(now time.Time, s *slot, st mesos.Status) {
 			}
 		}
 	case st.State == mesos.TaskUnreachable:
-		n, err := instance.Lose(s.rec, padisv1.ReasonAgentUnreachable,
-			fmt.Sprintf("agent %s does not answer; the instance may still run there", s.rec.GetHostname()), c.replaceAt(now.Add(c.cfg.UnreachableReplaceAfter), s.rec))
-		c.put(s, n, err)
+		c.lose(now, s, padisv1.ReasonAgentUnreachable, noAnswer(s.rec))
 	case st.State == mesos.TaskUnknown:
 		c.unknown(now, s)
 	case st.State.Terminal():
@@ -225,14 +234,6 @@ func sameNews(a, b *padisv1.InstanceRecord) bool {
 		a.GetImageDigest() == b.GetImageDigest()
 }
 
-// replaceAt is when a task that cannot be reached may be replaced, at the earliest.
-func (c *Core) replaceAt(at time.Time, r *padisv1.InstanceRecord) time.Time {
-	if bound := time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound); mayConfigure(r) && bound.After(at) {
-		return bound
-	}
-	return at
-}
-
 // mayConfigure tells whether the task may still configure addresses that it has not configured yet. One that said that
 // its address is answered probes before it does.
 func mayConfigure(r *padisv1.InstanceRecord) bool {
@@ -245,18 +246,17 @@ func mayConfigure(r *padisv1.InstanceRecord) bool {
 func (c *Core) unknown(now time.Time, s *slot) {
 	r := s.rec
 	away := r.GetPhase() == padisv1.Phase_UNREACHABLE
-	settled := !mayConfigure(r) || !now.Before(time.UnixMilli(r.GetLaunchedMs()).Add(c.cfg.StartBound))
-	const message = "the Mesos master does not know the task"
+	settled := !c.fenced(s) && (!mayConfigure(r) || !now.Before(c.bound(r)))
 	if r.GetContainer() != "" && (r.GetPhase() == padisv1.Phase_STOPPING || instance.Adopted(r)) {
 		settled = settled && away
 	}
 	switch {
 	case settled && away && !s.wanted():
-		c.finish(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
+		c.finish(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: notKnown})
 	case settled && (r.GetPhase() == padisv1.Phase_STAGING || r.GetPhase() == padisv1.Phase_STOPPING):
-		c.end(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: message})
+		c.end(now, s, instance.Ending{Cause: instance.Dropped, Reason: padisv1.ReasonTaskLost, Message: notKnown})
 	case !away:
-		c.missed(now, s, message)
+		c.missed(now, s, notKnown)
 	}
 }
 
@@ -265,17 +265,18 @@ func (c *Core) missed(now time.Time, s *slot, message string) {
 	if s.rec.GetPhase() == padisv1.Phase_UNREACHABLE {
 		return
 	}
-	at := c.replaceAt(now.Add(c.cfg.UnknownReplaceAfter), s.rec)
-	n, err := instance.Lose(s.rec, padisv1.ReasonTaskLost, message+"; it is replaced if it does not come back", at)
-	if c.put(s, n, err) && err == nil {
+	if c.lose(now, s, padisv1.ReasonTaskLost, message) {
 		s.kill.stop()
-		c.turn.asks = append(c.turn.asks, mesos.TaskRef{TaskID: n.GetTaskId(), AgentID: n.GetAgentId()})
+		c.turn.asks = append(c.turn.asks, mesos.TaskRef{TaskID: s.rec.GetTaskId(), AgentID: s.rec.GetAgentId()})
 	}
 }
 
 // end takes in the end of the slot's task. If its container goes on, it waits for adoption.
 func (c *Core) end(now time.Time, s *slot, e instance.Ending) {
 	switch {
+	case e.Reason == padisv1.ReasonTaskLost && !e.Certain && c.fenced(s):
+		// Its executor may have it for all that, and its lease is not over.
+		c.missed(now, s, e.Message)
 	case !instance.Outlives(s.rec, e):
 		c.finish(now, s, e)
 	case e.Reason == padisv1.ReasonTaskLost && !e.Never:
@@ -305,6 +306,8 @@ func (c *Core) finish(now time.Time, s *slot, e instance.Ending) {
 	if c.put(s, n, err) && err == nil && c.slots[s.key] == s {
 		if g := s.ghosts[id]; g != nil {
 			g.over = now
+			g.ended = e.Reason != padisv1.ReasonTaskLost
+			c.possess(s)
 		}
 		c.align(now, s)
 	}
@@ -330,7 +333,9 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		return
 	}
 	if s != nil {
-		c.put(s, instance.Haunt(s.rec, st.AgentID, st.TaskID, c.report(st).GetContainer()), nil)
+		// What it was launched with is not known any more; what the App demands is the best guess.
+		lease := s.app.rec.GetUnreachable().GetLeaseMs()
+		c.put(s, instance.Haunt(s.rec, instance.Ghost{Agent: st.AgentID, Task: st.TaskID, Container: c.report(st).GetContainer(), LeaseMs: lease}), nil)
 		if g := s.ghosts[st.TaskID]; g != nil {
 			g.doubt()
 			c.possess(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -19,6 +20,9 @@ import (
 // is wanted is sent again until the executor says that it has applied that generation.
 type talk struct {
 	wish *padisv1.ToExecutor
+	// plain is wish before anything was left out for its size, but for its overlays, which are these.
+	plain    *padisv1.ToExecutor
+	overlays []*padisv1.Overlay
 	// said is the last word of an executor there; nil before the first.
 	said *padisv1.FromExecutor
 	// sure: said is of the executor that runs, as far as this subscription knows.
@@ -43,6 +47,12 @@ const (
 func (t *talk) lapse() {
 	t.said, t.sure, t.shown = nil, false, false
 	t.again.stop()
+}
+
+// lapse notes that the executor of an agent ended. What it saw is not seen any more, but for what its host is.
+func (c *Core) lapse(a *agent) {
+	a.talk.lapse()
+	c.examine(a)
 }
 
 // applied tells whether the executor that runs has applied what is wanted.
@@ -114,6 +124,11 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 	}
 	c.heard(now, a)
 	t := &a.talk
+	if r := said.GetRenew(); r != nil {
+		t.mute = false
+		c.renewed(now, a, r)
+		return
+	}
 	if !t.sure || said.GetGeneration() < t.said.GetGeneration() {
 		t.again.start(now) // It has just started, or is heard for the first time.
 	}
@@ -134,10 +149,11 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 			c.align(now, s)
 		}
 	}
+	c.observe(a, said)
 }
 
 // discarded lays the ghosts whose containers the executor was told to discard, and which it has no more; and it ends the
-// instance that waited for adoption only to be stopped.
+// instance that waits for the adoption of a container which is not there.
 func (c *Core) discarded(now time.Time, a *agent, s *slot) {
 	gone := func(container string) bool {
 		return container != "" && slices.Contains(a.talk.wish.GetDiscard(), container) && !slices.Contains(a.talk.said.GetOrphans(), container)
@@ -148,7 +164,7 @@ func (c *Core) discarded(now time.Time, a *agent, s *slot) {
 			over = append(over, g.Task)
 		}
 	}
-	if starved(s) && s.rec.GetAgentId() == a.id && s.asked > 0 && a.talk.said.GetGeneration() >= s.asked && !slices.Contains(a.talk.said.GetOrphans(), s.rec.GetContainer()) {
+	if answered(a, s) {
 		c.finish(now, s, instance.Ending{Cause: instance.Collapsed, Certain: true, Reason: padisv1.ReasonContainerGone, Message: "the executor on " + a.hostname + " has no such container"})
 	}
 	if n := instance.Release(s.rec, over...); n != s.rec {
@@ -175,7 +191,7 @@ func (c *Core) speak(now time.Time) {
 		a.talk.mute = a.talk.again.step >= talkTries && !a.talk.applied()
 		if a.talk.mute && !c.runsExecutor(a) {
 			// Nothing shows that it runs, and it does not answer: its end was not told.
-			a.talk.lapse()
+			c.lapse(a)
 			delete(c.talking, id)
 			c.turn.agents[id] = true
 			continue
@@ -202,12 +218,14 @@ func (c *Core) wish(now time.Time, a *agent) {
 	}
 	w := &padisv1.ToExecutor{
 		Generation: t.wish.GetGeneration(), ClientCa: c.cfg.ClientCA, Discard: c.discards(a), Images: c.images(a), Configs: c.configs(a),
-		Leave: a.executor.GetLeaving(),
+		Leave: a.executor.GetLeaving(), Networks: c.changes(a),
 	}
+	overlays := c.overlaysOf(a)
 	next := max(now.UnixMilli(), t.wish.GetGeneration()+1)
-	if c.inquire(a, next) || t.wish == nil || !proto.Equal(t.wish, w) {
+	if c.inquire(a, next) || t.wish == nil || !slices.Equal(t.overlays, overlays) || !proto.Equal(t.plain, w) {
 		w.Generation = next
-		t.wish, t.since = w, now
+		t.plain, t.overlays, t.since = w, overlays, now
+		t.wish = c.bounded(a, w, overlays)
 		t.again.start(now)
 	}
 	switch {
@@ -221,6 +239,41 @@ func (c *Core) wish(now time.Time, a *agent) {
 	c.talking[a.id] = a
 }
 
+// maxWish is how large a message to an executor may become, with room for what Mesos adds.
+const maxWish = 1<<20 - 1<<12
+
+// bounded puts a message together, and leaves out what is too much for one: what was left out stays as it is there.
+func (c *Core) bounded(a *agent, w *padisv1.ToExecutor, overlays []*padisv1.Overlay) *padisv1.ToExecutor {
+	out := &padisv1.ToExecutor{
+		Generation: w.GetGeneration(), ClientCa: w.GetClientCa(), Discard: w.GetDiscard(), Leave: w.GetLeave(), Images: w.GetImages(),
+		Networks: w.GetNetworks(), Configs: w.GetConfigs(), Overlays: overlays,
+	}
+	var missing []string
+	for proto.Size(out) > maxWish {
+		switch {
+		case len(out.Configs) > 0:
+			last := len(out.Configs) - 1
+			missing = append(missing, "the files of "+out.Configs[last].GetContainer())
+			out.Configs = out.Configs[:last]
+		case len(out.Overlays) > 0:
+			last := len(out.Overlays) - 1
+			missing = append(missing, "the overlay of network "+out.Overlays[last].GetNetwork())
+			out.Overlays = out.Overlays[:last]
+		case len(out.Images) > 0:
+			last := len(out.Images) - 1
+			missing = append(missing, "image "+out.Images[last].GetImage())
+			out.Images = out.Images[:last]
+		default:
+			return out // What is left is bounded by what runs on one host.
+		}
+	}
+	if len(missing) > 0 {
+		c.fail(fmt.Errorf("message to the executor on %s is larger than %d bytes; it lacks %s: use smaller files, or split networks with very many instances",
+			a.hostname, maxWish, strings.Join(missing, ", ")))
+	}
+	return out
+}
+
 // discards are the containers without a task that no instance claims, and those that haunt one and have no task any more.
 func (c *Core) discards(a *agent) []string {
 	claimed := map[string]bool{}
@@ -229,7 +282,7 @@ func (c *Core) discards(a *agent) []string {
 		s := c.slots[key]
 		if s.rec.GetAgentId() == a.id {
 			claimed[s.rec.GetContainer()] = true
-			if starved(s) && !s.wanted() {
+			if s.starved && !s.wanted() {
 				out = append(out, s.rec.GetContainer())
 			}
 		}

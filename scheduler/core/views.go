@@ -132,7 +132,7 @@ func (c *Core) Agent(id string) (AgentView, bool) {
 	return v, true
 }
 
-// Leases returns all leases by slot.
+// Leases returns all leases that are held, by slot.
 func (c *Core) Leases() []*padisv1.LeaseRecord {
 	var ls []*padisv1.LeaseRecord
 	for _, key := range c.Slots() {
@@ -149,9 +149,12 @@ func (c *Core) SlotLeases(key record.Slot) []*padisv1.LeaseRecord {
 	return nil
 }
 
-// Lease returns the lease of an address; nil if it is free.
+// Lease returns the lease of an address; nil if nobody holds it, also while it cools.
 func (c *Core) Lease(at Address) *padisv1.LeaseRecord {
-	return c.leases[at]
+	if l := c.leases[at]; l.GetReleasedMs() == 0 {
+		return l
+	}
+	return nil
 }
 
 // Stats counts.

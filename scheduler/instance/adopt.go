@@ -78,10 +78,7 @@ func Abandon(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) {
 		return r, err
 	}
 	n.Prepulling = false
-	n.Reason, n.Message = padisv1.ReasonRunning, "runs; its health checks have not passed yet"
-	if n.GetReady() {
-		n.Reason, n.Message = padisv1.ReasonReady, "runs and is ready"
-	}
+	runs(n)
 	return n, nil
 }
 

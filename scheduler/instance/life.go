@@ -59,6 +59,8 @@ type Placement struct {
 	Container bool
 	// Configs are the hashes of what the container's files are made of, by name.
 	Configs map[string]string
+	// LeaseMs is how long it may use its addresses without the scheduler; 0 is for ever.
+	LeaseMs int64
 }
 
 // Place gives the instance an agent and a task id that was never used. An unreachable task that is replaced haunts
@@ -74,13 +76,13 @@ func Place(r *padisv1.InstanceRecord, p Placement, now time.Time) (*padisv1.Inst
 			Message: "its agent does not answer; it was replaced and may still run there", FinishedMs: now.UnixMilli(),
 			StartedMs: r.GetRunningMs(), Revision: r.GetRevision(), Container: r.GetContainer(),
 		})
-		n = Haunt(n, r.GetAgentId(), r.GetTaskId(), r.GetContainer())
+		n = Haunt(n, Ghost{r.GetAgentId(), r.GetTaskId(), r.GetContainer(), r.GetLeaseMs()})
 		n.Restarts++
 	}
 	n.Attempt++
 	n.TaskId = TaskID(n)
 	n.Revision, n.AgentId, n.Hostname, n.ExecutorId = p.Revision, p.AgentID, p.Hostname, p.ExecutorID
-	n.Container, n.ConfigHashes, n.ImageDigest = "", nil, ""
+	n.Container, n.ConfigHashes, n.ImageDigest, n.LeaseMs = "", nil, "", p.LeaseMs
 	if p.Container {
 		n.Container, n.ConfigHashes = n.TaskId, p.Configs
 	}
@@ -126,11 +128,8 @@ func Run(r *padisv1.InstanceRecord, rep *padisv1.InstanceReport, ready *bool, no
 		n.ReadyMs = 0
 	}
 	n.Ready = is
-	reason, message := padisv1.ReasonRunning, "runs; its health checks have not passed yet"
-	if is {
-		reason, message = padisv1.ReasonReady, "runs and is ready"
-	}
-	n.Reason, n.Message = or(rep.GetReason(), reason), or(rep.GetMessage(), message)
+	runs(n)
+	n.Reason, n.Message = or(rep.GetReason(), n.GetReason()), or(rep.GetMessage(), n.GetMessage())
 	return n, nil
 }
 
@@ -153,8 +152,9 @@ func KillSent(r *padisv1.InstanceRecord, now time.Time) *padisv1.InstanceRecord 
 	return n
 }
 
-// Lose notes that nothing can be known of the task. It may be replaced from replaceAt on, if it has not come back.
-func Lose(r *padisv1.InstanceRecord, reason, message string, replaceAt time.Time) (*padisv1.InstanceRecord, error) {
+// Lose notes that nothing can be known of the task any more. Not_before_ms says since when; when it is replaced is
+// for the App's policy to say.
+func Lose(r *padisv1.InstanceRecord, reason, message string, now time.Time) (*padisv1.InstanceRecord, error) {
 	if r.GetPhase() == padisv1.Phase_UNREACHABLE && r.GetReason() == reason {
 		return r, nil
 	}
@@ -163,9 +163,44 @@ func Lose(r *padisv1.InstanceRecord, reason, message string, replaceAt time.Time
 		return r, err
 	}
 	n.Ready, n.Prepulling = false, false
-	n.NotBeforeMs = replaceAt.UnixMilli()
+	if r.GetPhase() != padisv1.Phase_UNREACHABLE {
+		n.NotBeforeMs = now.UnixMilli()
+	}
 	n.Reason, n.Message = reason, message
 	return n, nil
+}
+
+// Say changes the sentence of an instance that cannot be reached: when it will be replaced is not known for good. It
+// returns r itself when nothing changed.
+func Say(r *padisv1.InstanceRecord, message string) *padisv1.InstanceRecord {
+	if r.GetPhase() != padisv1.Phase_UNREACHABLE || r.GetMessage() == message {
+		return r
+	}
+	n := clone(r)
+	n.Message = message
+	return n
+}
+
+// Dispute notes that somebody else uses an address of an instance that runs, or with an empty message that nobody does
+// any more. It is as ready as its checks say. It returns r itself when nothing changed.
+func Dispute(r *padisv1.InstanceRecord, message string) *padisv1.InstanceRecord {
+	disputed := r.GetReason() == padisv1.ReasonAddressConflict
+	if r.GetPhase() != padisv1.Phase_RUNNING || r.GetPrepulling() || message == "" && !disputed || disputed && r.GetMessage() == message {
+		return r
+	}
+	n := clone(r)
+	if n.Reason, n.Message = padisv1.ReasonAddressConflict, message; message == "" {
+		runs(n)
+	}
+	return n
+}
+
+// runs says of an instance that runs what its executor does not say.
+func runs(n *padisv1.InstanceRecord) {
+	n.Reason, n.Message = padisv1.ReasonRunning, "runs; its health checks have not passed yet"
+	if n.GetReady() {
+		n.Reason, n.Message = padisv1.ReasonReady, "runs and is ready"
+	}
 }
 
 // End moves the instance on after the end of its task: to RETIRED if the slot is not wanted, to PENDING if the stop was
@@ -189,9 +224,9 @@ func End(r *padisv1.InstanceRecord, e Ending, wanted bool, policy *padisv1.Resta
 		StartedMs: r.GetRunningMs(), Revision: r.GetRevision(), Container: r.GetContainer(),
 	})
 	if !e.Certain {
-		n = Haunt(n, r.GetAgentId(), r.GetTaskId(), haunting(r))
+		n = Haunt(n, Ghost{r.GetAgentId(), r.GetTaskId(), haunting(r), r.GetLeaseMs()})
 	}
-	n.TaskId, n.AgentId, n.Hostname, n.ExecutorId = "", "", "", ""
+	n.TaskId, n.AgentId, n.Hostname, n.ExecutorId, n.LeaseMs = "", "", "", "", 0
 	n.Container, n.ConfigHashes, n.ImageDigest, n.Prepulling = "", nil, "", false
 	n.Ready, n.StopWanted, n.KillSentMs, n.NotBeforeMs = false, false, 0, 0
 	n.RunningMs, n.ReadyMs = 0, 0

@@ -169,28 +169,36 @@ func clone(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
 }
 
 // Haunt notes that a task, or its container if it has one, may still run on an agent and hold the slot's addresses there.
-func Haunt(r *padisv1.InstanceRecord, agentID, taskID, container string) *padisv1.InstanceRecord {
-	at := slices.Index(r.GetHauntedTasks(), taskID)
-	if agentID == "" || taskID == "" || at >= 0 && (container == "" || Ghosts(r)[at].Container == container) {
+func Haunt(r *padisv1.InstanceRecord, g Ghost) *padisv1.InstanceRecord {
+	at := slices.Index(r.GetHauntedTasks(), g.Task)
+	if g.Agent == "" || g.Task == "" || at >= 0 && (g.Container == "" || Ghosts(r)[at].Container == g.Container) {
 		return r
 	}
 	n := clone(r)
-	// Records of versions that ran no containers list none.
+	// Records of earlier versions do not list them.
 	for len(n.HauntedContainers) < len(n.HauntedTasks) {
 		n.HauntedContainers = append(n.HauntedContainers, "")
 	}
+	for len(n.HauntedLeases) < len(n.HauntedTasks) {
+		n.HauntedLeases = append(n.HauntedLeases, 0)
+	}
 	if at >= 0 {
-		n.HauntedContainers[at] = container
+		n.HauntedContainers[at] = g.Container
 		return n
 	}
-	n.HauntedAgents = append(n.HauntedAgents, agentID)
-	n.HauntedTasks = append(n.HauntedTasks, taskID)
-	n.HauntedContainers = append(n.HauntedContainers, container)
+	n.HauntedAgents = append(n.HauntedAgents, g.Agent)
+	n.HauntedTasks = append(n.HauntedTasks, g.Task)
+	n.HauntedContainers = append(n.HauntedContainers, g.Container)
+	n.HauntedLeases = append(n.HauntedLeases, g.LeaseMs)
 	return n
 }
 
 // Ghost is a task of the slot whose end is uncertain.
-type Ghost struct{ Agent, Task, Container string }
+type Ghost struct {
+	Agent, Task, Container string
+	// LeaseMs is that of its launch; 0 if it was launched without a lease.
+	LeaseMs int64
+}
 
 // Ghosts lists what haunts the slot.
 func Ghosts(r *padisv1.InstanceRecord) []Ghost {
@@ -199,6 +207,9 @@ func Ghosts(r *padisv1.InstanceRecord) []Ghost {
 		gs[i] = Ghost{Agent: r.GetHauntedAgents()[i], Task: id}
 		if i < len(r.GetHauntedContainers()) {
 			gs[i].Container = r.GetHauntedContainers()[i]
+		}
+		if i < len(r.GetHauntedLeases()) {
+			gs[i].LeaseMs = r.GetHauntedLeases()[i]
 		}
 	}
 	return gs
@@ -211,12 +222,13 @@ func Release(r *padisv1.InstanceRecord, taskIDs ...string) *padisv1.InstanceReco
 		return r
 	}
 	n := clone(r)
-	n.HauntedAgents, n.HauntedTasks, n.HauntedContainers = nil, nil, nil
+	n.HauntedAgents, n.HauntedTasks, n.HauntedContainers, n.HauntedLeases = nil, nil, nil, nil
 	for _, g := range Ghosts(r) {
 		if !hit(g.Task) {
 			n.HauntedAgents = append(n.HauntedAgents, g.Agent)
 			n.HauntedTasks = append(n.HauntedTasks, g.Task)
 			n.HauntedContainers = append(n.HauntedContainers, g.Container)
+			n.HauntedLeases = append(n.HauntedLeases, g.LeaseMs)
 		}
 	}
 	return n

@@ -88,7 +88,7 @@ func TestAFreedAddressThatIsTakenByNameIsNotChosen(t *testing.T) {
 			t.Fatalf("got %v", got)
 		}
 	}
-	if n := len(b.pools["web"].queue.entries); n > 100 {
+	if n := len(b.pools["web"].free.(*dense).queue.entries); n > 100 {
 		t.Errorf("the queue has grown to %d entries", n)
 	}
 	b.Release(want(3).Slot)
@@ -107,7 +107,7 @@ func TestRefusalsNameTheRemedy(t *testing.T) {
 		&padisv1.Pool{Name: "bank", Cidr: "10.45.0.0/29", Namespaces: []string{"bank"}},
 		&padisv1.Pool{Name: "broken", Cidr: "10.45.0.0/33"},
 		&padisv1.Pool{Name: "wide", Cidr: "0.0.0.0/0"},
-		&padisv1.Pool{Name: "v6", Cidr: "fd00::/64"},
+		&padisv1.Pool{Name: "v6", Cidr: "fd00::/64", Gateway: "10.44.0.1"},
 		&padisv1.Pool{Name: "gate", Cidr: "10.46.0.0/29", Gateway: "here"},
 		&padisv1.Pool{Name: "reversed", Cidr: "10.46.0.0/29", Reserved: []*padisv1.AddressRange{{From: "10.46.0.4", To: "10.46.0.2"}}},
 		&padisv1.Pool{Name: "ranged", Cidr: "10.47.0.0/28", Ranges: []*padisv1.AddressRange{{From: "10.47.0.2", To: "10.47.0.4"}},
@@ -125,11 +125,11 @@ func TestRefusalsNameTheRemedy(t *testing.T) {
 		{[]*padisv1.NetworkWish{wish("bank")}, padisv1.ReasonPoolForbidden,
 			`pool "bank" is not open to namespace "shop"; use another pool, or add the namespace to the pool's namespaces`},
 		{[]*padisv1.NetworkWish{wish("broken")}, padisv1.ReasonPoolNotFound,
-			`pool "broken" cannot be used because its cidr "10.45.0.0/33" is not an IPv4 subnet; correct the IPPool`},
+			`pool "broken" cannot be used because its cidr "10.45.0.0/33" is not a subnet of IPv4 or IPv6; correct the IPPool`},
 		{[]*padisv1.NetworkWish{wish("wide")}, padisv1.ReasonPoolNotFound,
 			`pool "wide" cannot be used because its cidr 0.0.0.0/0 is larger than a /8; correct the IPPool`},
 		{[]*padisv1.NetworkWish{wish("v6")}, padisv1.ReasonPoolNotFound,
-			`pool "v6" cannot be used because its cidr "fd00::/64" is not an IPv4 subnet; correct the IPPool`},
+			`pool "v6" cannot be used because its gateway "10.44.0.1" is not an IPv6 address; correct the IPPool`},
 		{[]*padisv1.NetworkWish{wish("gate")}, padisv1.ReasonPoolNotFound,
 			`pool "gate" cannot be used because its gateway "here" is not an IPv4 address; correct the IPPool`},
 		{[]*padisv1.NetworkWish{wish("reversed")}, padisv1.ReasonPoolNotFound,
@@ -326,6 +326,11 @@ func FuzzPool(f *testing.F) {
 	f.Add("10.44.0.5/31", "", "", "", "", "")
 	f.Add("255.255.255.248/29", "255.255.255.255", "0.0.0.0", "255.255.255.255", "255.255.255.250", "255.255.255.255")
 	f.Add("0.0.0.0/8", "::1", "x", "", "", "y")
+	f.Add("fd00:0:0:1::/64", "fd00:0:0:1::1", "", "", "fd00:0:0:1::", "fd00:0:0:1:8000::")
+	f.Add("FD00::FFFF/127", "", "", "", "", "")
+	f.Add("ffff:ffff::/32", "fe80::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "", "")
+	f.Add("::ffff:10.0.0.0/104", "", "", "", "", "")
+	f.Add("10.0.0.0/24", "", "::ffff:10.0.0.1", "10.0.0.3", "", "")
 	f.Fuzz(func(t *testing.T, cidr, gateway, from, to, reservedFrom, reservedTo string) {
 		p := &padisv1.Pool{Name: "web", Cidr: cidr, Gateway: gateway}
 		if from+to != "" {
@@ -342,43 +347,11 @@ func FuzzPool(f *testing.F) {
 				return
 			}
 			a := netip.MustParseAddr(got[0].GetAddress())
-			if !netip.MustParsePrefix(cidr).Contains(a) || seen[a.String()] || a.String() == gateway {
+			gate, _ := netip.ParseAddr(gateway)
+			if !netip.MustParsePrefix(cidr).Contains(a) || seen[a.String()] || a == gate || a.String() != got[0].GetAddress() {
 				t.Fatalf("%s of %s, gateway %s", a, cidr, gateway)
 			}
 			seen[a.String()] = true
 		}
 	})
-}
-
-// full is a /16 with n leases.
-func full(n int) (*padisv1.Cluster, []*padisv1.LeaseRecord) {
-	cluster := lan(&padisv1.Pool{Name: "web", Cidr: "10.44.0.0/16", Gateway: "10.44.0.1"})
-	leases := make([]*padisv1.LeaseRecord, n)
-	for i := range leases {
-		leases[i] = &padisv1.LeaseRecord{Address: address(10<<24 | 44<<16 | uint32(i+2)).String(), Network: "lan", Pool: "web",
-			AppUid: fmt.Sprint("app-", i/100), Slot: int32(i % 100), LeasedMs: int64(i)}
-	}
-	return cluster, leases
-}
-
-func BenchmarkLeaseAndRelease(b *testing.B) {
-	for _, n := range []int{0, 65_000} {
-		b.Run(fmt.Sprintf("leased=%d", n), func(b *testing.B) {
-			book := New(full(n))
-			w := want(0)
-			for b.Loop() {
-				if _, refusal := book.Lease(w); refusal != nil {
-					b.Fatal(refusal.Message)
-				}
-				book.Release(w.Slot)
-			}
-		})
-	}
-}
-
-func BenchmarkNew(b *testing.B) {
-	cluster, leases := full(65_000)
-	for b.Loop() {
-		New(cluster, leases)
-	}
 }

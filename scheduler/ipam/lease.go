@@ -17,16 +17,26 @@ type claim struct {
 	picks []pick
 }
 
-// pick is what was found for one wish.
+// driverHost gives instances the addresses of their host.
+const driverHost = "host"
+
+// onHost tells whether the wish is for the host's own network, and needs no address.
+func onHost(n *padisv1.NetworkWish) bool { return n.GetNetwork() != "" }
+
+// pick is what was found for one wish; without a pool, that it needs nothing.
 type pick struct {
 	pool  *pool
 	addr  address
 	kept  *padisv1.LeaseRecord // nil for a new lease
+	again bool                 // the slot had the address before
 	found bool
 }
 
 // fixed checks the pool of wish i and, if the wish names an address for the slot, picks it.
 func (c *claim) fixed(i int, n *padisv1.NetworkWish) *Refusal {
+	if onHost(n) {
+		return c.host(n.GetNetwork())
+	}
 	p, r := c.book.open(n.GetPool(), c.want.Namespace)
 	if r != nil {
 		return r
@@ -37,37 +47,58 @@ func (c *claim) fixed(i int, n *padisv1.NetworkWish) *Refusal {
 		return nil
 	}
 	a, ok := parse(text)
-	if !ok {
-		return notAnAddress(text, p.name)
+	if !ok || a.is4() != p.subnet.from.is4() {
+		return p.notAnAddress(text)
 	}
 	seg := c.book.segments[p.network]
 	if c.picked(p.network, a) {
 		return refuse(padisv1.ReasonAddressInUse, "%s is wished for twice by %s; give each of its networks an address of its own",
-			a, name(c.want.Namespace, c.want.App, c.want.Slot))
+			a, c.name())
 	}
-	holder := seg.leases[a]
-	mine := holder != nil && slotOf(holder) == c.want.Slot
-	if holder != nil && !mine {
+	u := seg.uses[a]
+	mine := u.class() == classHeld && slotOf(u.lease) == c.want.Slot
+	switch {
+	case mine:
+	case u.class() == classHeld:
 		return refuse(padisv1.ReasonAddressInUse, "%s is leased to %s; choose another address, or scale that instance in",
-			a, instance(holder))
+			a, instance(u.lease))
+	case u.class() == classResting && ownerOf(u.lease) != c.owner():
+		return refuse(padisv1.ReasonAddressInUse, "%s was leased to %s and is given to nobody else until %s; choose another address, or wait",
+			a, instance(u.lease), moment(c.book.until(u.lease)))
+	case u.foreign != "":
+		return refuse(padisv1.ReasonAddressInUse, "%s is used by %s; choose another address, or take it away there", a, u.foreign)
 	}
-	keep := mine && holder.GetPool() == p.name
-	if r, wire := seg.obstacle(p, a); r != nil && (wire || !keep) {
-		return r
+	keep := mine && u.lease.GetPool() == p.name
+	if o := seg.obstacle(p, a); o != nil && (o.wire || !keep) {
+		return o.refusal(a)
 	}
 	c.picks[i] = pick{pool: p, addr: a, found: true}
 	if keep {
-		c.picks[i].kept = holder
+		c.picks[i].kept = u.lease
 	}
 	return nil
 }
 
-// free finds an address for wish i, if it has none yet: one that the slot holds, or the next free one.
+// host checks a wish for the host's own network.
+func (c *claim) host(network string) *Refusal {
+	n := c.book.networks[network]
+	switch {
+	case n == nil:
+		return refuse(padisv1.ReasonNetworkNotFound, "there is no network %q; create the Network, or correct the App's networks", network)
+	case n.GetDriver() != driverHost:
+		return refuse(padisv1.ReasonNetworkNotFound,
+			"network %q has the driver %q, so its instances need addresses; name one of its pools, or a network with the driver %s",
+			network, n.GetDriver(), driverHost)
+	}
+	return nil
+}
+
+// free finds an address for wish i, if it has none yet: one that the slot holds, one that it had, or the next free one.
 func (c *claim) free(i int) *Refusal {
-	if c.picks[i].found {
+	p := c.picks[i].pool
+	if c.picks[i].found || p == nil {
 		return nil
 	}
-	p := c.picks[i].pool
 	seg := c.book.segments[p.network]
 	for _, l := range c.held {
 		if l.GetPool() != p.name || l.GetNetwork() != p.network {
@@ -78,21 +109,38 @@ func (c *claim) free(i int) *Refusal {
 			continue
 		}
 		// An address is its instance's until it is scaled in: one that cannot work is not swapped behind its back.
-		if !p.gives(a) {
-			if r, wire := seg.obstacle(p, a); wire {
-				return refuse(r.Reason, "%s holds %s, but %s; or scale it in to give the address up",
-					name(c.want.Namespace, c.want.App, c.want.Slot), a, r.Message)
-			}
+		if o := seg.obstacle(p, a); o != nil && o.wire {
+			return refuse(o.reason, "%s holds %s, but %s; or scale it in to give the address up", c.name(), a, o.refusal(a).Message)
 		}
 		c.picks[i] = pick{pool: p, addr: a, kept: l, found: true}
 		return nil
 	}
-	a, ok := p.choose(func(a address) bool { return c.picked(p.network, a) })
-	if !ok {
-		return p.exhausted()
+	a, again := c.former(p)
+	if !again {
+		var ok bool
+		if a, ok = p.free.choose(p.cursor, func(a address) bool { return c.picked(p.network, a) }); !ok {
+			return c.book.exhausted(p)
+		}
 	}
-	c.picks[i] = pick{pool: p, addr: a, found: true}
+	c.picks[i] = pick{pool: p, addr: a, again: again, found: true}
 	return nil
+}
+
+// former finds the oldest lease of the pool that cools for this slot.
+func (c *claim) former(p *pool) (found address, ok bool) {
+	if len(c.book.former) == 0 {
+		return address{}, false
+	}
+	var oldest *padisv1.LeaseRecord
+	for _, l := range c.book.former[c.owner()] {
+		a, _ := parse(l.GetAddress())
+		u := c.book.segments[l.GetNetwork()].uses[a]
+		if l.GetPool() == p.name && l.GetNetwork() == p.network && p.gives(a) && u.fixed == 0 && u.foreign == "" &&
+			!c.picked(p.network, a) && (oldest == nil || byAge(l, oldest) < 0) {
+			found, oldest = a, l
+		}
+	}
+	return found, oldest != nil
 }
 
 // picked tells whether an earlier wish of this call has the address.
@@ -110,7 +158,7 @@ func (c *claim) commit() []*padisv1.LeaseRecord {
 	out := make([]*padisv1.LeaseRecord, len(c.picks))
 	held := c.held
 	for i, k := range c.picks {
-		if out[i] = k.kept; k.kept != nil {
+		if out[i] = k.kept; k.kept != nil || !k.found {
 			continue
 		}
 		l := &padisv1.LeaseRecord{
@@ -118,8 +166,8 @@ func (c *claim) commit() []*padisv1.LeaseRecord {
 			AppUid: c.want.Slot.AppUID, Slot: c.want.Slot.Index, Namespace: c.want.Namespace, App: c.want.App,
 		}
 		held = c.enter(held, k, l)
-		// Everything before a free choice is used up; a fixed address says nothing of those before it.
-		if !c.isFixed(i) {
+		// Everything before a free choice is used up; a fixed address, or one of old, says nothing of those before it.
+		if !c.isFixed(i) && !k.again {
 			k.pool.advance(k.addr)
 		}
 		out[i] = l
@@ -137,8 +185,8 @@ func (c *claim) order() {
 	for i := range c.picks {
 		for j := i + 1; j < len(c.picks); j++ {
 			x, y := &c.picks[i], &c.picks[j]
-			if x.pool == y.pool && x.kept == nil && y.kept == nil && !c.isFixed(i) && !c.isFixed(j) && y.addr < x.addr {
-				x.addr, y.addr = y.addr, x.addr
+			if x.pool == y.pool && x.kept == nil && y.kept == nil && !c.isFixed(i) && !c.isFixed(j) && y.addr.compare(x.addr) < 0 {
+				x.addr, y.addr, x.again, y.again = y.addr, x.addr, y.again, x.again
 			}
 		}
 	}
@@ -150,25 +198,24 @@ func (c *claim) isFixed(i int) bool {
 }
 
 // enter books one new lease and returns the leases of the slot with it. If the slot held the address by another pool
-// of the network, the new lease takes the place of the old one, under the same key.
+// of the network, or it cooled for the slot, the new lease takes the place of the old one, under the same key.
 func (c *claim) enter(held []*padisv1.LeaseRecord, k pick, l *padisv1.LeaseRecord) []*padisv1.LeaseRecord {
-	seg := c.book.segments[k.pool.network]
+	b, seg := c.book, c.book.segments[k.pool.network]
 	held = slices.Clone(held)
-	if before := seg.leases[k.addr]; before != nil {
-		held = slices.DeleteFunc(held, func(h *padisv1.LeaseRecord) bool { return h == before })
-		if p := c.book.pools[before.GetPool()]; p != nil && p.network == k.pool.network {
-			p.leased--
-		}
-	} else {
-		for _, p := range seg.pools {
-			if p.gives(k.addr) {
-				p.taken++
-			}
+	u := seg.uses[k.addr]
+	if before := u.lease; before != nil {
+		b.countInPool(before, -1)
+		if rests(before) {
+			b.unrest(before)
+		} else {
+			b.countForTenant(before, -1)
+			held = slices.DeleteFunc(held, func(h *padisv1.LeaseRecord) bool { return h == before })
 		}
 	}
-	seg.leases[k.addr] = l
-	k.pool.leased++
-	seg.settle(k.addr)
+	u.lease = l
+	seg.set(k.addr, u)
+	b.countInPool(l, 1)
+	b.countForTenant(l, 1)
 	return append(held, l)
 }
 
@@ -189,10 +236,22 @@ func (b *Book) open(poolName, namespace string) (*pool, *Refusal) {
 	return p, nil
 }
 
-func (p *pool) exhausted() *Refusal {
-	return refuse(padisv1.ReasonPoolExhausted,
-		"pool %q has no free address: of %d that it can hand out, %d are leased and %d are kept for instances that name them; widen its cidr or ranges, or scale an App in",
-		p.name, p.capacity, p.taken, p.aside())
+// exhausted says what became of all addresses of a pool.
+func (b *Book) exhausted(p *pool) *Refusal {
+	text := fmt.Sprintf("of %d that it can hand out, %d are leased", p.given.size().int64(), p.uses[classHeld])
+	remedy := "widen its cidr or ranges, or scale an App in"
+	if n := p.uses[classResting]; n > 0 {
+		text += fmt.Sprintf(", %d rest because they were freed a short time ago", n)
+		if at, ok := b.nextRested(p); ok {
+			text += fmt.Sprintf(" (the next one is free at %s)", moment(at))
+			remedy = "wait, widen its cidr or ranges, or scale an App in"
+		}
+	}
+	if n := p.uses[classForeign]; n > 0 {
+		text += fmt.Sprintf(", %d are used by others without a lease", n)
+	}
+	return refuse(padisv1.ReasonPoolExhausted, "pool %q has no free address: %s and %d are kept for instances that name them; %s",
+		p.name, text, p.uses[classAside], remedy)
 }
 
 func (p *pool) unusable() *Refusal {
@@ -208,11 +267,25 @@ func noPool(poolName string) *Refusal {
 	return refuse(padisv1.ReasonPoolNotFound, "there is no pool %q; create the IPPool, or correct the App's networks", poolName)
 }
 
-func notAnAddress(text, poolName string) *Refusal {
-	return refuse(padisv1.ReasonAddressOutsidePool, "%q is not an IPv4 address, so it is not in pool %q; correct the App's networks", text, poolName)
+func (p *pool) notAnAddress(text string) *Refusal {
+	return refuse(padisv1.ReasonAddressOutsidePool, "%q is not an %s address, so it is not in pool %q; correct the App's networks",
+		text, p.family(), p.name)
 }
 
 // name is NAMESPACE/APP-SLOT, as the instance is called.
 func name(namespace, app string, slot record.Slot) string {
 	return fmt.Sprintf("%s/%s-%d", namespace, app, slot.Index)
+}
+
+func (c *claim) name() string { return name(c.want.Namespace, c.want.App, c.want.Slot) }
+
+// instance names a lease's holder for people.
+func instance(l *padisv1.LeaseRecord) string { return name(l.GetNamespace(), l.GetApp(), slotOf(l)) }
+
+// fixedAddress is the address that the wish names for the slot, in the form in which it was written.
+func fixedAddress(n *padisv1.NetworkWish, slot int32) (string, bool) {
+	if list := n.GetAddresses(); slot >= 0 && int(slot) < len(list) && list[slot] != "" {
+		return list[slot], true
+	}
+	return "", false
 }

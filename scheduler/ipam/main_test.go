@@ -6,10 +6,12 @@ import (
 	"testing"
 )
 
-// TestMain asks for more random histories than rapid's 100; a hundred take a tenth of a second.
+// TestMain asks for more and longer random histories than rapid's 100 of about 30 steps.
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "1000"); err != nil {
-		panic(err)
+	for name, value := range map[string]string{"rapid.checks": "500", "rapid.steps": "100"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }

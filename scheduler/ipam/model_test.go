@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -22,7 +21,11 @@ type world struct {
 	twin    *Book
 	cluster *padisv1.Cluster
 	apps    map[string]*padisv1.WantedApp
-	leases  map[string]*padisv1.LeaseRecord // by ledger key
+	leases  map[string]*padisv1.LeaseRecord // by ledger key; those that cool, too
+	foreign map[string]map[string]string    // who, by network and address
+	// counted is how many addresses a pool may have of which the Book has a bit for each. The Book made anew has the other
+	// kind of pools: what can be chosen must be the same.
+	counted uint64
 	now     int64
 }
 
@@ -64,7 +67,7 @@ func (w *world) obstacle(p *padisv1.Pool, a netip.Addr) string {
 	}
 	for _, q := range w.cluster.GetPools() {
 		prefix := netip.MustParsePrefix(q.GetCidr())
-		edge := prefix.Bits() < 31 && (a == prefix.Masked().Addr() || a == last(prefix))
+		edge := prefix.Bits() < prefix.Addr().BitLen()-1 && (a == prefix.Masked().Addr() || a == last(prefix) && a.Is4())
 		if q.GetNetwork() == p.GetNetwork() && (edge || q.GetGateway() == a.String()) {
 			return padisv1.ReasonAddressReserved
 		}
@@ -96,7 +99,7 @@ func (w *world) wished(network, address string) bool {
 		for _, r := range app.GetRevisions() {
 			for _, n := range r.GetNetworks() {
 				p := w.pool(n.GetPool())
-				if p != nil && p.GetNetwork() == network && slices.Contains(n.GetAddresses(), address) && serves(p, app.GetNamespace()) &&
+				if p != nil && n.GetNetwork() == "" && p.GetNetwork() == network && wishes(n, address) && serves(p, app.GetNamespace()) &&
 					w.obstacle(p, netip.MustParseAddr(address)) == "" {
 					return true
 				}
@@ -104,6 +107,10 @@ func (w *world) wished(network, address string) bool {
 		}
 	}
 	return false
+}
+
+func wishes(n *padisv1.NetworkWish, address string) bool {
+	return slices.ContainsFunc(n.GetAddresses(), func(s string) bool { return canonical(s) == address })
 }
 
 func serves(p *padisv1.Pool, namespace string) bool {
@@ -114,7 +121,7 @@ func serves(p *padisv1.Pool, namespace string) bool {
 func (w *world) choosable(p *padisv1.Pool) []string {
 	var out []string
 	for _, a := range w.gives(p) {
-		if w.leases[record.LeaseKey(p.GetNetwork(), a)] == nil && !w.wished(p.GetNetwork(), a) {
+		if w.leases[record.LeaseKey(p.GetNetwork(), a)] == nil && !w.wished(p.GetNetwork(), a) && w.foreign[p.GetNetwork()][a] == "" {
 			out = append(out, a)
 		}
 	}
@@ -128,13 +135,21 @@ func (w *world) check(t *rapid.T) {
 		all = append(all, l)
 	}
 	slices.SortFunc(all, func(a, b *padisv1.LeaseRecord) int { return cmp.Compare(a.GetAddress(), b.GetAddress()) })
-	again := New(w.cluster, all)
+	again := newBook(w.cluster, all, maxDense-w.counted)
 	var apps []*padisv1.WantedApp
 	for _, a := range w.apps {
 		apps = append(apps, a)
 	}
 	again.SetApps(apps)
+	for network, addresses := range w.foreign {
+		again.SetForeign(network, addresses)
+	}
 	held := 0
+	for _, l := range all {
+		if rests(l) {
+			held++
+		}
+	}
 	for _, slot := range slots {
 		mine := w.book.Held(slot)
 		held += len(mine)
@@ -144,6 +159,9 @@ func (w *world) check(t *rapid.T) {
 		for _, l := range mine {
 			if w.leases[record.LeaseKey(l.GetNetwork(), l.GetAddress())] != l {
 				t.Fatalf("%v is held, but not leased", l)
+			}
+			if rests(l) {
+				t.Fatalf("%v is held, but cools", l)
 			}
 		}
 	}
@@ -156,135 +174,153 @@ func (w *world) check(t *rapid.T) {
 	for _, p := range w.cluster.GetPools() {
 		w.checkPool(t, p, again)
 	}
+	for _, network := range []string{"lan", "dmz"} {
+		for _, a := range universe {
+			w.checkState(t, network, a, again)
+		}
+	}
+}
+
+func (w *world) checkState(t *rapid.T, network, address string, again *Book) {
+	got, ok := w.book.State(network, address)
+	if anew, ok2 := again.State(network, address); anew != got || ok2 != ok {
+		t.Fatalf("%s of %s is %v, made anew %v", address, network, got, anew)
+	}
+	l := w.leases[record.LeaseKey(network, address)]
+	contained, given := false, false
+	for _, p := range w.cluster.GetPools() {
+		if a := netip.MustParseAddr(address); p.GetNetwork() == network && netip.MustParsePrefix(p.GetCidr()).Contains(a) {
+			contained, given = true, given || w.obstacle(p, a) == ""
+		}
+	}
+	var want State
+	switch {
+	case l != nil && !rests(l):
+		want = Allocated
+	case l != nil:
+		want = Cooling
+	case w.foreign[network][address] != "":
+		want = Foreign
+	case w.wished(network, address) || contained && !given:
+		want = Reserved
+	case contained:
+		want = Unallocated
+	}
+	if got.State != want || got.Lease != l || ok != (want != "") || want == Cooling && got.UntilMs != w.until(l) {
+		t.Fatalf("%s of %s is %v, should be %s %v", address, network, got, want, l)
+	}
+}
+
+// until is when a lease that cools is over.
+func (w *world) until(l *padisv1.LeaseRecord) int64 {
+	return l.GetReleasedMs() + w.pool(l.GetPool()).GetReuseDelayMs()
 }
 
 func (w *world) checkPool(t *rapid.T, p *padisv1.Pool, again *Book) {
 	name := p.GetName()
-	c, a, f := w.book.Usage(name)
-	c2, a2, f2 := again.Usage(name)
+	got, anew := w.book.Utilisation(name), again.Utilisation(name)
 	gives := w.gives(p)
-	var leased, taken int64
+	should := Utilisation{Capacity: int64(len(gives)), Free: int64(len(gives))}
 	for _, l := range w.leases {
-		if l.GetPool() == name && l.GetNetwork() == p.GetNetwork() {
-			leased++
-		}
-		if l.GetNetwork() == p.GetNetwork() && slices.Contains(gives, l.GetAddress()) {
-			taken++
+		switch {
+		case l.GetPool() != name || l.GetNetwork() != p.GetNetwork():
+		case rests(l):
+			should.Cooling++
+		default:
+			should.Allocated++
 		}
 	}
-	if c != int64(len(gives)) || a != leased || f != c-taken || c != c2 || a != a2 || f != f2 {
-		t.Fatalf("pool %s: %d, %d, %d; made anew %d, %d, %d; should be %d, %d, %d", name, c, a, f, c2, a2, f2, len(gives), leased, int64(len(gives))-taken)
+	for _, a := range gives {
+		switch {
+		case w.leases[record.LeaseKey(p.GetNetwork(), a)] != nil:
+			should.Free--
+		case w.foreign[p.GetNetwork()][a] != "":
+			should.Foreign++
+			should.Free--
+		case w.wished(p.GetNetwork(), a):
+			should.Aside++
+		}
+	}
+	if got != should || anew != should {
+		t.Fatalf("pool %s: %+v; made anew %+v; should be %+v", name, got, anew, should)
+	}
+	var reserved []string
+	for _, r := range w.book.Reserved(name) {
+		for a := netip.MustParseAddr(r.From); ; a = a.Next() {
+			reserved = append(reserved, a.String())
+			if a.String() == r.To {
+				break
+			}
+		}
+	}
+	prefix := netip.MustParsePrefix(p.GetCidr())
+	for a := prefix.Masked().Addr(); prefix.Contains(a); a = a.Next() {
+		key := record.LeaseKey(p.GetNetwork(), a.String())
+		aside := w.leases[key] == nil && w.foreign[p.GetNetwork()][a.String()] == "" && w.wished(p.GetNetwork(), a.String())
+		if is := w.obstacle(p, a) != "" || aside; is {
+			if len(reserved) == 0 || reserved[0] != a.String() {
+				t.Fatalf("%s of pool %s is reserved, but is not next in %v", a, name, reserved)
+			}
+			reserved = reserved[1:]
+		}
+	}
+	if len(reserved) > 0 {
+		t.Fatalf("%v of pool %s are not reserved", reserved, name)
 	}
 	want := w.choosable(p)
 	for _, b := range []*Book{w.book, again} {
-		if got := b.pools[name].all(); !slices.Equal(got, want) {
+		got := b.pools[name].all()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
 			t.Fatalf("pool %s can choose of %v, should be %v", name, got, want)
 		}
 	}
 }
 
-// all lists what can be chosen, ascending.
+// all lists what can be chosen.
 func (p *pool) all() []string {
-	var list []address
+	var out []string
 	seen := map[address]bool{}
 	for {
-		a, ok := p.choose(func(a address) bool { return seen[a] })
+		a, ok := p.free.choose(p.cursor, func(a address) bool { return seen[a] })
 		if !ok {
-			break
+			return out
 		}
 		seen[a] = true
-		list = append(list, a)
-	}
-	slices.Sort(list)
-	var out []string
-	for _, a := range list {
 		out = append(out, a.String())
 	}
-	return out
-}
-
-var slots = func() (out []record.Slot) {
-	for _, uid := range []string{"u1", "u2"} {
-		for i := range int32(7) {
-			out = append(out, record.Slot{AppUID: uid, Index: i})
-		}
-	}
-	return out
-}()
-
-func drawCluster(t *rapid.T) *padisv1.Cluster {
-	c := &padisv1.Cluster{}
-	for _, n := range []string{"lan", "dmz"} {
-		if rapid.IntRange(0, 9).Draw(t, "network") > 0 {
-			c.Networks = append(c.Networks, &padisv1.Network{Name: n})
-		}
-	}
-	cidrs := []string{"10.0.0.0/28", "10.0.0.8/29", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.6/31", "10.0.0.9/32", "10.0.0.3/28"}
-	for _, name := range []string{"a", "b", "c"} {
-		if rapid.IntRange(0, 9).Draw(t, "pool") == 0 {
-			continue
-		}
-		p := &padisv1.Pool{Name: name, Network: rapid.SampledFrom([]string{"lan", "lan", "dmz"}).Draw(t, "of"),
-			Cidr:       rapid.SampledFrom(cidrs).Draw(t, "cidr"),
-			Gateway:    rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.9"}).Draw(t, "gateway"),
-			Namespaces: rapid.SampledFrom([][]string{nil, nil, nil, {"shop"}}).Draw(t, "namespaces")}
-		p.Ranges = rapid.SliceOfN(rapid.Custom(drawRange), 0, 2).Draw(t, "ranges")
-		p.Reserved = rapid.SliceOfN(rapid.Custom(drawRange), 0, 1).Draw(t, "reserved")
-		c.Pools = append(c.Pools, p)
-	}
-	return c
-}
-
-func drawRange(t *rapid.T) *padisv1.AddressRange {
-	from := rapid.IntRange(0, 17).Draw(t, "from")
-	to := rapid.IntRange(from, 20).Draw(t, "to")
-	r := &padisv1.AddressRange{From: fmt.Sprintf("10.0.0.%d", from), To: fmt.Sprintf("10.0.0.%d", to)}
-	if from == to && rapid.Bool().Draw(t, "single") {
-		r.To = ""
-	}
-	return r
-}
-
-func drawWishes(t *rapid.T) []*padisv1.NetworkWish {
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *padisv1.NetworkWish {
-		n := &padisv1.NetworkWish{Pool: rapid.SampledFrom([]string{"a", "a", "b", "c"}).Draw(t, "pool")}
-		for range rapid.SampledFrom([]int{0, 0, 0, 2, 5}).Draw(t, "addresses") {
-			text := ""
-			if rapid.Bool().Draw(t, "fixed") {
-				text = fmt.Sprintf("10.0.0.%d", rapid.IntRange(0, 17).Draw(t, "address"))
-			}
-			n.Addresses = append(n.Addresses, text)
-		}
-		return n
-	}), 0, 3).Draw(t, "wishes")
 }
 
 // After any history the Book is as one made anew of the leases that are left, no address is leased twice, and each
 // answer is the one that the definitions give.
 func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{cluster: drawCluster(t), apps: map[string]*padisv1.WantedApp{}, leases: map[string]*padisv1.LeaseRecord{}, now: 1000}
-		w.book, w.twin = New(w.cluster, nil), New(w.cluster, nil)
+		w := &world{cluster: drawCluster(t), apps: map[string]*padisv1.WantedApp{}, leases: map[string]*padisv1.LeaseRecord{},
+			foreign: map[string]map[string]string{}, counted: rapid.SampledFrom([]uint64{0, maxDense}).Draw(t, "counted"), now: 1000}
+		w.book, w.twin = newBook(w.cluster, nil, w.counted), newBook(w.cluster, nil, w.counted)
+		lease := func(t *rapid.T) {
+			w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
+			slot := w.slot(t)
+			networks := drawWishes(t)
+			if app := w.apps[slot.AppUID]; app != nil && rapid.Bool().Draw(t, "asDeclared") {
+				networks = app.GetRevisions()[0].GetNetworks()
+			}
+			w.lease(t, Want{Slot: slot, Namespace: namespaceOf(slot.AppUID), App: nameOf(slot.AppUID), Networks: networks, NowMs: w.now,
+				Tenant: rapid.SampledFrom([]string{"acme", "acme", ""}).Draw(t, "tenant")})
+		}
 		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) { w.check(t) },
-			"lease": func(t *rapid.T) {
-				w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
-				networks := drawWishes(t)
-				if app := w.apps[slot.AppUID]; app != nil && rapid.Bool().Draw(t, "asDeclared") {
-					networks = app.GetRevisions()[0].GetNetworks()
-				}
-				w.lease(t, Want{Slot: slot, Namespace: namespaceOf(slot.AppUID), App: slot.AppUID, Networks: networks, NowMs: w.now})
-			},
+			"":      func(t *rapid.T) { w.check(t) },
+			"lease": lease, "lease more": lease, "lease still more": lease,
 			"release": func(t *rapid.T) {
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
+				slot := w.slot(t)
 				w.twin.Release(slot)
 				for _, l := range w.book.Release(slot) {
 					delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
 				}
 			},
 			"free": func(t *rapid.T) {
-				slot := rapid.SampledFrom(slots).Draw(t, "slot")
+				slot := w.slot(t)
 				for _, l := range w.book.Held(slot) {
 					if rapid.Bool().Draw(t, "this") {
 						delete(w.leases, record.LeaseKey(l.GetNetwork(), l.GetAddress()))
@@ -294,6 +330,37 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 						}
 					}
 				}
+			},
+			"end": func(t *rapid.T) {
+				w.now += rapid.Int64Range(-2, 5).Draw(t, "passes")
+				var leases []*padisv1.LeaseRecord
+				for _, l := range w.book.Held(w.slot(t)) {
+					if rapid.Bool().Draw(t, "this") {
+						leases = append(leases, l)
+					}
+				}
+				w.end(t, leases)
+			},
+			"cool": func(t *rapid.T) {
+				w.now += rapid.Int64Range(-2, 10).Draw(t, "passes")
+				w.cool(t)
+			},
+			"wake": func(t *rapid.T) {
+				for _, key := range slices.Sorted(maps.Keys(w.leases)) {
+					if l := w.leases[key]; rests(l) && rapid.Bool().Draw(t, "this") {
+						delete(w.leases, key)
+						w.twin.Free(l)
+						if !w.book.Free(proto.CloneOf(l)) || w.book.Free(l) {
+							t.Fatalf("%v was not woken once", l)
+						}
+					}
+				}
+			},
+			"foreign": func(t *rapid.T) {
+				network := rapid.SampledFrom([]string{"lan", "dmz"}).Draw(t, "network")
+				w.foreign[network] = rapid.MapOfN(rapid.SampledFrom(universe), rapid.Just("node-1"), 0, 5).Draw(t, "foreign")
+				w.book.SetForeign(network, w.foreign[network])
+				w.twin.SetForeign(network, w.foreign[network])
 			},
 			"cluster": func(t *rapid.T) {
 				w.cluster = drawCluster(t)
@@ -308,7 +375,7 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 					w.twin.ForgetApp(uid)
 					return
 				}
-				w.apps[uid] = &padisv1.WantedApp{Uid: uid, Namespace: namespaceOf(uid), Revisions: []*padisv1.Revision{{Networks: drawWishes(t)}}}
+				w.apps[uid] = &padisv1.WantedApp{Uid: uid, Namespace: namespaceOf(uid), Name: nameOf(uid), Revisions: []*padisv1.Revision{{Networks: drawWishes(t)}}}
 				w.book.SetApp(w.apps[uid])
 				w.twin.SetApp(w.apps[uid])
 			},
@@ -328,7 +395,33 @@ func TestABookIsWhatItsLeasesMakeIt(t *testing.T) {
 	})
 }
 
-func namespaceOf(uid string) string { return map[string]string{"u1": "shop"}[uid] }
+// quotas counts, for each quota of the tenant, what others hold of it, what the slot holds and what it asks for.
+func (w *world) quotas(want Want, check func(max, others, mine, wanted int64, pool string)) {
+	for _, tenant := range w.cluster.GetTenants() {
+		for _, q := range tenant.GetAddressQuotas() {
+			if tenant.GetName() != want.Tenant {
+				continue
+			}
+			covers := func(pool string) bool { return q.GetPool() == "" || q.GetPool() == pool }
+			var others, mine, wanted int64
+			for _, l := range w.leases {
+				switch {
+				case rests(l) || !covers(l.GetPool()):
+				case slotOf(l) == want.Slot:
+					mine++
+				case l.GetNamespace() == want.Namespace || slices.Contains(tenant.GetNamespaces(), l.GetNamespace()):
+					others++
+				}
+			}
+			for _, n := range want.Networks {
+				if n.GetNetwork() == "" && covers(n.GetPool()) {
+					wanted++
+				}
+			}
+			check(q.GetMax(), others, mine, wanted, q.GetPool())
+		}
+	}
+}
 
 // lease asks for addresses and holds the answer against the definitions.
 func (w *world) lease(t *rapid.T, want Want) {
@@ -345,9 +438,23 @@ func (w *world) lease(t *rapid.T, want Want) {
 		w.checkRefusal(t, want, refusal, before)
 		return
 	}
+	w.quotas(want, func(max, others, mine, wanted int64, pool string) {
+		fresh := slices.ContainsFunc(got, func(l *padisv1.LeaseRecord) bool {
+			return l != nil && (pool == "" || l.GetPool() == pool) && !slices.Contains(before, l)
+		})
+		if fresh && wanted > mine && others+wanted > max {
+			t.Fatalf("quota %d of pool %q: others hold %d, the slot %d, and got %d", max, pool, others, mine, wanted)
+		}
+	})
 	seen := map[string]bool{}
 	for i, l := range got {
 		n := want.Networks[i]
+		if n.GetNetwork() != "" {
+			if l != nil {
+				t.Fatalf("the host's network got %v", l)
+			}
+			continue
+		}
 		p := w.pool(n.GetPool())
 		key := record.LeaseKey(l.GetNetwork(), l.GetAddress())
 		a := netip.MustParseAddr(l.GetAddress())
@@ -359,10 +466,16 @@ func (w *world) lease(t *rapid.T, want Want) {
 			t.Fatalf("%s is leased for two wishes", key)
 		case l.GetPool() != p.GetName() || l.GetNetwork() != p.GetNetwork() || slotOf(l) != want.Slot || l.GetNamespace() != want.Namespace:
 			t.Fatalf("wish %d for pool %s got %v", i, p.GetName(), l)
-		case isFixed && l.GetAddress() != fixed:
+		case isFixed && l.GetAddress() != canonical(fixed):
 			t.Fatalf("%s was wished for, but %s leased", fixed, l.GetAddress())
-		case !kept && holder != nil && slotOf(holder) != want.Slot:
+		case !kept && holder != nil && !rests(holder) && slotOf(holder) != want.Slot:
 			t.Fatalf("%s is leased to %v already", key, holder)
+		case !kept && holder != nil && rests(holder) && !w.had(holder, want):
+			t.Fatalf("%s cools, but was given to %s: %v", key, want.Slot, holder)
+		case !kept && (holder == nil || rests(holder)) && w.foreign[l.GetNetwork()][l.GetAddress()] != "":
+			t.Fatalf("%s was handed out, but is used by somebody", key)
+		case !kept && !isFixed && holder == nil && w.couldHaveAgain(p, want, got):
+			t.Fatalf("%s was chosen, although another one cools for the slot", key)
 		case !kept && w.obstacle(p, a) != "":
 			t.Fatalf("%s was handed out: %s", key, w.obstacle(p, a))
 		case !kept && !isFixed && w.wished(p.GetNetwork(), l.GetAddress()):
@@ -370,8 +483,12 @@ func (w *world) lease(t *rapid.T, want Want) {
 		}
 		seen[key] = true
 	}
+	needs := 0
 	for _, l := range got {
-		w.leases[record.LeaseKey(l.GetNetwork(), l.GetAddress())] = l
+		if l != nil {
+			needs++
+			w.leases[record.LeaseKey(l.GetNetwork(), l.GetAddress())] = l
+		}
 	}
 	again, refusal := w.book.Lease(want)
 	if refusal != nil || !slices.Equal(again, got) {
@@ -379,9 +496,27 @@ func (w *world) lease(t *rapid.T, want Want) {
 	}
 	// What is held is what was given and what is stale, and no more.
 	stale := w.book.Stale(want.Slot, want.Networks)
-	if len(stale)+len(got) != len(w.book.Held(want.Slot)) || slices.ContainsFunc(stale, func(l *padisv1.LeaseRecord) bool { return slices.Contains(got, l) }) {
+	if len(stale)+needs != len(w.book.Held(want.Slot)) || slices.ContainsFunc(stale, func(l *padisv1.LeaseRecord) bool { return slices.Contains(got, l) }) {
 		t.Fatalf("held %v, given %v, stale %v", w.book.Held(want.Slot), got, stale)
 	}
+}
+
+// had tells whether a lease that cools was the slot's, by its name.
+func (w *world) had(l *padisv1.LeaseRecord, want Want) bool {
+	return l.GetNamespace() == want.Namespace && l.GetApp() == want.App && l.GetSlot() == want.Slot.Index
+}
+
+// couldHaveAgain tells whether an address of the pool cools for the slot that it did not get and nothing speaks against.
+func (w *world) couldHaveAgain(p *padisv1.Pool, want Want, got []*padisv1.LeaseRecord) bool {
+	for _, l := range w.leases {
+		if rests(l) && w.had(l, want) && l.GetPool() == p.GetName() && l.GetNetwork() == p.GetNetwork() &&
+			w.obstacle(p, netip.MustParseAddr(l.GetAddress())) == "" && !w.wished(l.GetNetwork(), l.GetAddress()) &&
+			w.foreign[l.GetNetwork()][l.GetAddress()] == "" &&
+			!slices.ContainsFunc(got, func(g *padisv1.LeaseRecord) bool { return g.GetAddress() == l.GetAddress() }) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkRefusal tells whether some wish justifies the refusal.
@@ -389,13 +524,30 @@ func (w *world) checkRefusal(t *rapid.T, want Want, r *Refusal, before []*padisv
 	if r.Message == "" {
 		t.Fatal("a refusal without a message")
 	}
+	if r.Reason == padisv1.ReasonAddressQuotaExceeded {
+		justified := false
+		w.quotas(want, func(max, others, mine, wanted int64, _ string) {
+			justified = justified || wanted > mine && others+wanted > max
+		})
+		if !justified {
+			t.Fatalf("%s: %s, but no quota says so", r.Reason, r.Message)
+		}
+		return
+	}
 	asked := map[string]int{}
 	for _, n := range want.Networks {
 		p := w.pool(n.GetPool())
 		network := slices.ContainsFunc(w.cluster.GetNetworks(), func(x *padisv1.Network) bool { return x.GetName() == p.GetNetwork() })
 		fixed, isFixed := fixedAddress(n, want.Slot.Index)
+		fixed = canonical(fixed)
 		key := record.LeaseKey(p.GetNetwork(), fixed)
 		justified := false
+		if n.GetNetwork() != "" {
+			if justified = n.GetNetwork() != "own"; justified && r.Reason == padisv1.ReasonNetworkNotFound {
+				return
+			}
+			continue
+		}
 		switch r.Reason {
 		case padisv1.ReasonPoolNotFound:
 			justified = p == nil
@@ -409,7 +561,15 @@ func (w *world) checkRefusal(t *rapid.T, want Want, r *Refusal, before []*padisv
 		case padisv1.ReasonAddressInUse:
 			asked[key]++
 			holder := w.leases[key]
-			justified = isFixed && (asked[key] > 1 || holder != nil && slotOf(holder) != want.Slot)
+			switch {
+			case !isFixed:
+			case asked[key] > 1:
+				justified = true
+			case holder != nil && !rests(holder):
+				justified = slotOf(holder) != want.Slot
+			default:
+				justified = w.foreign[p.GetNetwork()][fixed] != "" || holder != nil && !w.had(holder, want)
+			}
 		case padisv1.ReasonAddressOutsidePool, padisv1.ReasonAddressReserved:
 			justified = p != nil && (isFixed && w.obstacle(p, netip.MustParseAddr(fixed)) == r.Reason ||
 				slices.ContainsFunc(before, func(l *padisv1.LeaseRecord) bool {

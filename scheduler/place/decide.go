@@ -16,7 +16,7 @@ import (
 //
 // The agents are asked in a fixed order of checks, and a refusal is counted by the first check that fails: is the
 // declaration readable, does the agent take anything, is it dedicated, Like, Unlike, Cluster, tenant isolation, Unique,
-// MaxPer, GroupBy, is there an offer, CPU, memory, disk. So what waiting cannot cure comes first. Refusals are counted
+// MaxPer, GroupBy, are its ports of the host free, is there an offer, CPU, memory, disk. So what waiting cannot cure comes first. Refusals are counted
 // only when no agent fits.
 //
 // Of the agents that fit, Prefer is taken first, then one with the fewest instances of the App, then the one with the
@@ -26,7 +26,7 @@ import (
 //
 // Agents have distinct IDs and Occupants distinct pairs of slot and agent. An instance is its slot: two tasks of one
 // slot, the older of which may still run where nobody can see it, count once for a value of an attribute, and not at
-// all against the slot itself. For the isolation of tenants and for the spread each of them counts.
+// all against the slot itself, nor do its ports. For the isolation of tenants and for the spread each of them counts.
 func Decide(s Snapshot) []Decision {
 	if len(s.Wants) == 0 {
 		return nil
@@ -80,6 +80,7 @@ func (w *world) choose(q *query) int {
 func (w *world) book(q *query, at int) {
 	w.charge(q.want, at)
 	w.occupy(q.app, occupancy{q.want.Slot, w.tenant(q.want.Tenant), at})
+	w.listen(q.want.Slot, q.want.Ports, at)
 }
 
 // charge takes what the instance needs of the agent.
@@ -138,6 +139,9 @@ func (w *world) check(q *query, at int) (c code, by *padisv1.Constraint) {
 	}
 	if !isolated && q.foes.on(w.hosts.of[at]) {
 		return isolation, nil
+	}
+	if len(w.taken(q.want, at)) > 0 {
+		return portInUse, nil
 	}
 	if !w.agents[at].HasOffer {
 		return noOffer, nil

@@ -54,11 +54,15 @@ func snapshot(t *rapid.T) Snapshot {
 		constraints[app] = rapid.SliceOfN(rapid.Custom(constraint), 0, 3).Draw(t, "constraints")
 		needs[app] = amounts(t, 300)
 	}
-	seen := map[Occupant]bool{}
+	type key struct {
+		slot  record.Slot
+		agent string
+	}
+	seen := map[key]bool{}
 	for range rapid.IntRange(0, 8).Draw(t, "occupants") {
-		o := Occupant{Slot: slot(t), Tenant: pick(t, "tenant", tenants...), AgentID: fmt.Sprintf("a%d", rapid.IntRange(0, 10).Draw(t, "agent"))}
-		if key := (Occupant{Slot: o.Slot, AgentID: o.AgentID}); !seen[key] {
-			seen[key] = true
+		o := Occupant{Slot: slot(t), Tenant: pick(t, "tenant", tenants...), AgentID: fmt.Sprintf("a%d", rapid.IntRange(0, 10).Draw(t, "agent")), Ports: ports(t)}
+		if k := (key{o.Slot, o.AgentID}); !seen[k] {
+			seen[k] = true
 			s.Occupants = append(s.Occupants, o)
 		}
 	}
@@ -72,11 +76,15 @@ func snapshot(t *rapid.T) Snapshot {
 	for range rapid.IntRange(1, 8).Draw(t, "wants") {
 		slot := slot(t)
 		w := Want{Slot: slot, Tenant: pick(t, "tenant", tenants...), Needs: needs[slot.AppUID], Prefer: pick(t, "prefer", "", "", "a1", "a2")}
-		w.Constraints = constraints[w.Slot.AppUID]
+		w.Constraints, w.Ports = constraints[w.Slot.AppUID], ports(t)
 		w.Avoid = rapid.SliceOfN(rapid.SampledFrom([]string{"a0", "a1", "a2", "gone"}), 0, 2).Draw(t, "avoid")
 		s.Wants = append(s.Wants, w)
 	}
 	return s
+}
+
+func ports(t *rapid.T) []Port {
+	return rapid.SliceOfN(rapid.SampledFrom([]Port{{"", 80}, {"tcp", 80}, {"udp", 80}, {"TCP", 443}}), 0, 2).Draw(t, "ports")
 }
 
 func slot(t *rapid.T) record.Slot {

@@ -27,6 +27,7 @@ const (
 	unique
 	maxPer
 	groupBy
+	portInUse
 	noOffer
 	noCPU
 	noMemory
@@ -47,6 +48,7 @@ var (
 		unique:      padisv1.ReasonConstraintUnique,
 		maxPer:      padisv1.ReasonConstraintMaxPer,
 		groupBy:     padisv1.ReasonConstraintGroupBy,
+		portInUse:   padisv1.ReasonPortInUse,
 		noOffer:     padisv1.ReasonNoOffers,
 		noCPU:       padisv1.ReasonInsufficientCPU,
 		noMemory:    padisv1.ReasonInsufficientMemory,
@@ -63,6 +65,7 @@ var (
 		unique:      "add agents or relax the constraint",
 		maxPer:      "add agents or relax the constraint",
 		groupBy:     "add agents or relax the constraint",
+		portInUse:   "add agents, or let the instances listen on different ports",
 		noOffer:     "wait for offers, free resources, or look at the weights and quota of the role",
 		noCPU:       "add agents, or ask for less CPU",
 		noMemory:    "add agents, or ask for less memory",
@@ -98,7 +101,7 @@ func (w *world) refuse(q *query) Decision {
 func alike(a, b *query) bool {
 	bound := func(q *query) bool { return len(q.avoid) > 0 || len(q.app.at[q.want.Slot.Index]) > 0 }
 	return a.app == b.app && a.static == b.static && a.want.Needs == b.want.Needs && !bound(a) && !bound(b) &&
-		a.want.Tenant == b.want.Tenant && slices.EqualFunc(a.want.Constraints, b.want.Constraints, equal)
+		a.want.Tenant == b.want.Tenant && slices.Equal(a.want.Ports, b.want.Ports) && slices.EqualFunc(a.want.Constraints, b.want.Constraints, equal)
 }
 
 func equal(a, b *padisv1.Constraint) bool {
@@ -131,6 +134,8 @@ type tally struct {
 	// by are the constraints that refused, and lacking the agents that do not have their attribute.
 	by      map[code][]*padisv1.Constraint
 	lacking [codes]int32
+	// ports are those that others have.
+	ports []Port
 	// most is the largest amount offered by an agent that had not enough, and bare tells whether one of these had no
 	// executor yet.
 	most [codes]int64
@@ -148,6 +153,12 @@ func (t *tally) add(at int) {
 	}
 	free := &t.world.free[at]
 	switch c {
+	case portInUse:
+		for _, p := range t.world.taken(t.query.want, at) {
+			if !slices.Contains(t.ports, p) {
+				t.ports = append(t.ports, p)
+			}
+		}
 	case noCPU, noMemory, noDisk:
 		t.most[c] = max(t.most[c], amount(free.amounts, c))
 		t.bare[c] = t.bare[c] || !free.hasExecutor
@@ -218,6 +229,8 @@ func (t *tally) text(c code) string {
 		return fmt.Sprintf("not for tenant %s", tenant)
 	case isolation:
 		return fmt.Sprintf("run instances of a tenant that must not share a host with %s", tenant)
+	case portInUse:
+		return t.listeners()
 	case noOffer:
 		return "nothing offered at the moment"
 	case noCPU, noMemory, noDisk:
@@ -250,6 +263,18 @@ func (t *tally) constraint(c code, by *padisv1.Constraint) string {
 		return fmt.Sprintf("%s holds more instances of this app than another one, or there are fewer than %s of them", attribute, value)
 	}
 	return fmt.Sprintf("%s holds more instances of this app than another one", attribute)
+}
+
+// listeners names the ports of the hosts that others have.
+func (t *tally) listeners() string {
+	slices.SortFunc(t.ports, func(a, b Port) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	names := make([]string, len(t.ports))
+	for i, p := range t.ports {
+		names[i] = fmt.Sprintf("%d/%s", p.Number, p.Protocol)
+	}
+	return fmt.Sprintf("others listen there on %s %s of the host", plural(len(names), "port", "ports"), strings.Join(names, ", "))
 }
 
 // shortage says how much is needed and offered.

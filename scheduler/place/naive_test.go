@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -30,7 +31,7 @@ func newNaive(s Snapshot) *naive {
 func (n *naive) place(w Want, agent string) {
 	n.free[agent] = n.free[agent].Sub(n.needs(w, agent))
 	n.executor[agent] = true
-	n.Occupants = append(n.Occupants, Occupant{Slot: w.Slot, Tenant: w.Tenant, AgentID: agent})
+	n.Occupants = append(n.Occupants, Occupant{Slot: w.Slot, Tenant: w.Tenant, AgentID: agent, Ports: w.Ports})
 }
 
 func (n *naive) needs(w Want, agent string) mesos.Amounts {
@@ -94,6 +95,9 @@ func (n *naive) reason(w Want, a Agent) string {
 		}
 	}
 	free, needs := n.free[a.ID], n.needs(w, a.ID)
+	if n.occupied(w, a) {
+		return padisv1.ReasonPortInUse
+	}
 	switch {
 	case !a.HasOffer:
 		return padisv1.ReasonNoOffers
@@ -179,6 +183,30 @@ func (n *naive) isolated(w Want, a Agent) bool {
 			if t.Name == w.Tenant && slices.Contains(t.NotColocatedWith, o.Tenant) ||
 				t.Name == o.Tenant && slices.Contains(t.NotColocatedWith, w.Tenant) {
 				return true
+			}
+		}
+	}
+	return false
+}
+
+// occupied tells whether another slot has one of the ports of the agent's host.
+func (n *naive) occupied(w Want, a Agent) bool {
+	for _, o := range n.Occupants {
+		there, ok := n.agent(o.AgentID)
+		if o.Slot == w.Slot || !ok || there.ID != a.ID && (there.Hostname == "" || there.Hostname != a.Hostname) {
+			continue
+		}
+		for _, p := range w.Ports {
+			for _, q := range o.Ports {
+				protocol := func(s string) string {
+					if s == "" {
+						return "tcp"
+					}
+					return strings.ToLower(s)
+				}
+				if p.Number == q.Number && protocol(p.Protocol) == protocol(q.Protocol) {
+					return true
+				}
 			}
 		}
 	}

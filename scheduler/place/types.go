@@ -44,6 +44,14 @@ type Occupant struct {
 	Slot    record.Slot
 	Tenant  string
 	AgentID string
+	// Ports are those of the host that it listens on, or may; none if its network is its own.
+	Ports []Port
+}
+
+// Port is one of a host. An empty protocol is TCP.
+type Port struct {
+	Protocol string
+	Number   int32
 }
 
 // Want is an instance that needs an agent.
@@ -52,6 +60,8 @@ type Want struct {
 	Tenant      string
 	Needs       mesos.Amounts
 	Constraints []*padisv1.Constraint
+	// Ports are those of the host that it listens on; none if its network is its own.
+	Ports []Port
 	// Prefer is the agent it ran on before; taken if it fits.
 	Prefer string
 	// Avoid holds agents that must not be used, for example the one that does not answer.

@@ -34,6 +34,9 @@ type world struct {
 	owners  map[int32][]bool    // agents dedicated to a tenant
 	owned   []bool              // agents dedicated to anybody
 
+	// listeners are the slots that have a port of a host, by host.
+	listeners map[int32][]listener
+
 	statics  map[string]*static
 	patterns map[string]*pattern
 	// version counts placements; failures of an older one must be looked at again.
@@ -62,6 +65,7 @@ func newWorld(s Snapshot) *world {
 		present:   map[int32]*presence{},
 		against:   map[int32]*presence{},
 		owners:    map[int32][]bool{},
+		listeners: map[int32][]listener{},
 		statics:   map[string]*static{},
 		patterns:  map[string]*pattern{},
 	}
@@ -99,6 +103,7 @@ func (w *world) enter(s Snapshot) {
 		}
 		t := w.tenant(o.Tenant)
 		w.presence(t).put(w.hosts.of[at])
+		w.listen(o.Slot, o.Ports, at)
 		if wanted[o.Slot.AppUID] {
 			w.occupants[o.Slot.AppUID] = append(w.occupants[o.Slot.AppUID], occupancy{o.Slot, t, at})
 		}

@@ -178,24 +178,38 @@ func AgentName(id string) string {
 	return strings.Trim(name, "-")
 }
 
-// Address shows one lease. host is where the address is configured now, or empty.
-func Address(lease *padisv1.LeaseRecord, host string) *runtime.Address {
+// Address shows one lease, in force or cooling. host is where the address is configured now, conflict who else uses it; both
+// may be empty. Nobody holds an address that is cooling, so it carries no label of an App and no host.
+func Address(lease *padisv1.LeaseRecord, host, conflict string) *runtime.Address {
+	out := address(lease.GetNetwork(), lease.GetAddress())
+	out.CreationTimestamp = creation(lease.GetLeasedMs())
+	out.Status.Pool, out.Status.Conflict = lease.GetPool(), conflict
+	instance := InstanceName(lease.GetApp(), lease.GetSlot())
+	if lease.GetReleasedMs() != 0 {
+		out.Status.State, out.Status.Since = runtime.AddressCooling, moment(lease.GetReleasedMs())
+		out.Status.Former = lease.GetNamespace() + "/" + instance
+		return out
+	}
+	out.Labels = map[string]string{v1alpha1.LabelApp: lease.GetApp()}
+	out.Status.State, out.Status.Since = runtime.AddressAllocated, moment(lease.GetLeasedMs())
+	out.Status.Namespace, out.Status.Instance, out.Status.Host = lease.GetNamespace(), instance, host
+	return out
+}
+
+// Foreign shows an address of a pool that nobody holds and somebody uses. who may be empty; sinceMs, in Unix milliseconds,
+// is 0 if it is not known.
+func Foreign(network, pool, addr, who string, sinceMs int64) *runtime.Address {
+	out := address(network, addr)
+	out.CreationTimestamp = creation(sinceMs)
+	out.Status.Pool, out.Status.State, out.Status.Since, out.Status.Conflict = pool, runtime.AddressForeign, moment(sinceMs), who
+	return out
+}
+
+func address(network, addr string) *runtime.Address {
 	return &runtime.Address{
-		TypeMeta: typeMeta("Address"),
-		ObjectMeta: metav1.ObjectMeta{
-			Name:              lease.GetAddress(),
-			UID:               uid("address", lease.GetNetwork(), lease.GetAddress()),
-			CreationTimestamp: creation(lease.GetLeasedMs()),
-			Labels:            map[string]string{v1alpha1.LabelApp: lease.GetApp()},
-		},
-		Status: runtime.AddressStatus{
-			Address:   lease.GetAddress(),
-			Pool:      lease.GetPool(),
-			Namespace: lease.GetNamespace(),
-			Instance:  InstanceName(lease.GetApp(), lease.GetSlot()),
-			Host:      host,
-			LeasedAt:  moment(lease.GetLeasedMs()),
-		},
+		TypeMeta:   typeMeta("Address"),
+		ObjectMeta: metav1.ObjectMeta{Name: addr, UID: uid("address", network, addr)},
+		Status:     runtime.AddressStatus{Address: addr, Network: network},
 	}
 }
 

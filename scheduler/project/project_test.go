@@ -93,7 +93,7 @@ func TestUIDsAreStableDistinctUUIDs(t *testing.T) {
 		}
 	}
 	for _, network := range []string{"lan", "dmz"} {
-		note(network, string(Address(&padisv1.LeaseRecord{Network: network, Address: "10.0.0.1"}, "").UID))
+		note(network, string(Address(&padisv1.LeaseRecord{Network: network, Address: "10.0.0.1"}, "", "").UID))
 	}
 	note("agent", string(Agent(&padisv1.AgentRecord{AgentId: "u1"}, nil, false, mesos.Amounts{}, 0, "").UID))
 	// Fixed for ever: clients keep uids.
@@ -147,14 +147,44 @@ func TestAgentStates(t *testing.T) {
 
 func TestAddressShowsItsLease(t *testing.T) {
 	lease := &padisv1.LeaseRecord{Address: "10.44.0.2", Pool: "web", Network: "lan", AppUid: "u1", Namespace: "shop", App: "web", Slot: 3, LeasedMs: 1000}
-	got := Address(lease, "host1")
+	got := Address(lease, "host1", "02:42:00:00:00:01")
 	want := &runtime.Address{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "runtime.padis.io/v1alpha1", Kind: "Address"},
 		ObjectMeta: metav1.ObjectMeta{Name: "10.44.0.2", UID: got.UID, CreationTimestamp: *at(1000), Labels: map[string]string{"padis.io/app": "web"}},
-		Status: runtime.AddressStatus{Address: "10.44.0.2", Pool: "web", Namespace: "shop", Instance: "web-3", Host: "host1",
-			LeasedAt: at(1000)},
+		Status: runtime.AddressStatus{Address: "10.44.0.2", Network: "lan", Pool: "web", State: "Allocated", Namespace: "shop", Instance: "web-3", Host: "host1",
+			Since: at(1000), Conflict: "02:42:00:00:00:01"},
 	}
 	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// What is cooling belongs to nobody: no selector by App or instance finds it.
+func TestAnAddressThatIsCoolingHasNoHolder(t *testing.T) {
+	lease := &padisv1.LeaseRecord{Address: "10.44.0.2", Pool: "web", Network: "lan", AppUid: "u1", Namespace: "shop", App: "web", Slot: 3, LeasedMs: 1000, ReleasedMs: 5000}
+	got := Address(lease, "host1", "")
+	want := &runtime.Address{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "runtime.padis.io/v1alpha1", Kind: "Address"},
+		ObjectMeta: metav1.ObjectMeta{Name: "10.44.0.2", UID: got.UID, CreationTimestamp: *at(1000)},
+		Status:     runtime.AddressStatus{Address: "10.44.0.2", Network: "lan", Pool: "web", State: "Cooling", Since: at(5000), Former: "shop/web-3"},
+	}
+	if !reflect.DeepEqual(got, want) || got.Status.Held() {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	lease.ReleasedMs = 0
+	if again := Address(lease, "", ""); again.UID != got.UID || !again.Status.Held() {
+		t.Errorf("the same address, held again: %+v", again)
+	}
+}
+
+func TestAnAddressThatOthersUse(t *testing.T) {
+	got := Foreign("lan", "web", "fd00::7", "eth0 of host1", 2000)
+	want := &runtime.Address{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "runtime.padis.io/v1alpha1", Kind: "Address"},
+		ObjectMeta: metav1.ObjectMeta{Name: "fd00::7", UID: got.UID, CreationTimestamp: *at(2000)},
+		Status:     runtime.AddressStatus{Address: "fd00::7", Network: "lan", Pool: "web", State: "Foreign", Since: at(2000), Conflict: "eth0 of host1"},
+	}
+	if !reflect.DeepEqual(got, want) || got.Status.Held() {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

@@ -1,16 +1,32 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/tests/harness"
 	"padis.io/padis/tests/registry"
 )
+
+type upgradeProgress struct{ Generation, Observed, Updated, Upgrading, Total int }
+
+func progressOf(t *testing.T, c context.Context, own *harness.Cluster) upgradeProgress {
+	t.Helper()
+	out, err := own.Padis(c, "get", "executorupgrade", "default", "-o", "json")
+	must(t, err)
+	var u v1alpha1.ExecutorUpgrade
+	must(t, json.Unmarshal([]byte(out), &u))
+	return upgradeProgress{int(u.Generation), int(u.Status.ObservedGeneration), int(u.Status.Updated), int(u.Status.Upgrading), int(u.Status.Total)}
+}
 
 // A new executor on every host, and no instance is started again.
 func TestUpgradeOfExecutorsRestartsNothing(t *testing.T) {
@@ -19,7 +35,7 @@ func TestUpgradeOfExecutorsRestartsNothing(t *testing.T) {
 	// Binaries of its own: one of them is to change.
 	bin := filepath.Join(t.TempDir(), "bin")
 	must(t, os.CopyFS(bin, os.DirFS(cluster.Bin)))
-	own, err := harness.Start(c, harness.Options{Dir: t.TempDir(), Bin: bin, Hosts: 2})
+	own, err := harness.Start(c, harness.Options{Dir: t.TempDir(), Bin: bin, Hosts: 3})
 	must(t, err)
 	t.Cleanup(own.Stop)
 	r, err := own.OpenRegistry(registry.Options{}, 0)
@@ -48,7 +64,7 @@ apiVersion: padis.io/v1alpha1
 kind: App
 metadata: {name: page, namespace: default}
 spec:
-  replicas: 4
+  replicas: 6
   template:
     image: HOST/page:1
     resources: {cpu: 50m, memory: 32Mi}
@@ -57,7 +73,7 @@ spec:
 `, "HOST", r.Host())), 0o600))
 	_, err = own.Padis(c, "apply", "-f", manifest)
 	must(t, err)
-	is, err := own.WaitReady(c, "default", "page", 4)
+	is, err := own.WaitReady(c, "default", "page", 6)
 	must(t, err)
 	words, err := own.Fetch(c, is, 8080, "/")
 	must(t, err)
@@ -71,11 +87,35 @@ spec:
 	scheduler, err := own.FindOne("padis", " scheduler ")
 	must(t, err)
 	must(t, syscall.Kill(scheduler.Pid, syscall.SIGKILL))
-	until(t, c, "the upgrade is done", func() (bool, string) {
-		out, err := own.Padis(c, "upgrade", "executors", "--timeout", "60s")
-		return err == nil && strings.Contains(out, "2 of 2"), out
+	// One host after the other, and no further one from a pause on until it goes on.
+	until(t, c, "the upgrade begins", func() (bool, string) {
+		out, err := own.Padis(c, "upgrade", "executors", "--wait=false")
+		return err == nil, out
 	})
-	after, err := own.WaitReady(c, "default", "page", 4)
+	progress := func() upgradeProgress { return progressOf(t, c, own) }
+	until(t, c, "an executor is being replaced", func() (bool, string) {
+		p := progress()
+		return p.Upgrading == 1 || p.Updated > 0, fmt.Sprintf("%+v", p)
+	})
+	_, err = own.Padis(c, "upgrade", "executors", "--pause")
+	must(t, err)
+	until(t, c, "what was begun is finished", func() (bool, string) {
+		p := progress()
+		return p.Observed == p.Generation && p.Upgrading == 0 && p.Updated > 0, fmt.Sprintf("%+v", p)
+	})
+	paused := progress()
+	if paused.Total != 3 || paused.Updated >= paused.Total {
+		t.Errorf("nothing was left to be paused: %+v", paused)
+	}
+	time.Sleep(3 * time.Second) // a replacement begins within a fraction of it
+	if p := progress(); p != paused {
+		t.Errorf("paused at %+v, and went on to %+v", paused, p)
+	}
+	until(t, c, "the upgrade is done", func() (bool, string) {
+		out, err := own.Padis(c, "upgrade", "executors", "--resume", "--timeout", "60s")
+		return err == nil && strings.Contains(out, "3 of 3"), out
+	})
+	after, err := own.WaitReady(c, "default", "page", 6)
 	must(t, err)
 	now, err := own.Fetch(c, after, 8080, "/")
 	must(t, err)

@@ -63,7 +63,7 @@ func (ex *executor) pull(image string, do func()) {
 	if h.w.chance(0.1) {
 		wait = h.w.between(time.Second, 10*time.Second)
 	}
-	if h.w.chance(0.02) { // longer than what was launched is waited for
+	if h.w.chance(0.05) { // longer than what was launched is waited for
 		wait = h.w.between(20*time.Second, 4*time.Minute)
 	}
 	h.w.after(wait, func() {

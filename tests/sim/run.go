@@ -27,9 +27,13 @@ func Run(opt Options) Result {
 
 // random makes hosts, pools, tenants and the first apps.
 func (w *World) random() {
+	least, grain := int64(2000), int64(500)
+	if w.rng.IntN(4) == 0 { // a narrow world: its hosts are often full to the last CPU, and offer nothing at all
+		least, grain = 700, 200
+	}
 	for i := range 2 + w.rng.IntN(4) {
 		w.addHost(map[string]string{"rack": "r" + strconv.Itoa(i%3+1)}, mesos.Amounts{
-			CPUMilli: 2000 + 500*int64(w.rng.IntN(5)), MemoryMilli: 1000 * (1024 + 256*int64(w.rng.IntN(5))), DiskMilli: 10000 * 1000,
+			CPUMilli: least + grain*int64(w.rng.IntN(5)), MemoryMilli: 1000 * (1024 + 256*int64(w.rng.IntN(5))), DiskMilli: 10000 * 1000,
 		})
 	}
 	c := w.user.cluster

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"padis.io/padis/api/runtime"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/scheduler/core"
@@ -293,7 +294,7 @@ func (u *user) unmet() string {
 			return f.id + " is a stray"
 		}
 	}
-	if up := w.sched.loop.UpgradeStatus(); up.Message != "" || up.Updated+len(up.Skipped) != up.Total {
+	if up := w.sched.loop.UpgradeStatus(); up.Message != "" || up.Updated+len(up.Skipped) != up.Total && !u.halted(up) {
 		return fmt.Sprintf("executors are not upgraded: %+v", up)
 	}
 	for k := range w.store.data {
@@ -345,10 +346,23 @@ func (u *user) missing(a *padisv1.WantedApp, s *padisv1.WantedSlot) string {
 	return fmt.Sprintf("%s is %s (%s: %s)", name, instance.Name(r.GetPhase()), live.GetReason(), live.GetMessage())
 }
 
+// halted tells whether the upgrade of executors rightly goes no further: on all hosts where it is under way, and these are
+// as many as may be or the last ones, containers wait for adoption that truly have no room.
+func (u *user) halted(up runtime.Upgrade) bool {
+	full := map[string]bool{}
+	for _, r := range u.w.store.instances() {
+		if r.GetPhase() == padisv1.Phase_ADOPTING && u.w.full(r, u.w.sched.loop.Core().Instance(instance.SlotOf(r))) {
+			full[r.GetHostname()] = true
+		}
+	}
+	all := len(up.Upgrading) >= int(u.cluster.GetExecutorUpgrade().GetMaxParallel()) || up.Updated+len(up.Skipped)+len(up.Upgrading) == up.Total
+	return all && len(up.Upgrading) > 0 && !slices.ContainsFunc(up.Upgrading, func(host string) bool { return !full[host] })
+}
+
 // full tells whether the host of a container that waits for adoption truly lacks the resources, and the record says so.
 func (w *World) full(r, live *padisv1.InstanceRecord) bool {
 	m := w.mesos.agents[r.GetAgentId()]
-	if m == nil || m.agent.host.containers[r.GetContainer()] == nil || !strings.Contains(live.GetMessage(), "free resources there") {
+	if m == nil || m.agent.host.containers[r.GetContainer()] == nil || !strings.Contains(live.GetMessage(), "free resources") {
 		return false
 	}
 	left := w.mesos.free(r.GetAgentId())

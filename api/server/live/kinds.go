@@ -157,23 +157,32 @@ func addressKind() kind[*runtime.Address] {
 		items: func(list kruntime.Object) []*runtime.Address { return pointers(list.(*runtime.AddressList).Items) },
 		fields: func(o *runtime.Address) fields.Set {
 			return fields.Set{"metadata.name": o.Name, "status.pool": o.Status.Pool, "status.namespace": o.Status.Namespace,
-				"status.instance": o.Status.Instance, "status.host": o.Status.Host}
+				"status.instance": o.Status.Instance, "status.host": o.Status.Host, "status.network": o.Status.Network, "status.state": o.Status.State}
 		},
 		columns: []metav1.TableColumnDefinition{
 			{Name: "Address", Type: "string", Format: "name", Description: "The address"},
+			column("State", "string", "Allocated, Cooling (given back, and given to nobody else yet) or Foreign (used by others)"),
 			column("Pool", "string", "IPPool that it is of"),
 			column("Namespace", "string", "Namespace of the instance that holds it"),
 			column("Instance", "string", "Instance that holds it"),
 			column("Host", "string", "Host where it is configured now"),
-			column("Age", "string", "Time since it was leased"),
+			column("Age", "string", "Time since it was leased, or given back"),
+			wide("Network", "string", "Network that it is on"),
+			wide("Former", "string", "Instance that had it, while it is cooling"),
+			wide("Conflict", "string", "Who else uses it"),
 		},
 		row: func(o *runtime.Address, now time.Time) []any {
 			s := &o.Status
-			leased := o.CreationTimestamp
-			if s.LeasedAt != nil {
-				leased = *s.LeasedAt
+			since := o.CreationTimestamp
+			if s.Since != nil {
+				since = *s.Since
 			}
-			return []any{o.Name, s.Pool, s.Namespace, s.Instance, orNone(s.Host), age(leased, now)}
+			state := s.State
+			if s.Conflict != "" && state == runtime.AddressAllocated {
+				state += " (conflict)"
+			}
+			return []any{o.Name, state, s.Pool, orNone(s.Namespace), orNone(s.Instance), orNone(s.Host), age(since, now),
+				orNone(s.Network), orNone(s.Former), orNone(s.Conflict)}
 		},
 	}
 }

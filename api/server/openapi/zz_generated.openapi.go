@@ -1730,7 +1730,7 @@ func schema_padisio_padis_api_runtime_Address(ref common.ReferenceCallback) comm
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Address is a leased address. Cluster-scoped; called by the address.",
+				Description: "Address is an address of a pool that is leased, rests, or is used by others. Cluster-scoped; called by the address.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -1830,6 +1830,12 @@ func schema_padisio_padis_api_runtime_AddressStatus(ref common.ReferenceCallback
 							Format:  "",
 						},
 					},
+					"network": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
 					"pool": {
 						SchemaProps: spec.SchemaProps{
 							Default: "",
@@ -1837,18 +1843,25 @@ func schema_padisio_padis_api_runtime_AddressStatus(ref common.ReferenceCallback
 							Format:  "",
 						},
 					},
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Allocated, Cooling or Foreign.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "The instance that it belongs to; empty unless it is allocated.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"instance": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Type:   []string{"string"},
+							Format: "",
 						},
 					},
 					"host": {
@@ -1858,13 +1871,28 @@ func schema_padisio_padis_api_runtime_AddressStatus(ref common.ReferenceCallback
 							Format:      "",
 						},
 					},
-					"leasedAt": {
+					"since": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.Time{}.OpenAPIModelName()),
+							Description: "When it was leased, or, if it is cooling, given back.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"conflict": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Who else uses it, as far as is known.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"former": {
+						SchemaProps: spec.SchemaProps{
+							Description: "The instance that had it, as NAMESPACE/NAME, while it is cooling.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
-				Required: []string{"address", "pool", "namespace", "instance"},
+				Required: []string{"address", "pool", "state"},
 			},
 		},
 		Dependencies: []string{

@@ -30,13 +30,17 @@ const bodyLimit = 1 << 20
 // excerpt bounds how much of an unexpected answer is shown.
 const excerpt = 120
 
-// Prober makes probes.
-type Prober struct {
-	socket func(namespace int) (int, error)
+// sockets opens non-blocking TCP sockets, of IPv4 and IPv6, in a network namespace that is open as a file descriptor.
+type sockets interface {
+	StreamSocket(namespace int) (int, error)
+	StreamSocket6(namespace int) (int, error)
 }
 
-// New takes what opens a non-blocking TCP socket in a network namespace that is open as a file descriptor.
-func New(socket func(namespace int) (int, error)) Prober { return Prober{socket} }
+// Prober makes probes.
+type Prober struct{ sockets sockets }
+
+// New takes what opens sockets.
+func New(s sockets) Prober { return Prober{s} }
 
 // Target is the instance to be probed.
 type Target struct {
@@ -107,11 +111,15 @@ func (p Prober) Dial(namespace int, to netip.AddrPort, timeout time.Duration) (n
 }
 
 func (p Prober) connect(namespace int, to netip.AddrPort, deadline time.Time) (net.Conn, error) {
-	fd, err := p.socket(namespace)
+	open, address := p.sockets.StreamSocket6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	if a := to.Addr().Unmap(); a.Is4() {
+		open, address = p.sockets.StreamSocket, &unix.SockaddrInet4{Port: int(to.Port()), Addr: a.As4()}
+	}
+	fd, err := open(namespace)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+	err = unix.Connect(fd, address)
 	f := os.NewFile(uintptr(fd), to.String())
 	defer f.Close() // FileConn has its own copy
 	if err != nil && err != unix.EINPROGRESS {

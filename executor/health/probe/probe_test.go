@@ -18,8 +18,13 @@ import (
 )
 
 // here opens sockets in the test's own namespace.
-func here(int) (int, error) {
-	return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+type here struct{}
+
+func (here) StreamSocket(int) (int, error)  { return open(unix.AF_INET) }
+func (here) StreamSocket6(int) (int, error) { return open(unix.AF_INET6) }
+
+func open(family int) (int, error) {
+	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }
 
 // port of a server on the loopback that treats each connection so.
@@ -119,17 +124,47 @@ func TestProbes(t *testing.T) {
 		"nothing":           {&padisv1.HealthCheck{}, long, "no probe"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := New(here).Probe(c.check, target, c.timeout)
+			err := New(here{}).Probe(c.check, target, c.timeout)
 			if (err == nil) != (c.says == "") || (err != nil && !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}
 		})
 	}
-	failing := New(func(int) (int, error) { return -1, errors.New("no sockets") })
-	if err := failing.Probe(tcp(port), Target{Address: netip.MustParseAddr("127.0.0.1")}, long); err == nil {
+	if err := New(none{}).Probe(tcp(port), Target{Address: netip.MustParseAddr("::1")}, long); err == nil {
+		t.Error("no socket, but a success")
+	}
+	if err := New(none{}).Probe(tcp(port), Target{Address: netip.MustParseAddr("127.0.0.1")}, long); err == nil {
 		t.Error("no socket, but a success")
 	}
 }
+
+// Instances may have IPv6 addresses only.
+func TestIPv6(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) })}
+	go s.Serve(l)
+	defer s.Close()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	h := &padisv1.HttpProbe{Port: int32(at.Port()), Path: "/", BodyContains: at.String()}
+	target := Target{Address: at.Addr()}
+	if err := New(here{}).Probe(&padisv1.HealthCheck{Probe: &padisv1.HealthCheck_Http{Http: h}}, target, time.Minute); err != nil {
+		t.Error(err)
+	}
+	c, err := New(here{}).Dial(-1, at, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// none has no sockets.
+type none struct{}
+
+func (none) StreamSocket(int) (int, error)  { return -1, errors.New("no sockets") }
+func (none) StreamSocket6(int) (int, error) { return -1, errors.New("no sockets") }
 
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
@@ -140,6 +175,6 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		answers <- answer
 		h := &padisv1.HttpProbe{Port: port, BodyContains: "ok"}
-		_ = New(here).Probe(&padisv1.HealthCheck{Probe: &padisv1.HealthCheck_Http{Http: h}}, Target{}, time.Second)
+		_ = New(here{}).Probe(&padisv1.HealthCheck{Probe: &padisv1.HealthCheck_Http{Http: h}}, Target{}, time.Second)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -170,6 +171,28 @@ func wire(t testing.TB, ns *namespace) int {
 	return fd
 }
 
+// warm sends a frame until it comes: a link is of use only some time after it is up.
+func warm(t *testing.T, a *namespace, from, at int, f trial) {
+	t.Helper()
+	id := []byte{'p', 'a', 'd', 'i', 's', 0, 0, 0xfd}
+	b := make([]byte, 2048)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		a.do(t, func() error {
+			_, err := unix.Write(from, f.frame(id))
+			return err
+		})
+		for p := []unix.PollFd{{Fd: int32(at), Events: unix.POLLIN}}; ; {
+			if n, err := unix.Poll(p, 20); err != nil || n == 0 {
+				break
+			}
+			if n, err := unix.Read(at, b); err == nil && bytes.Contains(b[:n], id) {
+				return
+			}
+		}
+	}
+	t.Fatalf("%s never comes", f.what)
+}
+
 // arrived sends all frames and a last one, which is allowed, and tells which of them came.
 func arrived(t *testing.T, a *namespace, from, at int, all []trial, round byte) map[string]bool {
 	t.Helper()
@@ -187,7 +210,7 @@ func arrived(t *testing.T, a *namespace, from, at int, all []trial, round byte) 
 	for b := make([]byte, 2048); ; {
 		n, err := unix.Read(at, b)
 		if err != nil {
-			t.Fatalf("the last frame did not come: %v", err)
+			t.Fatalf("round %d: the last frame did not come, but %v: %v", round, came, err)
 		}
 		for i, f := range all {
 			if bytes.Contains(b[:n], id(i)) {
@@ -207,6 +230,7 @@ func TestPortOfABridgeSendsItsOwnOnly(t *testing.T) {
 	from, at := wire(t, a), wire(t, b)
 	g := open(t, host, "spoof")
 	all := trials()
+	warm(t, a, from, at, all[0])
 	free := arrived(t, a, from, at, all, 1)
 	apply(t, g, network.Guard{Port: guardedA(network.DriverBridge)})
 	guarded := arrived(t, a, from, at, all, 2)
@@ -235,38 +259,41 @@ func TestFrameForTheBridgeTeachesItNothing(t *testing.T) {
 	plug(t, host, a, "a0", "br0", macA)
 	from := wire(t, a)
 	g := open(t, host, "eapol")
-	learnt := func(mac network.MAC) bool {
+	send := func(frame []byte) {
 		a.do(t, func() error {
-			_, err := unix.Write(from, ether(network.MAC{1, 0x80, 0xc2, 0, 0, 3}, mac, unix.ETH_P_PAE, make([]byte, 60)))
-			if err == nil {
-				_, err = unix.Write(from, ether(everybody, macA, unix.ETH_P_IP, ipv4("10.9.0.5", "10.9.0.255", 17, udp(1, 2, make([]byte, 20)))))
-			}
+			_, err := unix.Write(from, frame)
 			return err
 		})
-		found := false
+	}
+	known := func(mac network.MAC) (found bool) {
 		host.do(t, func() error {
-			// The frame behind it teaches the bridge where A is; then the first one has been seen.
-			for own := false; !own; {
-				entries, err := netlink.NeighList(link("a0").Attrs().Index, unix.AF_BRIDGE)
-				if err != nil {
-					return err
-				}
-				found = false
-				for _, e := range entries {
-					own = own || bytes.Equal(e.HardwareAddr, macA[:])
-					found = found || bytes.Equal(e.HardwareAddr, mac[:])
-				}
-			}
-			return nil
+			entries, err := netlink.NeighList(link("a0").Attrs().Index, unix.AF_BRIDGE)
+			found = slices.ContainsFunc(entries, func(e netlink.Neigh) bool { return bytes.Equal(e.HardwareAddr, mac[:]) })
+			return err
 		})
 		return found
 	}
+	own := func() {
+		for deadline := time.Now().Add(patience); !known(macA); {
+			send(ether(everybody, macA, unix.ETH_P_IP, ipv4("10.9.0.5", "10.9.0.255", 17, udp(1, 2, make([]byte, 20)))))
+			if time.Now().After(deadline) {
+				t.Fatal("the bridge does not even learn the port's own address")
+			}
+		}
+	}
+	learnt := func(mac network.MAC) bool {
+		host.do(t, func() error {
+			return netlink.NeighDel(&netlink.Neigh{LinkIndex: link("a0").Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, HardwareAddr: macA[:]})
+		})
+		send(ether(network.MAC{1, 0x80, 0xc2, 0, 0, 3}, mac, unix.ETH_P_PAE, make([]byte, 60)))
+		// When the frame behind it has taught the bridge where A is, it has been seen.
+		own()
+		return known(mac)
+	}
+	own()
 	if !learnt(network.MAC{2, 1, 1, 1, 1, 1}) {
 		t.Fatal("nothing is learnt although nothing is guarded: the trial says nothing")
 	}
-	host.do(t, func() error {
-		return netlink.NeighDel(&netlink.Neigh{LinkIndex: link("a0").Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, HardwareAddr: macA[:]})
-	})
 	apply(t, g, network.Guard{Port: guardedA(network.DriverBridge)})
 	if learnt(network.MAC{2, 2, 2, 2, 2, 2}) {
 		t.Error("the bridge learnt an address that the port does not have")
@@ -357,6 +384,8 @@ func TestRoutedPortSendsItsOwnOnly(t *testing.T) {
 			}
 		}
 	}
+	warm(t, a, from, receivers[false], four[0])
+	warm(t, a, from, receivers[true], six[0])
 	check(1, false)
 	apply(t, g, network.Guard{Port: guardedA(network.DriverRouted)})
 	check(2, true)

@@ -65,6 +65,14 @@ func start(t testing.TB, host *namespace) *Switches {
 	return New(network.OwnerTag(owner), Config{RunDir: dir})
 }
 
+// settle makes the daemon forget what it remembers of packets; after a change it looks for itself, but some time later.
+func settle(t testing.TB, s *Switches) {
+	t.Helper()
+	if out, err := exec.Command("ovs-appctl", "--timeout=20", "-t", filepath.Join(s.c.RunDir, "ovs-vswitchd.ctl"), "revalidator/purge").CombinedOutput(); err != nil {
+		t.Fatalf("ovs-appctl: %v: %s", err, out)
+	}
+}
+
 func apply(t testing.TB, s *Switches, ops ...network.Op) {
 	t.Helper()
 	for _, op := range ops {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,6 +59,28 @@ type trial struct {
 	frame   func(id []byte) []byte
 }
 
+// warm sends a frame until it comes: a link is of use only some time after it is up.
+func warm(t *testing.T, a *namespace, from, at int, f trial) {
+	t.Helper()
+	id := []byte{'p', 'a', 'd', 'i', 's', 0, 0, 0xfd}
+	b := make([]byte, 2048)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		a.do(t, func() error {
+			_, err := unix.Write(from, f.frame(id))
+			return err
+		})
+		for p := []unix.PollFd{{Fd: int32(at), Events: unix.POLLIN}}; ; {
+			if n, err := unix.Poll(p, 20); err != nil || n == 0 {
+				break
+			}
+			if n, err := unix.Read(at, b); err == nil && bytes.Contains(b[:n], id) {
+				return
+			}
+		}
+	}
+	t.Fatalf("%s never comes", f.what)
+}
+
 // arrived sends all frames and a last one, which must come, and tells which of them came.
 func arrived(t *testing.T, a *namespace, from, at int, all []trial, last trial, round byte) map[string]bool {
 	t.Helper()
@@ -75,7 +98,7 @@ func arrived(t *testing.T, a *namespace, from, at int, all []trial, last trial, 
 	for b := make([]byte, 2048); ; {
 		n, err := unix.Read(at, b)
 		if err != nil {
-			t.Fatalf("the last frame did not come: %v", err)
+			t.Fatalf("round %d: the last frame did not come, but %v: %v", round, came, err)
 		}
 		for i, f := range all {
 			if bytes.Contains(b[:n], id(i)) {
@@ -176,8 +199,10 @@ func TestPortSendsItsOwnOnly(t *testing.T) {
 		network.AddSwitchPort{Switch: "br0", Port: network.SwitchPort{Name: endA}}, network.AddSwitchPort{Switch: "br0", Port: network.SwitchPort{Name: endB}})
 	from, at := wire(t, a), wire(t, b)
 	all := trials()
+	warm(t, a, from, at, all[0])
 	free := arrived(t, a, from, at, all, all[0], 1)
 	apply(t, s, network.Guard{Port: guardedA()}, network.Guard{Port: guardedA()})
+	settle(t, s)
 	guarded := arrived(t, a, from, at, all, all[0], 2)
 	for _, f := range all {
 		if !free[f.what] {
@@ -217,10 +242,12 @@ func TestPortSendsItsOwnOnly(t *testing.T) {
 	six := trial{"the new address", true, func(id []byte) []byte {
 		return ether(macB, macA, unix.ETH_P_IP, ipv4("10.9.0.6", "10.9.0.9", 17, udp(1, 2, id)))
 	}}
+	settle(t, s)
 	if came := arrived(t, a, from, at, all[:1], six, 3); came["IPv4"] {
 		t.Error("the address of before still goes")
 	}
 	apply(t, s, network.Unguard{Link: endA}, network.Unguard{Link: endA})
+	settle(t, s)
 	if came := arrived(t, a, from, at, all, all[0], 4); len(came) != len(all) {
 		t.Errorf("after Unguard %d of %d come", len(came), len(all))
 	}
@@ -244,6 +271,7 @@ func TestTagsAreSeparated(t *testing.T) {
 	tagged := trial{"tagged", true, func(id []byte) []byte {
 		return ether(everybody, macC, unix.ETH_P_8021Q, []byte{0, 8}, bigEndian(unix.ETH_P_IP), ipv4("10.9.0.7", "10.9.0.255", 17, udp(1, 2, id)))
 	}}
+	warm(t, a, from, up, hello)
 	arrived(t, a, from, up, nil, hello, 1)
 	arrived(t, c, up, at, nil, tagged, 2)
 	for b := make([]byte, 2048); ; {
@@ -263,12 +291,14 @@ func TestTagsAreSeparated(t *testing.T) {
 	}
 	// The same tag now: they are one network. The guard stays.
 	apply(t, s, port(endB, 7))
+	settle(t, s)
 	arrived(t, a, from, at, nil, hello, 3)
 	if now, err := s.Guarded([]string{endA}); err != nil || len(now) != 1 {
 		t.Errorf("guarded %v, %v", now, err)
 	}
 	// No tag: a trunk, which hears of all networks with their tags.
 	apply(t, s, port(endB, 0))
+	settle(t, s)
 	arrived(t, a, from, at, nil, hello, 4)
 }
 

@@ -1,11 +1,15 @@
 package containerd
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -151,4 +155,48 @@ func FuzzWhatIsRead(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// What was made for the instance is not looked at: the server that it is on may have gone silent. Other sources are waited
+// for a while.
+func TestMountsDoNotWaitForServers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	with := func(source string) runtime.Spec {
+		return runtime.Spec{Dir: dir, Hostname: "web-0", Container: &runtime.Container{Mounts: []runtime.Mount{{Type: "bind", Source: source, Target: "/data"}}}}
+	}
+	// Seen, it would be missing.
+	made := filepath.Join(dir, "volumes", "data")
+	all, err := mountsOf(t.Context(), with(made))
+	if err != nil || all[len(all)-1].Source != made {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for source, want := range map[string]string{
+		filepath.Join(dir, "volumes", "..", "absent"): "create it on the host",
+		filepath.Join(dir, "volumes-of-others"):       "create it on the host",
+	} {
+		if _, err := mountsOf(t.Context(), with(source)); reason(err) != padisv1.ReasonVolumeFailed || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+	if _, err := mountsOf(t.Context(), with(dir)); err != nil {
+		t.Error(err)
+	}
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer fuse.Close()
+	silent := t.TempDir()
+	if err := unix.Mount("silent", silent, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = unix.Unmount(silent, unix.MNT_DETACH) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := mountsOf(ctx, with(silent)); reason(err) != padisv1.ReasonVolumeFailed || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a silent server: %v", err)
+	}
 }

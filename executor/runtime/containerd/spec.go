@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -18,6 +19,7 @@ import (
 
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/executor/runtime/reaper"
+	"padis.io/padis/executor/volume"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -27,6 +29,8 @@ const (
 	cpuPeriod   = 100_000
 	// minQuota is the smallest that the kernel takes, in microseconds.
 	minQuota = 1000
+	// statTime is how long a path of the host may take to be looked at.
+	statTime = 5 * time.Second
 	// ociVersion is the oldest that says all that is needed: OCI runtimes refuse what is newer than they are.
 	ociVersion = "1.0.2"
 )
@@ -42,7 +46,7 @@ func (r *Runtime) spec(ctx context.Context, s runtime.Spec, i *image, name strin
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := mountsOf(s)
+	mounts, err := mountsOf(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +144,7 @@ func bind(source, target string, options ...string) specs.Mount {
 }
 
 // mountsOf are the instance's own files, and what was asked for.
-func mountsOf(s runtime.Spec) ([]specs.Mount, error) {
+func mountsOf(ctx context.Context, s runtime.Spec) ([]specs.Mount, error) {
 	etc := filepath.Join(s.Dir, "etc")
 	name := filepath.Join(etc, "hostname")
 	if _, err := os.Stat(name); os.IsNotExist(err) {
@@ -159,8 +163,8 @@ func mountsOf(s runtime.Spec) ([]specs.Mount, error) {
 		case "tmpfs":
 			all = append(all, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: m.Target, Options: append([]string{"nosuid", "nodev"}, m.Options...)})
 		case "bind":
-			if _, err := os.Stat(m.Source); err != nil {
-				return nil, refuse(padisv1.ReasonVolumeFailed, "volume at %s: %v; create it on the host, or correct the volume's path", m.Target, err)
+			if err := available(ctx, s.Dir, m.Source); err != nil {
+				return nil, refuse(padisv1.ReasonVolumeFailed, "volume at %s: %v", m.Target, err)
 			}
 			all = append(all, bind(m.Source, m.Target, m.Options...))
 		default:
@@ -168,6 +172,30 @@ func mountsOf(s runtime.Spec) ([]specs.Mount, error) {
 		}
 	}
 	return all, nil
+}
+
+// available tells whether the source of a mount is there. What was made for the instance is, and is not looked at: a
+// server that has gone silent meanwhile answers nobody. Other paths of the host may lie on such a server, too.
+func available(ctx context.Context, dir, source string) error {
+	if volume.Below(path.Clean(source), volume.Dir(dir)) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statTime)
+	defer cancel()
+	found := make(chan error, 1)
+	go func() {
+		_, err := os.Stat(source)
+		found <- err
+	}()
+	select {
+	case err := <-found:
+		if err != nil {
+			return fmt.Errorf("%w; create it on the host, or correct the volume's path", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s does not answer: it may lie on a server that is down; see to it, or correct the volume's path", source)
+	}
 }
 
 // capabilitiesOf are the default ones without what is dropped, and with what is added.

@@ -34,7 +34,7 @@ type Config struct {
 	Namespace func() (string, error)
 	// MountNFS is the program that mounts NFS; if empty, mount.nfs of the host, or else mount(8) and the kernel alone.
 	MountNFS string
-	// NFSTimeout is how long a server may take; 10 seconds if not positive.
+	// NFSTimeout is how long a server, or a path of the host, may take; 10 seconds if not positive.
 	NFSTimeout time.Duration
 	Log        *zap.Logger
 }
@@ -68,6 +68,9 @@ func (h *Host) Prepare(ctx context.Context, dir string, l *padisv1.Launch) (moun
 	}
 	if len(plan.Volumes) == 0 {
 		return nil, nil
+	}
+	if err := h.resolveAll(ctx, plan); err != nil {
+		return nil, asStartError(err)
 	}
 	err = h.inNamespace(func() error {
 		if err := os.Mkdir(volume.Dir(dir), 0o700); err != nil {
@@ -144,8 +147,7 @@ func release(dir string) error {
 func (h *Host) make(ctx context.Context, v volume.Volume, who volume.Owner) (runtime.Mount, error) {
 	var err error
 	switch v.Kind {
-	case volume.Host:
-		v.Path, err = h.resolve(v)
+	case volume.Host: // resolved already
 	case volume.Disk:
 		err = h.disk(v, who)
 	case volume.Memory:
@@ -182,6 +184,41 @@ func memoryOptions(v volume.Volume) []string {
 		options = append(options, "ro")
 	}
 	return options
+}
+
+// resolveAll puts into a plan where the paths of the host lead. They may lie on a server that is down, where whoever asks
+// waits for as long as it is: then the question is left behind.
+func (h *Host) resolveAll(ctx context.Context, p volume.Plan) error {
+	ctx, cancel := context.WithTimeout(ctx, h.NFSTimeout)
+	defer cancel()
+	for n, v := range p.Volumes {
+		if v.Kind != volume.Host {
+			continue
+		}
+		type answer struct {
+			path string
+			err  error
+		}
+		answered := make(chan answer, 1)
+		go func() {
+			var a answer
+			a.err = h.inNamespace(func() (err error) {
+				a.path, err = h.resolve(v)
+				return err
+			})
+			answered <- a
+		}()
+		select {
+		case a := <-answered:
+			if a.err != nil {
+				return a.err
+			}
+			p.Volumes[n].Path = a.path
+		case <-ctx.Done():
+			return &runtime.StartError{Reason: padisv1.ReasonVolumeFailed, Message: fmt.Sprintf("volume %s: %s does not answer; if it lies on a server, is that up and reachable from this host?", v.Name, v.Path)}
+		}
+	}
+	return nil
 }
 
 // resolve follows the symbolic links of a path of the host, and judges where they lead.

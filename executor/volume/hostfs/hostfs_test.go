@@ -217,6 +217,43 @@ func TestHostPath(t *testing.T) {
 	}
 }
 
+// silent mounts a file system that answers nothing until the test ends, as one of a server that is down.
+func silent(t *testing.T) string {
+	t.Helper()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = fuse.Close() })
+	dir := filepath.Join(t.TempDir(), "mounted")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("silent", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestAHostPathThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.config.NFSTimeout = 200 * time.Millisecond
+	dir := silent(t)
+	for _, p := range []string{dir, filepath.Join(dir, "deep", "below")} {
+		w.refused(launch("", empty(0, false), host(p)), padisv1.ReasonVolumeFailed, p+" does not answer")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.host().Prepare(ctx, w.dir, launch("", host(dir))); err == nil {
+		t.Error("prepared, though nobody waits")
+	}
+}
+
 func TestEmptyDir(t *testing.T) {
 	user, owner := one()
 	w := newWorld(t)

@@ -89,7 +89,7 @@ func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 		Name:    "agent",
 		Stage:   stageAgent,
 		Command: c.Agent,
-		Backoff: supervise.DefaultBackoff(),
+		Backoff: agentBackoff(),
 		Grace:   3 * time.Second,
 	})
 	<-ctx.Done()
@@ -102,6 +102,14 @@ func Run(ctx context.Context, c HostConfig, log *zap.Logger) error {
 		return fmt.Errorf("host %s: %w", c.Name, err)
 	}
 	return RemoveCgroups(c.Containerd.CgroupParent)
+}
+
+// agentBackoff brings an agent back, however often it ends, before the embedded master calls it unreachable: after 3
+// seconds, from when on what it runs is started elsewhere.
+func agentBackoff() supervise.Backoff {
+	b := supervise.DefaultBackoff()
+	b.Max = time.Second
+	return b
 }
 
 // startContainerd first removes the control groups of the host's life before this one. They do no harm but take memory,

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -434,4 +435,15 @@ func agentOf(t *testing.T, host int, answer string) int {
 	}
 	t.Fatalf("no agent for %q", answer)
 	return 0
+}
+
+// However often an agent is killed, it is back before the embedded master calls it unreachable.
+func TestAgentsAreBackBeforeTheyAreMissed(t *testing.T) {
+	t.Parallel()
+	const missed = 3 * time.Second // the default of mesos/local/master
+	for failures := range 20 {
+		if _, delay := agentBackoff().Next(failures, 0); delay > missed/2 {
+			t.Errorf("after %d failures an agent waits for %s", failures, delay)
+		}
+	}
 }

@@ -3609,7 +3609,11 @@ type InstanceRecord struct {
 	// Their containers, in the order of haunted_agents; empty for those that have none.
 	HauntedContainers []string `protobuf:"bytes,33,rep,name=haunted_containers,json=hauntedContainers,proto3" json:"haunted_containers,omitempty"`
 	// Hash of each ConfigData that its container was made with, by name.
-	ConfigHashes  map[string]string `protobuf:"bytes,34,rep,name=config_hashes,json=configHashes,proto3" json:"config_hashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ConfigHashes map[string]string `protobuf:"bytes,34,rep,name=config_hashes,json=configHashes,proto3" json:"config_hashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Launch.lease_ms of what runs, whatever the App says now; 0 is without a lease.
+	LeaseMs int64 `protobuf:"varint,35,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// The same of what haunts, in the order of haunted_agents; short in records of versions without leases.
+	HauntedLeases []int64 `protobuf:"varint,36,rep,packed,name=haunted_leases,json=hauntedLeases,proto3" json:"haunted_leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3878,6 +3882,20 @@ func (x *InstanceRecord) GetHauntedContainers() []string {
 func (x *InstanceRecord) GetConfigHashes() map[string]string {
 	if x != nil {
 		return x.ConfigHashes
+	}
+	return nil
+}
+
+func (x *InstanceRecord) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetHauntedLeases() []int64 {
+	if x != nil {
+		return x.HauntedLeases
 	}
 	return nil
 }
@@ -4220,7 +4238,9 @@ type AgentRecord struct {
 	Hostname   string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	Attributes map[string]string      `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Address of its HTTP endpoint.
-	Url           string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
+	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
+	// Of its own interfaces, as its executor told them last: tunnels end there, and no pool may hand them out.
+	Addresses     []*HostAddress `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4281,6 +4301,13 @@ func (x *AgentRecord) GetUrl() string {
 		return x.Url
 	}
 	return ""
+}
+
+func (x *AgentRecord) GetAddresses() []*HostAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 // Launch is TaskInfo.data.
@@ -6124,7 +6151,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x0fartifact_sha256\x18\x01 \x01(\tR\x0eartifactSha256\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\x05R\vmaxParallel\x12+\n" +
-	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xbd\t\n" +
+	"\x11restart_processes\x18\x04 \x01(\bR\x10restartProcesses\"\xff\t\n" +
 	"\x0eInstanceRecord\x12\x17\n" +
 	"\aapp_uid\x18\x01 \x01(\tR\x06appUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -6168,7 +6195,9 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"prepulling\x18  \x01(\bR\n" +
 	"prepulling\x12-\n" +
 	"\x12haunted_containers\x18! \x03(\tR\x11hauntedContainers\x12O\n" +
-	"\rconfig_hashes\x18\" \x03(\v2*.padis.v1.InstanceRecord.ConfigHashesEntryR\fconfigHashes\x1a?\n" +
+	"\rconfig_hashes\x18\" \x03(\v2*.padis.v1.InstanceRecord.ConfigHashesEntryR\fconfigHashes\x12\x19\n" +
+	"\blease_ms\x18# \x01(\x03R\aleaseMs\x12%\n" +
+	"\x0ehaunted_leases\x18$ \x03(\x03R\rhauntedLeases\x1a?\n" +
 	"\x11ConfigHashesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x02\n" +
@@ -6207,14 +6236,15 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x0fartifact_sha256\x18\x04 \x01(\tR\x0eartifactSha256\x121\n" +
 	"\tresources\x18\x05 \x01(\v2\x13.padis.v1.ResourcesR\tresources\x12\x18\n" +
 	"\acommand\x18\x06 \x01(\tR\acommand\x12\x18\n" +
-	"\aleaving\x18\a \x01(\bR\aleaving\"\xdc\x01\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\"\x91\x02\n" +
 	"\vAgentRecord\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12E\n" +
 	"\n" +
 	"attributes\x18\x03 \x03(\v2%.padis.v1.AgentRecord.AttributesEntryR\n" +
 	"attributes\x12\x10\n" +
-	"\x03url\x18\x04 \x01(\tR\x03url\x1a=\n" +
+	"\x03url\x18\x04 \x01(\tR\x03url\x123\n" +
+	"\taddresses\x18\x05 \x03(\v2\x15.padis.v1.HostAddressR\taddresses\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x05\n" +
@@ -6524,37 +6554,38 @@ var file_padis_v1_padis_proto_depIdxs = []int32{
 	75, // 56: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
 	25, // 57: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
 	76, // 58: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	14, // 59: padis.v1.Launch.template:type_name -> padis.v1.Template
-	68, // 60: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	7,  // 61: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
-	8,  // 62: padis.v1.Launch.registries:type_name -> padis.v1.Registry
-	6,  // 63: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
-	63, // 64: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
-	64, // 65: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
-	54, // 66: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
-	55, // 67: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
-	57, // 68: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
-	35, // 69: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
-	56, // 70: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
-	62, // 71: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
-	7,  // 72: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	8,  // 73: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	6,  // 74: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	66, // 75: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	58, // 76: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
-	59, // 77: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
-	60, // 78: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
-	61, // 79: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
-	57, // 80: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
-	67, // 81: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	33, // 82: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	35, // 83: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
-	70, // 84: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	85, // [85:85] is the sub-list for method output_type
-	85, // [85:85] is the sub-list for method input_type
-	85, // [85:85] is the sub-list for extension type_name
-	85, // [85:85] is the sub-list for extension extendee
-	0,  // [0:85] is the sub-list for field type_name
+	58, // 59: padis.v1.AgentRecord.addresses:type_name -> padis.v1.HostAddress
+	14, // 60: padis.v1.Launch.template:type_name -> padis.v1.Template
+	68, // 61: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	7,  // 62: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	8,  // 63: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	6,  // 64: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	63, // 65: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	64, // 66: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	54, // 67: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
+	55, // 68: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
+	57, // 69: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
+	35, // 70: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
+	56, // 71: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
+	62, // 72: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
+	7,  // 73: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	8,  // 74: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	6,  // 75: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	66, // 76: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	58, // 77: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
+	59, // 78: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
+	60, // 79: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
+	61, // 80: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
+	57, // 81: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
+	67, // 82: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	33, // 83: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	35, // 84: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
+	70, // 85: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	86, // [86:86] is the sub-list for method output_type
+	86, // [86:86] is the sub-list for method input_type
+	86, // [86:86] is the sub-list for extension type_name
+	86, // [86:86] is the sub-list for extension extendee
+	0,  // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }

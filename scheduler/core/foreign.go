@@ -1,0 +1,242 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/instance"
+	"padis.io/padis/scheduler/record"
+)
+
+// sighting is what one executor saw of addresses.
+type sighting struct {
+	// hosts are the addresses of the host's own interfaces: they outlive the executor that told them.
+	hosts []*padisv1.HostAddress
+	// claims are addresses that somebody has, and who, whether they are leased or not.
+	claims map[Address]string
+	// disputes say by slot who else uses an address of its instance.
+	disputes map[record.Slot]string
+	// told are the findings that are in the log already.
+	told map[string]bool
+}
+
+// subnet is the part of a pool's declaration by which an address of a host is known to be foreign.
+type subnet struct {
+	network string
+	prefix  netip.Prefix
+	gateway netip.Addr
+}
+
+// chart reads the pools, and finds anew what is foreign to them. What cannot be read is not in force either.
+func (c *Core) chart() {
+	c.subnets = nil
+	for _, p := range c.cluster.GetPools() {
+		prefix, err := netip.ParsePrefix(p.GetCidr())
+		if err != nil {
+			continue
+		}
+		gateway, _ := netip.ParseAddr(p.GetGateway())
+		c.subnets = append(c.subnets, subnet{p.GetNetwork(), prefix.Masked(), gateway})
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
+		c.examine(c.agents[id])
+	}
+}
+
+// observe takes in what an executor saw of addresses, and finds out what is not as the ledger has it.
+func (c *Core) observe(a *agent, said *padisv1.FromExecutor) {
+	a.seen.hosts = said.GetHostAddresses()
+	c.renew(a)
+	c.examine(a)
+}
+
+func sameAddress(x, y *padisv1.HostAddress) bool { return proto.Equal(x, y) }
+
+// examine finds the claims and disputes in what an agent's executor said last.
+func (c *Core) examine(a *agent) {
+	claims, disputes := map[Address]string{}, map[record.Slot]string{}
+	dispute := func(at Address, s *slot, who string) {
+		if disputes[s.key] == "" {
+			disputes[s.key] = fmt.Sprintf("%s is also used by %s: take it away there", at.Address, who)
+		}
+	}
+	for _, h := range a.seen.hosts {
+		prefix, err := netip.ParsePrefix(h.GetAddress())
+		if err != nil {
+			continue
+		}
+		addr := prefix.Addr()
+		for _, n := range c.subnets {
+			if !n.prefix.Contains(addr) || addr == n.gateway {
+				continue
+			}
+			at, who := Address{n.network, addr.String()}, fmt.Sprintf("host %s (%s)", a.hostname, h.GetInterface())
+			claims[at] = who
+			if s := c.holder(at); s != nil {
+				dispute(at, s, who)
+			}
+		}
+	}
+	for _, n := range a.talk.said.GetConflicts() {
+		at, who := Address{n.GetNetwork(), n.GetAddress()}, "a machine with hardware address "+cmp.Or(n.GetMac(), "unknown")
+		switch s := c.holder(at); {
+		case s == nil:
+			claims[at] = who
+		case s.rec.GetAgentId() != a.id:
+			// What was seen by what is left there of an earlier run is the instance itself.
+		case instance.Haunted(s.rec):
+			dispute(at, s, who+", probably an earlier run of it that is ended as soon as its agent answers")
+		default:
+			dispute(at, s, who)
+		}
+	}
+	told := map[string]bool{}
+	for _, u := range a.talk.said.GetAddresses() {
+		c.audit(a, u, told, func(at Address, s *slot, who string) {
+			if s != nil {
+				dispute(at, s, who)
+			} else {
+				claims[at] = who
+			}
+		})
+	}
+	a.seen.told = told
+	c.claim(a, claims)
+	c.dispute(a, disputes)
+}
+
+// audit holds an address that a container uses against the ledger.
+func (c *Core) audit(a *agent, u *padisv1.UsedAddress, told map[string]bool, leak func(Address, *slot, string)) {
+	at := Address{u.GetNetwork(), u.GetAddress()}
+	s := c.holder(at)
+	if s != nil && c.entitled(a, s, u.GetContainer()) {
+		return
+	}
+	if slices.Contains(a.talk.said.GetOrphans(), u.GetContainer()) && !c.claimed(a, u.GetContainer()) {
+		return // It is discarded.
+	}
+	who := fmt.Sprintf("container %s on host %s", u.GetContainer(), a.hostname)
+	key := who + " " + at.Network + " " + at.Address
+	if told[key] = true; !a.seen.told[key] {
+		owner := "to nobody"
+		if s != nil {
+			owner = "to " + s.rec.GetNamespace() + "/" + instance.Hostname(s.rec)
+		}
+		c.fail(fmt.Errorf("%s uses %s of network %s, which is leased %s: restart its instance, or remove the address there", who, at.Address, at.Network, owner))
+	}
+	leak(at, s, who)
+}
+
+// entitled tells whether what is called so on the agent is, or was, a run of the slot.
+func (c *Core) entitled(a *agent, s *slot, container string) bool {
+	r := s.rec
+	if r.GetAgentId() == a.id && (container == r.GetContainer() || container == r.GetTaskId()) {
+		return true
+	}
+	return slices.ContainsFunc(instance.Ghosts(r), func(g instance.Ghost) bool {
+		return g.Agent == a.id && (container == g.Container || container == g.Task)
+	})
+}
+
+// claimed tells whether any slot has, or is haunted by, what is called so on the agent.
+func (c *Core) claimed(a *agent, container string) bool {
+	for key := range a.slots {
+		if c.entitled(a, c.slots[key], container) {
+			return true
+		}
+	}
+	return false
+}
+
+// claim replaces what one agent saw others have, and tells the book what has changed.
+func (c *Core) claim(a *agent, claims map[Address]string) {
+	if maps.Equal(a.seen.claims, claims) {
+		return
+	}
+	networks := map[string]bool{}
+	for at := range a.seen.claims {
+		if by := c.strangers[at]; claims[at] == "" {
+			networks[at.Network], c.turn.addresses[at] = true, true
+			if delete(by, a.id); len(by) == 0 {
+				delete(c.strangers, at)
+			}
+		}
+	}
+	for at, who := range claims {
+		if c.strangers[at] == nil {
+			c.strangers[at] = map[string]string{}
+		}
+		if c.strangers[at][a.id] != who {
+			networks[at.Network], c.turn.addresses[at] = true, true
+			c.strangers[at][a.id] = who
+		}
+	}
+	a.seen.claims = claims
+	for _, n := range slices.Sorted(maps.Keys(networks)) {
+		all := map[string]string{}
+		for at, by := range c.strangers {
+			if at.Network == n {
+				all[at.Address] = first(by)
+			}
+		}
+		c.book.SetForeign(n, all)
+	}
+	c.turn.place = true
+}
+
+// first is the value of the least key, so that the answer is the same each time.
+func first[V any](m map[string]V) V { return m[slices.Min(slices.Collect(maps.Keys(m)))] }
+
+// dispute replaces what one agent saw of others that use addresses of instances.
+func (c *Core) dispute(a *agent, disputes map[record.Slot]string) {
+	changed := slices.Collect(maps.Keys(disputes))
+	for key := range a.seen.disputes {
+		if disputes[key] == "" {
+			changed = append(changed, key)
+		}
+	}
+	// One that an earlier scheduler left in the ledger is over if nobody repeats it.
+	for key := range a.slots {
+		if s := c.slots[key]; s.rec.GetAgentId() == a.id && s.rec.GetReason() == padisv1.ReasonAddressConflict && disputes[key] == "" {
+			changed = append(changed, key)
+		}
+	}
+	a.seen.disputes = disputes
+	for _, key := range slices.SortedFunc(slices.Values(changed), compareSlots) {
+		s := c.slots[key]
+		if s == nil {
+			continue
+		}
+		if why := disputes[key]; why == "" {
+			delete(s.disputes, a.id)
+		} else {
+			if s.disputes == nil {
+				s.disputes = map[string]string{}
+			}
+			s.disputes[a.id] = why
+		}
+		if n := instance.Dispute(s.rec, s.dispute()); n != s.rec {
+			c.show(s, n)
+		}
+	}
+}
+
+// dispute is who else uses an address of the slot's instance; empty if nobody does.
+func (s *slot) dispute() string {
+	if len(s.disputes) == 0 {
+		return ""
+	}
+	return first(s.disputes)
+}
+
+// unsee forgets what was seen on an agent that is not known any more.
+func (c *Core) unsee(a *agent) {
+	c.claim(a, nil)
+	c.dispute(a, nil)
+}
