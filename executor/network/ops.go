@@ -94,6 +94,10 @@ type DelLink struct {
 // other end in place in the instance's namespace.
 type AddVeth struct{ Interface Interface }
 
+// WholeChecksums makes the instance compute the checksums of what it sends on a link. Between two ends of one host the
+// kernel leaves them to hardware that there is not, and a switch in user space passes such packets on as they are.
+type WholeChecksums struct{ Link string }
+
 // AddMACVLAN makes a child of the parent (mode bridge) in place in the instance's namespace.
 type AddMACVLAN struct{ Interface Interface }
 

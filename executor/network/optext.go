@@ -7,33 +7,34 @@ import (
 	"time"
 )
 
-func (AddBridge) op()     {}
-func (AddVLAN) op()       {}
-func (AddVXLAN) op()      {}
-func (SetPort) op()       {}
-func (AddForward) op()    {}
-func (DelForward) op()    {}
-func (AddNeighbour) op()  {}
-func (DelNeighbour) op()  {}
-func (MoveAddresses) op() {}
-func (SetMaster) op()     {}
-func (SetUp) op()         {}
-func (SetDown) op()       {}
-func (DelLink) op()       {}
-func (AddVeth) op()       {}
-func (AddMACVLAN) op()    {}
-func (Set) op()           {}
-func (AddAddress) op()    {}
-func (DelAddress) op()    {}
-func (AddRoute) op()      {}
-func (DelRoute) op()      {}
-func (SetRate) op()       {}
-func (AddSwitch) op()     {}
-func (AddSwitchPort) op() {}
-func (DelSwitchPort) op() {}
-func (Guard) op()         {}
-func (Unguard) op()       {}
-func (KeepApart) op()     {}
+func (AddBridge) op()      {}
+func (AddVLAN) op()        {}
+func (AddVXLAN) op()       {}
+func (SetPort) op()        {}
+func (AddForward) op()     {}
+func (DelForward) op()     {}
+func (AddNeighbour) op()   {}
+func (DelNeighbour) op()   {}
+func (MoveAddresses) op()  {}
+func (SetMaster) op()      {}
+func (SetUp) op()          {}
+func (SetDown) op()        {}
+func (DelLink) op()        {}
+func (AddVeth) op()        {}
+func (AddMACVLAN) op()     {}
+func (Set) op()            {}
+func (AddAddress) op()     {}
+func (DelAddress) op()     {}
+func (AddRoute) op()       {}
+func (DelRoute) op()       {}
+func (SetRate) op()        {}
+func (AddSwitch) op()      {}
+func (AddSwitchPort) op()  {}
+func (WholeChecksums) op() {}
+func (DelSwitchPort) op()  {}
+func (Guard) op()          {}
+func (Unguard) op()        {}
+func (KeepApart) op()      {}
 
 func (o AddBridge) String() string {
 	return fmt.Sprintf("ip link add %s address %s mtu %d up type bridge forward_delay 0 stp_state 0", o.Name, o.MAC, o.MTU)
@@ -99,6 +100,9 @@ func (o AddVeth) String() string {
 		master = " master " + i.Bridge
 	}
 	return fmt.Sprintf("ip link add %s mtu %d%s up type veth peer name %s netns INSTANCE address %s mtu %d", i.Host, i.MTU, master, i.Inside, i.MAC, i.MTU)
+}
+func (o WholeChecksums) String() string {
+	return fmt.Sprintf("ip netns exec INSTANCE ethtool -K %s tx off", o.Link)
 }
 func (o AddMACVLAN) String() string {
 	i := o.Interface

@@ -71,6 +71,16 @@ func (w Wanted) parentOf(network string) string {
 	return ""
 }
 
+// datapath of the Open vSwitch that a network's instances are plugged into; empty for others.
+func (w Wanted) datapath(network string) string {
+	for _, s := range w.Segments {
+		if s.Network == network && s.Driver == DriverOVS {
+			return s.Datapath
+		}
+	}
+	return ""
+}
+
 // HostLinks are the links of the host that must be observed, each once; they need not exist.
 func (w Wanted) HostLinks() []string {
 	var out []string

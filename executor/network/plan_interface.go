@@ -41,6 +41,9 @@ func (p *plan) veth(i Interface, w Wanted, o Observed) error {
 			p.add(DelSwitchPort{i.Bridge, i.Host})
 		}
 		p.add(AddVeth{i})
+		if w.datapath(i.Network) == "netdev" {
+			p.add(WholeChecksums{i.Inside})
+		}
 		host, inside, port, guarded = &Link{Name: i.Host, Up: true, Master: master}, &Link{Name: i.Inside}, nil, false
 		o.InsideSettings, o.HostSettings, o.InsideRoutes, o.HostRoutes = nil, without(o.HostSettings, i.Host), nil, nil
 	}

@@ -98,6 +98,7 @@ ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 ovs-vsctl --may-exist add-port br-ex eth1 -- clear port eth1 tag
 ip -n INSTANCE link set lo up
 ip link add END mtu 1500 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
+ip netns exec INSTANCE ethtool -K eth0 tx off
 ovs-vsctl --may-exist add-port br-ex END -- set port END tag=5
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5
 tc qdisc replace dev END root tbf rate 1000000000bit burst 1250000 latency 50ms

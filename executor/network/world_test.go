@@ -134,6 +134,11 @@ func (w *world) one(op Op) error {
 	switch op := op.(type) {
 	case AddBridge, AddVLAN, AddVXLAN, AddVeth, AddMACVLAN, DelLink, SetUp, SetDown, SetMaster, SetPort:
 		return w.link(op)
+	case WholeChecksums:
+		if find(w.inside, op.Link) == nil {
+			return fmt.Errorf("%s: no such link", op)
+		}
+		return nil
 	case AddAddress, DelAddress, AddRoute, DelRoute, MoveAddresses:
 		return w.address(op)
 	case AddForward, DelForward, AddNeighbour, DelNeighbour:

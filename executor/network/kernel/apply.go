@@ -105,6 +105,12 @@ func (s *session) one(op network.Op) error {
 		if err = s.elsewhere(); err == nil {
 			err = s.n.move(op)
 		}
+	case network.WholeChecksums:
+		if err = s.flush(); err == nil {
+			if err = s.enter(true); err == nil {
+				err = wholeChecksums(op.Link)
+			}
+		}
 	case network.Set:
 		if r := setConf(op.Setting); r != nil {
 			r.what = op

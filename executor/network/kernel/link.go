@@ -57,6 +57,9 @@ func (r *request) kind(kind string, f func()) *request {
 	})
 }
 
+// noLinkLocalLearn is bit BR_BOOLOPT_NO_LL_LEARN of struct br_boolopt_multi (value, then mask).
+const noLinkLocalLearn = 1
+
 func addBridge(op network.AddBridge) *request {
 	r := newLink(op.Name, op.MTU)
 	if op.MAC != (network.MAC{}) {
@@ -65,6 +68,9 @@ func addBridge(op network.AddBridge) *request {
 	return r.kind("bridge", func() {
 		r.u32(unix.IFLA_BR_FORWARD_DELAY, 0)
 		r.u32(unix.IFLA_BR_STP_STATE, 0)
+		// Frames to link-local group addresses pass no guard, so nothing is learnt from them. Kernels before 5.0 ignore it.
+		option := binary.NativeEndian.AppendUint32(nil, noLinkLocalLearn)
+		r.attr(unix.IFLA_BR_MULTI_BOOLOPT, binary.NativeEndian.AppendUint32(option, noLinkLocalLearn))
 	})
 }
 
