@@ -288,6 +288,10 @@ func (p *plan) ovs(s Segment, o Observed) error {
 	if sw == nil {
 		p.once(AddSwitch{s.Bridge, s.Datapath})
 	}
+	// Its own port on the host, by which probes are sent.
+	if own := find(o.Host, s.Bridge); sw == nil || own == nil || !own.Up {
+		p.once(SetUp{s.Bridge, false})
+	}
 	if s.Parent == "" {
 		return nil
 	}

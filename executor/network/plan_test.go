@@ -95,6 +95,7 @@ ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip link set END down unguard END]`},
 		"ovs with bandwidths": {with(launch(&padisv1.Network{Name: "lan", Driver: "ovs", Bridge: "br-ex", Parent: "eth1", Vlan: 5, Datapath: "netdev", Bandwidth: &padisv1.Bandwidth{Ingress: 1e9, Egress: 8001}}, false), nil), newWorld(device("eth1")),
 			`ovs-vsctl --may-exist add-br br-ex -- set bridge br-ex datapath_type=netdev
+ip link set br-ex up
 ovs-vsctl --may-exist add-port br-ex eth1 -- clear port eth1 tag
 ip -n INSTANCE link set lo up
 ip link add END mtu 1500 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500

@@ -435,6 +435,7 @@ func (w *world) filter(op Op) error {
 			return exists
 		}
 		w.switches = append(w.switches, Switch{Name: op.Name, Datapath: op.Datapath})
+		w.host = append(w.host, Link{Name: op.Name, Kind: "openvswitch"})
 	case AddSwitchPort:
 		s := switchOf(op.Switch)
 		if _, err := need(w.host, op.Port.Name); err != nil {
