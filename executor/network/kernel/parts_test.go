@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/network"
@@ -49,6 +50,10 @@ func (p *patchboard) Apply(op network.Op) error {
 	switch op := op.(type) {
 	case network.AddSwitch:
 		p.switches = append(p.switches, network.Switch{Name: op.Name, Datapath: op.Datapath})
+		// Its own port.
+		la := netlink.NewLinkAttrs()
+		la.Name = op.Name
+		return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: la})
 	case network.AddSwitchPort:
 		p.switches[0].Ports = append(p.switches[0].Ports, op.Port)
 	case network.DelSwitchPort:

@@ -184,13 +184,14 @@ func (n *Network) probe(ctx context.Context, g network.Segment, i network.Interf
 
 // question asks once for an address, as somebody who has none.
 func (a *asker) question(address netip.Addr) error {
-	for _, link := range a.to {
+	for at, link := range a.to {
 		var f []byte
 		switch {
 		case address.Is4():
 			f = arpRequest(a.mac, a.reply, netip.IPv4Unspecified(), address)
-		case a.reply == a.mac:
-			f = solicit(a.mac, a.reply, netip.IPv6Unspecified(), address)
+		case at == 0:
+			// A bridge answers whoever is not :: from its own table, which may be older than the question.
+			f = solicit(a.mac, a.mac, netip.IPv6Unspecified(), address)
 		default:
 			// Answers to :: are multicast, which bridges that suppress neighbour discovery keep to themselves.
 			f = solicit(a.mac, a.reply, linkLocal(a.mac), address)
