@@ -97,13 +97,17 @@ func TestConformanceInTheLab(t *testing.T) {
 	case reason != "":
 		t.Fatal(reason)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, pattern := range map[string]string{"without Open vSwitch": "^(vlan|bridge|take-parent|vxlan|macvlan|routed|host)$", "Open vSwitch": "^ovs-"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			l := kernel.Lab{Modules: []string{"8021q", "openvswitch", "nf_tables", "sch_tbf", "tun", "nft_ct"}, Memory: 768, Env: []string{inLab + "=1"}}
-			r, err := l.Run(ctx, os.Args[0], "-test.run=^TestConformance$/"+pattern, "-test.v", "-test.parallel=1", "-test.timeout=9m")
+			r, err := l.Run(ctx, self, "-test.run=^TestConformance$/"+pattern, "-test.v", "-test.parallel=1", "-test.timeout=9m")
 			if err != nil {
 				t.Fatal(err)
 			}

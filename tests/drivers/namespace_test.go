@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -120,7 +121,28 @@ func (n *namespace) plug(t testing.TB, sw *namespace, end string) {
 		v.PeerName, v.PeerNamespace = end, netlink.NsFd(n.fd)
 		return netlink.LinkAdd(v)
 	})
+	n.do(t, func() error { return wholeChecksums(end) })
 	n.ip(t, "ip link set lo up\nip link set "+end+" up")
+}
+
+// wholeChecksums has what leaves by a link carry its checksums, as on a real wire (ethtool -K tx off).
+func wholeChecksums(link string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	value := struct{ command, data uint32 }{unix.ETHTOOL_STXCSUM, 0}
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(request.name[:], link)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return fmt.Errorf("whole checksums of %s: %w", link, errno)
+	}
+	return nil
 }
 
 // index is the number of a link of the namespace.
