@@ -11,6 +11,33 @@ import (
 // A step removes elements, then adds some.
 type step struct{ del, add []element }
 
+// places is a set of tables.
+type places [3]bool
+
+// placesOf are the tables that steps write to.
+func placesOf(steps []step) places {
+	var p places
+	for _, s := range steps {
+		for _, e := range s.del {
+			p[e.place] = true
+		}
+		for _, e := range s.add {
+			p[e.place] = true
+		}
+	}
+	return p
+}
+
+// all tells whether those that are needed are among them.
+func (p places) all(needed places) bool {
+	for at, is := range needed {
+		if is && !p[at] {
+			return false
+		}
+	}
+	return true
+}
+
 // A change is what operations make of what is known, and the steps that tell the kernel.
 type change struct {
 	before state

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -37,8 +36,9 @@ type Guard struct {
 	// known is what the tables should hold; it is read from them once, so that an executor that starts again goes on.
 	known state
 	read  bool
-	// made: the tables are there, and their rules are ours. False again after whatever went wrong.
-	made bool
+	// made are the tables that are there with our rules; none after whatever went wrong. A table is made when something
+	// is to be put into it: who has no routed networks has no rule that each packet of the host would pass.
+	made places
 }
 
 type state struct {
@@ -198,18 +198,19 @@ func (g *Guard) Apply(ops []network.Op) error {
 		}
 	}
 	err := error(unix.ENOENT)
-	if g.made {
+	needed := placesOf(c.steps)
+	if g.made.all(needed) {
 		err = g.send(c.steps)
 	}
 	// Not found: the tables were flushed, or somebody removed an element. What the socket still has to say would be taken for
 	// the answer to the next batch, so there is a new one after each error.
 	if errors.Is(err, unix.ENOENT) {
 		if err = g.dial(); err == nil {
-			err = g.remake(c)
+			err = g.remake(c, needed)
 		}
 	}
-	g.made = err == nil
 	if err != nil {
+		g.made = places{}
 		return errors.Join(fmt.Errorf("nftables: %s: %w", ops[0], err), g.dial())
 	}
 	c.commit(&g.known)
@@ -236,9 +237,9 @@ func (g *Guard) add(c *change, op network.Op) error {
 	return fmt.Errorf("%T is no operation of a guard", op)
 }
 
-// remake replaces the tables in one transaction, so that no port is without its guard in between. The shared table and
-// its elements stay, only its rules are replaced.
-func (g *Guard) remake(c *change) error {
+// remake replaces the tables that are needed, and those that have something, in one transaction, so that no port is
+// without its guard in between. The shared table and its elements stay, only its rules are replaced.
+func (g *Guard) remake(c *change, needed places) error {
 	want := c.after()
 	steps := []step{}
 	for _, l := range sortedKeys(want.ports) {
@@ -258,7 +259,14 @@ func (g *Guard) remake(c *change) error {
 			return err
 		}
 	}
+	steps = append(merge(steps), again.steps...)
+	for at, some := range placesOf(steps) {
+		needed[at] = needed[at] || some
+	}
 	for at := range g.layouts {
+		if !needed[at] {
+			continue
+		}
 		l := &g.layouts[at]
 		g.writer.AddTable(l.table)
 		if place(at) != apart {
@@ -269,7 +277,13 @@ func (g *Guard) remake(c *change) error {
 			return err
 		}
 	}
-	return g.send(slices.Concat(merge(steps), again.steps))
+	if err := g.send(steps); err != nil {
+		return err
+	}
+	for at, is := range needed {
+		g.made[at] = g.made[at] || is
+	}
+	return nil
 }
 
 // lay adds sets, chains and rules of a table to the batch.

@@ -372,20 +372,43 @@ func cycle(b *testing.B, g *Guard, i int) {
 	}
 }
 
-// Table names, sets and rules are what the tools of an operator show, too.
-func TestTablesAreNamedAfterTheirOwner(t *testing.T) {
+// Tables are named after their owner, and made when something is put into them: what passes a host without routed
+// networks meets no rule of theirs.
+func TestTablesAreMadeWhenTheyAreNeeded(t *testing.T) {
 	host := newNamespace(t)
-	apply(t, open(t, host, "abcde"), network.Guard{Port: port(1, "")})
-	host.do(t, func() error {
-		c, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		for name, family := range map[string]nftables.TableFamily{"padis-abcde": unix.NFPROTO_BRIDGE, "padis": unix.NFPROTO_INET} {
-			if _, err := c.ListTableOfFamily(name, family); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+	g := open(t, host, "abcde")
+	routedPort := port(2, "")
+	routedPort.Driver = network.DriverRouted
+	var want []string
+	for _, step := range []struct {
+		op    network.Op
+		table string
+	}{
+		{network.Guard{Port: port(1, "")}, "bridge padis-abcde"},
+		{network.Guard{Port: routedPort}, "inet padis-abcde"},
+		{network.KeepApart{Bridge: "br0"}, "inet padis"},
+	} {
+		apply(t, g, step.op)
+		want = append(want, step.table)
+		var got []string
+		host.do(t, func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
 			}
+			tables, err := c.ListTables()
+			for _, table := range tables {
+				family := map[nftables.TableFamily]string{unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_INET: "inet"}[table.Family]
+				got = append(got, family+" "+table.Name)
+			}
+			return err
+		})
+		if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			t.Errorf("after %s there are %v, want %v", step.op, got, want)
 		}
-		return nil
-	})
+	}
+	ports, hosted, err := g.Observe(nil)
+	if err != nil || len(ports) != 2 || len(hosted) != 1 {
+		t.Errorf("%v, %v, %v", ports, hosted, err)
+	}
 }
