@@ -48,7 +48,7 @@ func (l *life) spec() runtime.Spec {
 	r := t.GetResources()
 	return runtime.Spec{
 		ID: l.plan.Container, Dir: l.plan.Files.Dir, Hostname: l.plan.Hostname, Command: t.GetCommand(), Env: l.plan.Environment,
-		WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: -1, Stderr: -1,
+		HostNetwork: l.plan.Wanted.Hosted, WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: -1, Stderr: -1,
 		Container: &runtime.Container{
 			Image: l.image, Args: t.GetArgs(), Security: t.GetSecurity(), Mounts: l.mounts, Init: t.GetInit(),
 			Limits: runtime.Limits{CPUMilli: r.GetCpuMilli(), MemoryBytes: r.GetMemoryMib() << 20, Pids: r.GetPids(), DiskBytes: r.GetDiskMib() << 20},
@@ -91,6 +91,10 @@ func (l *life) adopt(ctx context.Context) instance.Event {
 		l.instance = i
 	}
 	if err := l.keepOutput(); err != nil {
+		return instance.Adopted{Failure: failure(padisv1.ReasonSandboxFailed, err)}
+	}
+	// Bandwidths and the like may have changed while there was no executor.
+	if err := l.noteLaunch(); err != nil {
 		return instance.Adopted{Failure: failure(padisv1.ReasonSandboxFailed, err)}
 	}
 	e := instance.Adopted{PID: l.instance.PID(), Digest: l.digest()}

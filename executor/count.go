@@ -44,6 +44,10 @@ func (c *tally) note(now time.Time, l *life, ev instance.Event) {
 			c.StartDuration.Observe(now.Sub(l.begun))
 		}
 	}
+	if _, ok := ev.(instance.Attached); ok && l.wire.took > 0 {
+		c.AttachDuration.Observe(l.wire.took)
+		l.wire.took = 0
+	}
 	if l.state.Phase != instance.Ended {
 		return
 	}
@@ -74,6 +78,12 @@ func (e *Executor) Counters() metrics.Counters {
 	var out tally
 	e.ask(func(time.Time) {
 		out = e.tally
+		for c, all := range e.used {
+			if l := e.holder(c); l != nil {
+				out.Interfaces += uint64(len(l.plan.Wanted.Interfaces))
+				out.Addresses += uint64(len(all))
+			}
+		}
 		for _, l := range e.lives {
 			if l.state.Runs() {
 				out.output(l)

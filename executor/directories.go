@@ -59,9 +59,7 @@ func writeLaunch(dir, owner string, l *padisv1.Launch) error {
 	if err := os.WriteFile(filepath.Join(dir, ownerFile), []byte(owner), 0o600); err != nil {
 		return err
 	}
-	l = proto.CloneOf(l)
-	l.RegistryAuths, l.Configs, l.Template.Env = nil, nil, nil
-	data, err := padisv1.Encode(l)
+	data, err := padisv1.Encode(withoutSecrets(l))
 	if err != nil {
 		return err
 	}
@@ -71,6 +69,18 @@ func writeLaunch(dir, owner string, l *padisv1.Launch) error {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// withoutSecrets is what may lie on a disk.
+func withoutSecrets(l *padisv1.Launch) *padisv1.Launch {
+	l = proto.CloneOf(l)
+	l.RegistryAuths, l.Configs, l.Template.Env = nil, nil, nil
+	for _, a := range l.GetAttachments() {
+		for _, p := range a.GetNetwork().GetBgp().GetPeers() {
+			p.Password = ""
+		}
+	}
+	return l
 }
 
 func readLaunch(dir string) (*padisv1.Launch, error) {

@@ -23,6 +23,7 @@ import (
 	"padis.io/padis/executor/instance"
 	"padis.io/padis/executor/logs"
 	"padis.io/padis/executor/network"
+	"padis.io/padis/executor/network/kernel"
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -39,8 +40,15 @@ type agent interface {
 type networker interface {
 	Probe(context.Context, network.Wanted) ([]network.Answer, error)
 	Attach(namespace int, w network.Wanted) error
+	Adjust(namespace int, w network.Wanted) error
+	Renew(namespace int, w network.Wanted) error
 	Announce(network.Wanted) error
 	Detach(namespace int, w network.Wanted) error
+	SetOverlay(network.Segment, []network.Remote) error
+	RemoveSurplus([]network.Segment) error
+	Addresses() ([]kernel.InterfaceAddress, error)
+	Used(namespace int) ([]kernel.InterfaceAddress, error)
+	Watch(context.Context, func(kernel.Conflict))
 }
 
 // fetcher brings an artifact into a directory.
@@ -75,6 +83,10 @@ type Config struct {
 	// Volumes is required with Containers.
 	Volumes volumes
 	Access  Access
+	// Speaker may be nil: then nothing is announced.
+	Speaker Speaker
+	// Boot is the time since the start of the host, its sleep included; nil is the kernel's.
+	Boot func() time.Duration
 	// Version of the executor, as the scheduler is told.
 	Version string
 	Keep    Keep
@@ -110,6 +122,9 @@ func (c *Config) validate() error {
 		c.NoContainers = "this executor runs programs, not images; use template.command and template.artifacts"
 	}
 	c.Keep.defaults()
+	if c.Boot == nil {
+		c.Boot = sinceBoot
+	}
 	if c.ShutdownGrace <= 0 {
 		c.ShutdownGrace = DefaultShutdownGrace
 	}
@@ -150,7 +165,12 @@ type Executor struct {
 	told
 	containers
 	tally
+	leases
+	sight
 	images map[string]*wish
+
+	overlays  *overlays
+	announcer *announcer
 }
 
 // New checks the wiring.
@@ -160,6 +180,7 @@ func New(c Config) (*Executor, error) {
 	}
 	return &Executor{
 		Config: c, events: make(chan func(time.Time), 64), done: make(chan struct{}), slots: make(chan struct{}, c.Parallel),
+		sight: newSight(), overlays: newOverlays(c.Network), announcer: newAnnouncer(c.Speaker, c.Log),
 		lives: map[string]*life{}, ended: memory{known: map[string]bool{}}, images: map[string]*wish{},
 		open:     func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
 		openPipe: func(dir, name, pipe string, l logs.Limits) (stream, error) { return logs.OpenPipe(dir, name, pipe, l) },
@@ -196,7 +217,7 @@ func (e *Executor) Run(ctx context.Context) error {
 	var over context.CancelFunc
 	e.background, over = context.WithCancel(context.WithoutCancel(ctx))
 	defer over()
-	e.find()
+	e.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
@@ -235,10 +256,35 @@ func (e *Executor) Run(ctx context.Context) error {
 // flushTimeout bounds each of the things that are done after the last instance has ended.
 const flushTimeout = time.Second
 
+// begin finds out what there is.
+func (e *Executor) begin(now time.Time) {
+	e.find()
+	go e.watch()
+	if e.Speaker != nil {
+		e.holdUntil = now.Add(holdTime)
+		go e.listen()
+	}
+	e.audit(now)
+}
+
+// listen tells of changes of the sessions with routers.
+func (e *Executor) listen() {
+	for {
+		select {
+		case <-e.Speaker.Changed():
+			e.post(func(now time.Time) { e.tellSoon(now) })
+		case <-e.background.Done():
+			return
+		}
+	}
+}
+
 func (e *Executor) next() time.Time {
 	next := e.due
-	if !e.keepAt.IsZero() && (next.IsZero() || e.keepAt.Before(next)) {
-		next = e.keepAt
+	for _, at := range [...]time.Time{e.keepAt, e.leaseAt, e.auditAt, e.surplusAt, e.holdUntil} {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
 	}
 	for _, l := range e.lives {
 		if n := l.state.Next(); !n.IsZero() && (next.IsZero() || n.Before(next)) {
@@ -254,11 +300,24 @@ func (e *Executor) tick(now time.Time) {
 			e.step(now, l, instance.Tick{})
 		}
 	}
-	if !e.due.IsZero() && !e.due.After(now) {
+	is := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
+	if is(e.leaseAt) {
+		e.look(now)
+	}
+	if is(e.due) {
 		e.tell(now)
 	}
-	if !e.keepAt.IsZero() && !e.keepAt.After(now) {
+	if is(e.keepAt) {
 		e.keep(now)
+	}
+	if is(e.auditAt) {
+		e.audit(now)
+	}
+	if is(e.surplusAt) {
+		e.tidy()
+	}
+	if is(e.holdUntil) {
+		e.settle(now)
 	}
 }
 
@@ -273,7 +332,8 @@ func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
 		if e.subscriptions++; e.subscriptions > 1 {
 			e.Reconnects++
 		}
-		e.connected, e.said = true, nil
+		e.connected, e.said, e.soon = true, nil, true
+		e.lookBy(now)
 		e.tell(now)
 	case mesos.ExecutorDisconnected:
 		e.connected = false
@@ -286,7 +346,7 @@ func (e *Executor) handle(now time.Time, ev mesos.ExecutorEvent) {
 		e.shutdown(now)
 	case mesos.Acknowledged:
 	case mesos.FromScheduler:
-		e.hear(ev.Data)
+		e.hear(now, ev.Data)
 	case mesos.ExecutorFailed:
 		e.Log.Error("the agent reported an error", zap.String("message", ev.Message))
 	}
@@ -317,10 +377,35 @@ func (e *Executor) launch(now time.Time, t mesos.Task) {
 		e.refuse(t.ID, mesos.TaskFailed, padisv1.ReasonInvalidLaunch, fmt.Sprintf("container %s belongs to task %s, which has not ended; kill that first", p.Container, other.plan.TaskID))
 		return
 	}
-	l := &life{executor: e, plan: p, state: instance.State{Plan: p}, ended: make(chan struct{})}
+	l := &life{executor: e, plan: p, wire: wire{wanted: p.Wanted}, state: instance.State{Plan: p}, ended: make(chan struct{})}
 	e.lives[t.ID] = l
+	if p.Leased() {
+		e.soon = true
+		e.lookBy(now)
+	}
 	e.step(now, l, instance.Begun{})
-	e.tell(now) // it may have been an orphan
+	if e.found[p.Container] {
+		e.tell(now) // it is no orphan any more
+	}
+}
+
+// settle has routers hear of what is announced, once all that an earlier executor announced is taken over.
+func (e *Executor) settle(now time.Time) {
+	if e.holdUntil.IsZero() {
+		return
+	}
+	if now.Before(e.holdUntil) {
+		if !e.knows() {
+			return
+		}
+		for c := range e.found {
+			if l := e.holder(c); l == nil || l.state.Phase < instance.Running {
+				return
+			}
+		}
+	}
+	e.holdUntil = time.Time{}
+	e.announcer.complete()
 }
 
 // holder is the instance whose container it is.
@@ -401,6 +486,7 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 	}
 	l.state = next
 	e.note(now, l, ev)
+	e.noteNetwork(now, l, ev)
 	if next.Phase != before {
 		e.Log.Debug("phase", zap.String("task", next.TaskID), zap.Stringer("from", before), zap.Stringer("to", next.Phase))
 	}
@@ -413,11 +499,13 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 	if next.Phase == instance.Ended {
 		delete(e.lives, next.TaskID)
 		e.ended.add(next.TaskID)
+		e.spare(now, l)
 		if l.remains.Load() {
 			e.orphaned(now, l.plan.Container)
 		} else {
 			e.gone(l.plan.Container)
 		}
+		e.settle(now)
 		close(l.ended)
 		return
 	}
@@ -425,7 +513,9 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 		exit := *l.exit
 		l.exit = nil
 		e.step(now, l, exit)
+		return
 	}
+	e.leaseOf(now, l)
 }
 
 func (e *Executor) report(task string, r instance.Report) {

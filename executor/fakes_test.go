@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"padis.io/padis/executor/instance"
 	"padis.io/padis/executor/logs"
 	"padis.io/padis/executor/network"
+	"padis.io/padis/executor/network/kernel"
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -37,13 +39,25 @@ type world struct {
 	reports map[string]*padisv1.InstanceReport
 	cancel  context.CancelFunc
 	result  chan error
+	// renewals are requests that were not answered; slept is how long the host has slept. valid is what each address has in
+	// the kernel: when it goes. strangers are heard by whoever watches.
+	renewals  []int64
+	slept     time.Duration
+	valid     map[string]time.Time
+	strangers chan kernel.Conflict
 }
 
 func newWorld(t *testing.T, change ...func(*world, *Config)) *world {
-	w := &world{t: t, log: map[string][]string{}, answers: map[string]int{}, failing: map[string]error{}, instances: map[string]*fakeInstance{}, reports: map[string]*padisv1.InstanceReport{}, result: make(chan error, 1)}
+	w := &world{t: t, log: map[string][]string{}, answers: map[string]int{}, failing: map[string]error{}, instances: map[string]*fakeInstance{}, reports: map[string]*padisv1.InstanceReport{}, result: make(chan error, 1), valid: map[string]time.Time{}, strangers: make(chan kernel.Conflict)}
+	born := time.Now()
 	c := Config{
 		Host: instance.Host{Owner: "fw", Name: "os-name", Path: "/bin", Sandbox: t.TempDir()}, Agent: w, Network: w, Runtime: w,
 		Artifacts: w, Prober: (*fakeProber)(w), ShutdownGrace: 400 * time.Millisecond, Parallel: 2, Log: zap.NewNop(),
+		Boot: func() time.Duration {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return time.Hour + time.Since(born) + w.slept
+		},
 	}
 	for _, f := range change {
 		f(w, &c)
@@ -133,6 +147,11 @@ func (w *world) Message(data []byte) {
 		w.t.Error(err)
 	}
 	w.mu.Lock()
+	if r := m.GetRenew(); r != nil {
+		w.renewals = append(w.renewals, r.GetSerial())
+		w.mu.Unlock()
+		return
+	}
 	w.message = &m
 	w.mu.Unlock()
 	line := fmt.Sprintf("%d %v", m.GetGeneration(), m.GetOrphans())
@@ -160,7 +179,77 @@ func (w *world) Probe(_ context.Context, n network.Wanted) ([]network.Answer, er
 
 func (w *world) Attach(ns int, n network.Wanted) error {
 	w.say(owner(n), "up")
-	return w.fails("attach")
+	if err := w.fails("attach"); err != nil {
+		return err
+	}
+	w.lasts(n)
+	return nil
+}
+
+// lasts notes until when the kernel keeps the address.
+func (w *world) lasts(n network.Wanted) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if delete(w.valid, owner(n)); n.Valid != 0 {
+		w.valid[owner(n)] = time.Now().Add(n.Valid)
+	}
+}
+
+func (w *world) Adjust(ns int, n network.Wanted) error {
+	if err := w.fails("adjust"); err != nil {
+		return err
+	}
+	w.say(owner(n), "%d/%d %v", n.Interfaces[0].Bandwidth.Ingress, n.Interfaces[0].Bandwidth.Egress, n.Loopback)
+	return nil
+}
+
+func (w *world) Renew(ns int, n network.Wanted) error {
+	if err := w.fails("renew"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	until, ok := w.valid[owner(n)]
+	w.mu.Unlock()
+	if !ok || time.Now().After(until) {
+		return kernel.ErrExpired
+	}
+	w.say(owner(n), "kept for %s", n.Valid)
+	w.lasts(n)
+	return nil
+}
+
+func (w *world) SetOverlay(s network.Segment, remotes []network.Remote) error {
+	if err := w.fails("overlay"); err != nil {
+		return err
+	}
+	w.say(s.Network, "%v", remotes)
+	return nil
+}
+
+func (w *world) RemoveSurplus(segments []network.Segment) error {
+	for _, s := range segments {
+		w.say("surplus", "%s %v", s.Network, s.Gateways)
+	}
+	return nil
+}
+
+func (w *world) Addresses() ([]kernel.InterfaceAddress, error) {
+	return []kernel.InterfaceAddress{{Interface: "eth0", Address: netip.MustParsePrefix("192.0.2.7/24")}}, w.fails("addresses")
+}
+
+func (w *world) Used(int) ([]kernel.InterfaceAddress, error) {
+	return nil, errors.New("it has no network")
+}
+
+func (w *world) Watch(ctx context.Context, report func(kernel.Conflict)) {
+	for {
+		select {
+		case c := <-w.strangers:
+			report(c)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (w *world) Announce(n network.Wanted) error {
@@ -173,6 +262,9 @@ func (w *world) Detach(_ int, n network.Wanted) error {
 		return err
 	}
 	w.say(owner(n), "down")
+	w.mu.Lock()
+	delete(w.valid, owner(n))
+	w.mu.Unlock()
 	return nil
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -54,6 +54,7 @@ type life struct {
 	// remains: the instance has ended, but its container could not be removed.
 	remains atomic.Bool
 
+	wire     wire
 	instance runtime.Instance
 	output   []stream
 	image    runtime.Image
@@ -92,10 +93,11 @@ func (l *life) carryOut(a instance.Action) {
 	case instance.Create:
 		l.async(true, l.create)
 	case instance.Attach:
-		l.async(true, func() instance.Event {
-			err := l.executor.Network.Attach(l.instance.NetworkNamespace(), l.plan.Wanted)
-			return instance.Attached{Failure: failure(padisv1.ReasonNetworkFailed, err)}
-		})
+		l.async(true, l.attach)
+	case instance.Renew:
+		l.async(false, l.renew)
+	case instance.Silence:
+		l.async(false, l.silence)
 	case instance.Start:
 		l.async(true, func() instance.Event {
 			return instance.Started{Failure: failure(padisv1.ReasonSandboxFailed, l.instance.Start())}
@@ -196,7 +198,7 @@ func (l *life) fetch(ctx context.Context) *instance.Failure {
 	if l.plan.Image == "" {
 		return nil
 	}
-	if err := writeLaunch(f.Dir, l.executor.Host.Owner, l.plan.Launch); err != nil {
+	if err := l.noteLaunch(); err != nil {
 		return failure(padisv1.ReasonSandboxFailed, fmt.Errorf("note the launch: %w", err))
 	}
 	mounts, err := l.executor.Volumes.Prepare(ctx, f.Dir, l.plan.Launch)
@@ -216,16 +218,14 @@ func makeSandbox(f instance.Files) error {
 	if err := os.WriteFile(filepath.Join(f.Dir, "etc", "hosts"), []byte(f.Hosts), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(f.Dir, "etc", "resolv.conf"), []byte(f.ResolvConf), 0o644)
-}
-
-func (l *life) probe(ctx context.Context) instance.Event {
-	answers, err := l.executor.Network.Probe(ctx, l.plan.Wanted)
-	var words []string
-	for _, a := range answers {
-		words = append(words, a.String())
+	conf := []byte(f.ResolvConf)
+	if f.ResolvConf == "" {
+		var err error
+		if conf, err = os.ReadFile("/etc/resolv.conf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return instance.Probed{Answered: strings.Join(words, "; "), Failure: failure(padisv1.ReasonNetworkFailed, err)}
+	return os.WriteFile(filepath.Join(f.Dir, "etc", "resolv.conf"), conf, 0o644)
 }
 
 func (l *life) create() instance.Event {
@@ -242,7 +242,7 @@ func (l *life) create() instance.Event {
 	}
 	i, err := l.executor.Runtime.Create(runtime.Spec{
 		ID: l.plan.TaskID, Dir: l.plan.Files.Dir, Hostname: l.plan.Hostname, Command: slices.Concat(t.GetCommand(), t.GetArgs()), Env: l.plan.Environment,
-		WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: l.output[0].FD(), Stderr: l.output[1].FD(),
+		HostNetwork: l.plan.Wanted.Hosted, WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: l.output[0].FD(), Stderr: l.output[1].FD(),
 	})
 	if err != nil {
 		return instance.Created{Failure: failure(padisv1.ReasonSandboxFailed, err)}
@@ -265,8 +265,8 @@ func (l *life) logLimits() logs.Limits {
 func (l *life) check(a instance.Check) {
 	h := l.plan.Launch.GetTemplate().GetHealthChecks()[a.Index]
 	target := probe.Target{Namespace: l.instance.NetworkNamespace(), Run: l.instance.Run}
-	if len(l.plan.Wanted.Interfaces) > 0 {
-		target.Address = l.plan.Wanted.Interfaces[0].Addresses[0].Addr()
+	if all := l.addresses(); len(all) > 0 {
+		target.Address = all[0]
 	} else {
 		target.Address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
@@ -284,11 +284,7 @@ func (l *life) check(a instance.Check) {
 
 // release silences the network, and then, when all output is kept, frees what is left without making anybody wait.
 func (l *life) release(discard bool) instance.Event {
-	ns := -1
-	if l.instance != nil {
-		ns = l.instance.NetworkNamespace()
-	}
-	if err := l.executor.Network.Detach(ns, l.plan.Wanted); err != nil {
+	if err := l.cut(); err != nil {
 		l.executor.Log.Error("the network could not be silenced; trying again", zap.String("task", l.plan.TaskID), zap.Error(err))
 		return instance.Released{Failure: failure(padisv1.ReasonNetworkFailed, err)}
 	}

@@ -79,15 +79,25 @@ func (l *life) placed() Placed {
 		TaskID: l.plan.TaskID, Container: l.plan.Container, Dir: l.plan.Files.Dir, Launch: l.plan.Launch,
 		Ready: l.state.Reported().Report.GetReady(), Ended: l.ended,
 	}
-	for _, i := range l.plan.Wanted.Interfaces {
-		for _, a := range i.Addresses {
-			p.Addresses = append(p.Addresses, a.Addr())
-		}
-	}
+	p.Addresses = l.addresses()
 	if l.state.Runs() {
 		p.Instance, p.PID = l.instance, l.instance.PID()
 	}
 	return p
+}
+
+// addresses of an instance, or of its host if it has the host's network.
+func (l *life) addresses() []netip.Addr {
+	if l.plan.Wanted.Hosted {
+		return l.executor.Host.Addresses
+	}
+	var out []netip.Addr
+	for _, i := range l.plan.Wanted.Interfaces {
+		for _, a := range i.Addresses {
+			out = append(out, a.Addr())
+		}
+	}
+	return out
 }
 
 // over is the end of what ended before anybody asked.

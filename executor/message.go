@@ -71,17 +71,20 @@ func (e *Executor) statement() *padisv1.FromExecutor {
 	for _, image := range slices.Sorted(maps.Keys(e.images)) {
 		s.Images = append(s.Images, e.images[image].state)
 	}
+	e.seen(s)
 	return s
 }
 
 // hear takes what the scheduler wants. The newest word counts; what is applied already is done again, and changes nothing.
-func (e *Executor) hear(data []byte) {
+func (e *Executor) hear(now time.Time, data []byte) {
 	want := &padisv1.ToExecutor{}
 	if err := padisv1.Decode(data, want); err != nil {
 		e.Log.Warn("a message of the scheduler was not understood; is the scheduler newer than this executor?", zap.Int("bytes", len(data)), zap.Error(err))
 		return
 	}
 	switch {
+	case want.GetRenewed() != nil:
+		e.renewal(now, want.GetRenewed())
 	case e.course != serving:
 	case e.applying:
 		e.waiting = want
@@ -104,13 +107,21 @@ func (e *Executor) apply(want *padisv1.ToExecutor) {
 		for _, c := range want.GetConfigs() {
 			ok = e.reconfigure(c) && ok
 		}
+		for _, c := range want.GetNetworks() {
+			ok = e.rewire(c) && ok
+		}
+		if err := e.overlays.tell(want.GetOverlays()); err != nil {
+			e.Log.Error("a network cannot be told of its other hosts", zap.Error(err))
+			ok = false
+		}
 		e.post(func(now time.Time) { e.applied(now, want, ok) })
 	}()
 }
 
 func (e *Executor) applied(now time.Time, want *padisv1.ToExecutor, ok bool) {
 	e.applying = false
-	if ok {
+	// As long as it is not known what there is, the list of orphans is empty, and would read as if all were gone.
+	if ok && e.knows() {
 		e.generation = want.GetGeneration()
 	}
 	// The answer may be what was said before: then the scheduler has not heard it.
@@ -181,7 +192,7 @@ func (e *Executor) discardOrphan(container string) bool {
 	var claimed, known, orphan bool
 	var host instance.Host
 	if !e.ask(func(time.Time) {
-		claimed, known = e.holder(container) != nil, e.known || e.Containers == nil
+		claimed, known = e.holder(container) != nil, e.knows()
 		orphan, host = !claimed && e.found[container], e.Host
 	}) {
 		return false

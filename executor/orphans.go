@@ -42,6 +42,9 @@ func (e *Executor) orphans() []string {
 	return out
 }
 
+// knows tells whether it is known which containers there are.
+func (e *Executor) knows() bool { return e.known || e.Containers == nil }
+
 func (e *Executor) present(container string) {
 	if e.found == nil {
 		e.found = map[string]bool{}
@@ -88,7 +91,9 @@ func (e *Executor) foundContainers(now time.Time, found []string) {
 			e.present(c)
 		}
 	}
-	e.known, e.keepAt = true, now.Add(firstKeep)
+	e.known, e.keepAt, e.surplusAt = true, now.Add(firstKeep), now.Add(firstKeep)
+	e.auditBy(now)
+	e.settle(now)
 	if o := e.orphans(); len(o) > 0 {
 		e.Log.Info("containers run without a task", zap.Strings("containers", o))
 	}

@@ -16,6 +16,8 @@ type machine struct {
 	State
 	now     time.Time
 	actions []Action
+	// rejoined: it has its addresses again, which is news whatever else is.
+	rejoined bool
 }
 
 func (m *machine) do(a ...Action) { m.actions = append(m.actions, a...) }
@@ -93,6 +95,10 @@ func (m *machine) adopted(e Adopted) bool {
 		m.end()
 		return true
 	}
+	if m.Leased() {
+		m.awaitLease()
+		return true
+	}
 	m.wait(Attaching, Attach{})
 	return true
 }
@@ -151,6 +157,15 @@ func (m *machine) fetched() {
 		m.wait(Pulling, Pull{})
 		return
 	}
+	m.prepared()
+}
+
+// prepared goes on to the network: all files are on the host.
+func (m *machine) prepared() {
+	if m.Leased() {
+		m.awaitLease()
+		return
+	}
 	m.probeOrCreate()
 }
 
@@ -175,6 +190,9 @@ func (m *machine) probed(e Probed) bool {
 		switch {
 		case e.Failure != nil:
 			reason, message = e.Failure.Reason, e.Failure.Message
+		case e.Answered == "" && m.created:
+			m.wait(Attaching, Attach{})
+			return
 		case e.Answered == "":
 			m.create()
 			return
@@ -195,6 +213,11 @@ func (m *machine) wasCreated(e Created) bool {
 
 // wasAttached tries again where a program runs already: that would be an outage for what may be a moment's trouble.
 func (m *machine) wasAttached(e Attached) bool {
+	if m.busy && m.Phase == Attaching && m.ending == nil && e.Failure != nil && e.Failure.Reason == padisv1.ReasonLeaseExpired {
+		m.busy = false
+		m.awaitLease()
+		return true
+	}
 	if m.busy && m.Phase == Attaching && m.runs && e.Failure != nil && m.ending == nil && m.retries < attachRetries {
 		m.busy = false
 		m.report(mesos.TaskStarting, nil, e.Failure.Reason, e.Failure.Message)
@@ -223,13 +246,18 @@ func (m *machine) started() {
 }
 
 func (m *machine) run(ready bool) {
-	m.Phase = Running
+	m.Phase, m.link, m.linkAt = Running, linkUp, time.Time{}
+	m.resume(ready)
+	m.reportHealth()
+	m.probe()
+}
+
+// resume begins the health checks of what was ready, or was not.
+func (m *machine) resume(ready bool) {
 	checks := health.Checks(m.Launch.GetTemplate().GetHealthChecks())
 	if m.health = health.New(m.now, checks); ready {
 		m.health = health.Resume(m.now, checks)
 	}
-	m.reportHealth()
-	m.probe()
 }
 
 // probe begins the probes that are due.
@@ -245,7 +273,7 @@ func (m *machine) checked(e Checked) bool {
 	if m.Phase < Running {
 		return false
 	}
-	if m.Phase > Running {
+	if m.Phase > Running || m.link != linkUp {
 		return true // a probe that was under way
 	}
 	m.health = m.health.Result(m.now, e.Index, e.OK, e.Message)
@@ -355,8 +383,12 @@ func (m *machine) released(e Released) bool {
 }
 
 func (m *machine) tick() bool {
+	m.tickLink()
 	due := !m.at.IsZero() && !m.now.Before(m.at)
 	switch {
+	case m.Phase == Running && m.link != linkUp:
+	case m.Phase == Leasing && due:
+		m.at = time.Time{} // whoever knows of a grant says it again
 	case m.Phase == Running:
 		for m.announced < len(announcements) && !m.now.Before(m.configured.Add(announcements[m.announced])) {
 			m.announced++
@@ -401,7 +433,10 @@ func (m *machine) reportHealth() {
 			reason, message = r.GetReason(), r.GetMessage()
 		}
 	}
-	if r := m.reported; r.State == mesos.TaskRunning && r.Report.GetReady() == ready && same(r.Healthy, healthy) {
+	if m.rejoined && ready {
+		message = leaseRejoined
+	}
+	if r := m.reported; !m.rejoined && r.State == mesos.TaskRunning && r.Report.GetReady() == ready && same(r.Healthy, healthy) {
 		return
 	}
 	m.report(mesos.TaskRunning, healthy, reason, message)
@@ -420,9 +455,10 @@ func same(a, b *bool) bool { return (a == nil) == (b == nil) && (a == nil || *a 
 
 // report reports, unless the last report said the same.
 func (m *machine) report(state mesos.TaskState, healthy *bool, reason, message string) {
-	r := &padisv1.InstanceReport{Reason: reason, Message: message, Pid: int32(m.pid), Addresses: m.addresses(), Health: m.health.Reports()}
+	r := &padisv1.InstanceReport{Reason: reason, Message: message, Pid: int32(m.pid), Addresses: m.Addresses, Health: m.health.Reports()}
 	// What is being adopted goes on as it was.
-	r.Ready = state == mesos.TaskRunning && m.health.Ready() || state == mesos.TaskStarting && m.Phase <= Adopting && m.Launch.GetWasReady()
+	adopting := m.Phase <= Adopting || m.Phase == Leasing && m.Launch.GetAdopt()
+	r.Ready = m.link == linkUp && (state == mesos.TaskRunning && m.health.Ready() || state == mesos.TaskStarting && adopting && m.Launch.GetWasReady())
 	if state.Terminal() && m.ending.exit != nil {
 		r.ExitCode, r.Signal, r.OomKilled = int32(m.ending.exit.Code), m.ending.exit.Signal, m.ending.exit.OOMKilled
 	}

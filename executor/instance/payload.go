@@ -15,6 +15,7 @@ package instance
 
 import (
 	"fmt"
+	"net/netip"
 	"path"
 	"strings"
 
@@ -38,6 +39,8 @@ type Host struct {
 	Sandbox string
 	// State is a directory that outlives the executor; containers have theirs below it.
 	State string
+	// Addresses of the host, the first of all first: those of instances with the host's network.
+	Addresses []netip.Addr
 }
 
 // Plan is a launch that was understood: everything that is known of an instance before it begins.
@@ -49,13 +52,15 @@ type Plan struct {
 	Image  string
 	Launch *padisv1.Launch
 	Wanted network.Wanted
-	Files  Files
+	// Addresses of all interfaces, in order, or those of the host.
+	Addresses []string
+	Files     Files
 	// Environment is NAME=value: complete for a program, put over the image's for a container.
 	Environment []string
 	Hostname    string
 }
 
-// Files are the instance's sandbox and what it contains from the start.
+// Files are the instance's sandbox and what it contains from the start. An empty ResolvConf is the host's own.
 type Files struct {
 	Dir, Hosts, ResolvConf string
 }
@@ -90,7 +95,7 @@ func Understand(t mesos.Task, h Host) (Plan, *Failure) {
 			return Plan{}, invalid("%q cannot be in a resolv.conf", s)
 		}
 	}
-	p.Files.Hosts, p.Files.ResolvConf = hostsFile(p), resolvConf(l)
+	p.Files.Hosts, p.Files.ResolvConf = hostsFile(p), resolvConf(p)
 	p.Environment = environment(p, h)
 	return p, nil
 }
@@ -119,6 +124,7 @@ func place(task string, l *padisv1.Launch, h Host) (Plan, *Failure) {
 	if p.Wanted, err = network.Want(h.Owner, p.Container, h.Name, l); err != nil {
 		return Plan{}, &Failure{padisv1.ReasonNetworkFailed, err.Error()}
 	}
+	p.Addresses = addresses(p.Wanted, h)
 	p.Files.Dir = path.Join(h.Sandbox, "tasks", p.Container)
 	if p.Image != "" {
 		p.Files.Dir = Directory(h.State, p.Container)
@@ -144,8 +150,8 @@ func name(l *padisv1.Launch) string { return fmt.Sprintf("%s-%d", l.GetApp(), l.
 func hostsFile(p Plan) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	own := "127.0.1.1"
-	addresses := p.addresses()
+	const own = "127.0.1.1"
+	addresses := p.Addresses
 	if len(addresses) == 0 {
 		addresses = []string{own}
 	}
@@ -155,7 +161,11 @@ func hostsFile(p Plan) string {
 	return b.String()
 }
 
-func resolvConf(l *padisv1.Launch) string {
+func resolvConf(p Plan) string {
+	l := p.Launch
+	if len(l.GetDnsServers()) == 0 && p.Wanted.Hosted {
+		return ""
+	}
 	if len(l.GetDnsServers()) == 0 {
 		return "# no name servers: set dnsServers of the IPPool\n"
 	}
@@ -172,10 +182,9 @@ func resolvConf(l *padisv1.Launch) string {
 // environment is what every instance is told, under what its template says. An image has a PATH and a HOME of its own.
 func environment(p Plan, h Host) []string {
 	l := p.Launch
-	addresses := p.addresses()
 	first := ""
-	if len(addresses) > 0 {
-		first = addresses[0]
+	if len(p.Addresses) > 0 {
+		first = p.Addresses[0]
 	}
 	var all [][2]string
 	if p.Image == "" {
@@ -188,7 +197,7 @@ func environment(p Plan, h Host) []string {
 		{"PADIS_SLOT", fmt.Sprint(l.GetSlot())},
 		{"PADIS_HOST", h.Name},
 		{"PADIS_ADDRESS", first},
-		{"PADIS_ADDRESSES", strings.Join(addresses, ",")},
+		{"PADIS_ADDRESSES", strings.Join(p.Addresses, ",")},
 	}...)
 	for _, e := range l.GetTemplate().GetEnv() {
 		all = append(all, [2]string{e.GetName(), e.GetValue()})
@@ -207,9 +216,14 @@ func environment(p Plan, h Host) []string {
 	return out
 }
 
-func (p Plan) addresses() []string {
+func addresses(w network.Wanted, h Host) []string {
 	var out []string
-	for _, i := range p.Wanted.Interfaces {
+	if w.Hosted {
+		for _, a := range h.Addresses {
+			out = append(out, a.String())
+		}
+	}
+	for _, i := range w.Interfaces {
 		for _, a := range i.Addresses {
 			out = append(out, a.Addr().String())
 		}

@@ -18,6 +18,7 @@ const (
 	Adopting
 	Fetching
 	Pulling
+	Leasing
 	Probing
 	Creating
 	Attaching
@@ -29,7 +30,7 @@ const (
 	Ended
 )
 
-var phaseNames = [...]string{"New", "Adopting", "Fetching", "Pulling", "Probing", "Creating", "Attaching", "Launching", "Running", "Stopping", "Killing", "Releasing", "Ended"}
+var phaseNames = [...]string{"New", "Adopting", "Fetching", "Pulling", "Leasing", "Probing", "Creating", "Attaching", "Launching", "Running", "Stopping", "Killing", "Releasing", "Ended"}
 
 func (p Phase) String() string { return phaseNames[p] }
 
@@ -79,6 +80,10 @@ type State struct {
 	announced  int
 	configured time.Time
 	ending     *ending
+	// link is whether it can be reached, as far as a lease decides; linkAt is when what the link waits for is tried again.
+	link      link
+	linkAt    time.Time
+	linkTries int
 	// reported is what the last report said, told when progress was reported last.
 	reported Report
 	told     time.Time
@@ -123,12 +128,23 @@ type (
 		Answered string
 		Failure  *Failure
 	}
+	// Granted: the addresses may be used from now on, until Lapsed.
+	Granted struct{}
+	// Lapsed: the lease of what is configured is over.
+	Lapsed struct{}
+	// Renewed: the addresses stay. Expired: the kernel has taken some away already.
+	Renewed struct {
+		Expired bool
+		Failure *Failure
+	}
+	// Silenced: nobody answers for the addresses any more.
+	Silenced struct{ Failure *Failure }
 	// Created: the namespaces are there, with a process in them.
 	Created struct {
 		PID     int
 		Failure *Failure
 	}
-	// Attached: the network is configured.
+	// Attached: the network is configured. With the reason LeaseExpired it was not, because the lease was over.
 	Attached struct{ Failure *Failure }
 	// Started: the program runs.
 	Started struct{ Failure *Failure }
@@ -158,6 +174,10 @@ func (Fetched) event()      {}
 func (Pulled) event()       {}
 func (PullProgress) event() {}
 func (Probed) event()       {}
+func (Granted) event()      {}
+func (Lapsed) event()       {}
+func (Renewed) event()      {}
+func (Silenced) event()     {}
 func (Created) event()      {}
 func (Attached) event()     {}
 func (Started) event()      {}
@@ -170,7 +190,7 @@ func (Tick) event()         {}
 // Action is what is to be done.
 type Action interface{ action() }
 
-// The actions. Each of the first eight is answered by its outcome.
+// The actions. Each of the first ten is answered by its outcome.
 type (
 	// Adopt takes a container over that an earlier executor made.
 	Adopt struct{}
@@ -186,6 +206,10 @@ type (
 	Attach struct{}
 	// Start runs the program.
 	Start struct{}
+	// Renew lets the addresses stay as long as the lease allows now.
+	Renew struct{}
+	// Silence takes the addresses down, while the program runs on.
+	Silence struct{}
 	// Release silences the network and frees all. Discard: whatever there may be of a container that is not held, too.
 	Release struct{ Discard bool }
 	// Cancel cuts short an Adopt, Fetch, Pull or Probe that is being carried out; its outcome still comes.
@@ -216,6 +240,8 @@ func (Probe) action()    {}
 func (Create) action()   {}
 func (Attach) action()   {}
 func (Start) action()    {}
+func (Renew) action()    {}
+func (Silence) action()  {}
 func (Release) action()  {}
 func (Cancel) action()   {}
 func (Check) action()    {}
@@ -238,15 +264,23 @@ func Step(now time.Time, s State, e Event) (State, []Action, error) {
 		ok = m.outcome(Fetching, e.Failure, m.fetched)
 	case Pulled:
 		m.digest = e.Digest
-		ok = m.outcome(Pulling, e.Failure, m.probeOrCreate)
+		ok = m.outcome(Pulling, e.Failure, m.prepared)
 	case PullProgress:
 		ok = m.progress(e)
 	case Probed:
-		ok = m.probed(e)
+		ok = m.asked(e) || m.probed(e)
+	case Granted:
+		ok = m.granted()
+	case Lapsed:
+		ok = m.lapsed()
+	case Renewed:
+		ok = m.renewed(e)
+	case Silenced:
+		ok = m.silenced(e)
 	case Created:
 		ok = m.wasCreated(e)
 	case Attached:
-		ok = m.wasAttached(e)
+		ok = m.joined(e) || m.wasAttached(e)
 	case Started:
 		ok = m.outcome(Launching, e.Failure, m.started)
 	case Checked:
@@ -278,7 +312,10 @@ func (s State) Grace() time.Duration {
 // Next is when a Tick is needed; the zero time if none is.
 func (s State) Next() time.Time {
 	next := s.at
-	if s.Phase != Running {
+	if l := s.linkAt; !l.IsZero() && (next.IsZero() || l.Before(next)) {
+		next = l
+	}
+	if s.Phase != Running || s.link != linkUp {
 		return next
 	}
 	if s.announced < len(announcements) && len(s.Wanted.Interfaces) > 0 {

@@ -40,12 +40,18 @@ type Counters struct {
 	StartDuration         Histogram
 	// Reconnects to the agent, the first connection not included.
 	Reconnects uint64
+	// Interfaces and Addresses that instances have now.
+	Interfaces, Addresses uint64
+	// Conflicts that were seen, each once. Renewals of leases that were granted, Expiries of leases that were not renewed.
+	Conflicts, Renewals, Expiries uint64
+	// AttachDuration is how long it took to configure the network of an instance, or to find that it cannot be.
+	AttachDuration Histogram
 	// LogBytes were read of instances, LogDroppedBytes of them could not be kept.
 	LogBytes, LogDroppedBytes uint64
 }
 
-// bounds of Histogram, in seconds: from a program that is there to an image that has to be pulled.
-var bounds = [...]float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+// bounds of Histogram, in seconds: from an interface to an image that has to be pulled.
+var bounds = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}
 
 // Histogram counts durations. The zero value is empty; copies are independent.
 type Histogram struct {

@@ -44,6 +44,20 @@ func writeExecutor(b *bytes.Buffer, c Counters, instances []Instance) {
 		family(b, m.name, "counter", m.help)
 		sample(b, m.name, "", float64(m.value))
 	}
+	for _, m := range [...]struct {
+		name, kind, help string
+		value            uint64
+	}{
+		{"padis_executor_attached_interfaces", "gauge", "Interfaces that instances have.", c.Interfaces},
+		{"padis_executor_attached_addresses", "gauge", "Addresses that instances have.", c.Addresses},
+		{"padis_executor_address_conflicts_total", "counter", "Addresses of instances that somebody else was seen to use.", c.Conflicts},
+		{"padis_executor_lease_renewals_total", "counter", "Renewals of leases that the scheduler granted.", c.Renewals},
+		{"padis_executor_lease_expiries_total", "counter", "Leases that were not renewed in time; addresses were taken down.", c.Expiries},
+	} {
+		family(b, m.name, m.kind, m.help)
+		sample(b, m.name, "", float64(m.value))
+	}
+	c.AttachDuration.write(b, "padis_executor_attach_duration_seconds", "Time in which the network of an instance was configured.")
 	c.StartDuration.write(b, "padis_executor_start_duration_seconds", "Time from the launch of an instance until its program ran.")
 }
 

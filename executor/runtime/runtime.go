@@ -25,6 +25,8 @@ type Spec struct {
 	WorkingDir string
 	// User is a name or a number, optionally with ":group"; empty means the user of the executor.
 	User string
+	// HostNetwork leaves the instance the network of the host: it has no namespace of its own for that.
+	HostNetwork bool
 	// Stdout and Stderr are open file descriptors that the instance writes to. They stay the caller's.
 	Stdout, Stderr int
 	// Container is set when an image is to be run; only a Keeper can.
@@ -41,7 +43,7 @@ type Runtime interface {
 type Instance interface {
 	// PID of the first process on the host.
 	PID() int
-	// NetworkNamespace is open as this file descriptor until Close.
+	// NetworkNamespace is open as this file descriptor until Close; with HostNetwork it is the host's.
 	NetworkNamespace() int
 	// Start runs the program and returns when it runs. Its errors are *StartError, and the instance has then ended.
 	Start() error

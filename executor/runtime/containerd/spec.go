@@ -89,6 +89,9 @@ func (r *Runtime) spec(ctx context.Context, s runtime.Spec, i *image, name strin
 			return nil
 		},
 	}
+	if s.HostNetwork {
+		opts = append(opts, oci.WithHostNamespace(specs.NetworkNamespace))
+	}
 	return oci.GenerateSpec(namespaces.WithNamespace(ctx, r.config.Namespace), nil, &containers.Container{ID: name}, opts...)
 }
 

@@ -111,6 +111,9 @@ func (r *Runtime) create(s runtime.Spec) (*instance, error) {
 		Files: []uintptr{null.Fd(), uintptr(s.Stdout), uintptr(s.Stderr), ordersIn.Fd(), verdictOut.Fd()},
 		Sys:   &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL, Setsid: true, PidFD: &pidfd},
 	}
+	if s.HostNetwork {
+		attr.Sys.Cloneflags &^= unix.CLONE_NEWNET
+	}
 	done := make(chan struct{})
 	r.spawners <- func() {
 		defer close(done)
