@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"padis.io/padis/api/server"
+	"padis.io/padis/executor/network"
+	"padis.io/padis/scheduler/ledger"
+	"padis.io/padis/tests/bench/bed"
+)
+
+// lane is one way of giving instances their network, with a wire of its own.
+type lane interface {
+	// attach returns the address that the instance in the namespace has got. A number is used once.
+	attach(ns, number int) (netip.Addr, error)
+	detach(ns, number int) error
+}
+
+// machine is one host with two bridges.
+type machine struct {
+	options
+	store   *server.Server
+	records *ledger.Ledger
+	control *bed.Control
+	host    *bed.Host
+	lanes   []*measured
+}
+
+// measured is a lane with its wire and what was measured on it.
+type measured struct {
+	lane
+	name   string
+	eye    *bed.Eye
+	number atomic.Int64
+	// Times of single ones.
+	attach, detach []time.Duration
+}
+
+const owner, hostname = "bench-framework", "host-1"
+
+func newMachine(o options) (*machine, error) {
+	m := &machine{options: o}
+	if err := bed.IP(`link set lo up
+		link add eth1 type veth peer name wire1
+		link add eth2 type veth peer name wire2
+		link set eth1 up
+		link set eth2 up
+		link set wire1 up
+		link set wire2 up
+		link add cni0 type bridge forward_delay 0
+		link set eth2 master cni0
+		link set cni0 up`); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.store, err = bed.Store(filepath.Join(o.dir, "control")); err != nil {
+		return nil, err
+	}
+	if m.records, err = ledger.Open(context.Background(), ledger.Config{Endpoints: m.store.EtcdEndpoints()}); err != nil {
+		return nil, err
+	}
+	m.control = bed.NewControl(bed.Cluster("10.44.0.0/16"), nil, m.records, func() int64 { return time.Now().UnixMilli() })
+	if m.host, err = bed.OpenHost(owner, hostname, filepath.Join(o.dir, "state")); err != nil {
+		return nil, err
+	}
+	lanes := map[string]lane{"padis": &padis{control: m.control, host: m.host}}
+	wires := map[string]string{"padis": "wire1", "cni": "wire2"}
+	names := []string{"padis"}
+	if !o.only {
+		lanes["cni"], names = newPlugins(o.cni, o.dir), append(names, "cni")
+	}
+	for _, name := range names {
+		eye, err := bed.NewEye(wires[name])
+		if err != nil {
+			return nil, err
+		}
+		m.lanes = append(m.lanes, &measured{lane: lanes[name], name: name, eye: eye})
+	}
+	return m, nil
+}
+
+func (m *machine) close() {
+	m.control.Close()
+	_ = m.records.Close()
+	m.host.Close()
+	m.store.Close()
+}
+
+// padis is the way of Padis: control plane, then executor.
+type padis struct {
+	control *bed.Control
+	host    *bed.Host
+	// kept are the networks of instances by number, as an executor keeps them.
+	kept sync.Map
+	// leased and plugged are the times of the two parts.
+	mu              sync.Mutex
+	leased, plugged []time.Duration
+}
+
+func (p *padis) attach(ns, number int) (netip.Addr, error) {
+	begun := time.Now()
+	l, err := p.control.Lease(number, 1, "")
+	leased := time.Since(begun)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	w, err := network.Want(p.host.Owner, bed.Task(number, 1), p.host.Name, l)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	p.kept.Store(number, w)
+	err = p.host.Attach(ns, w)
+	p.mu.Lock()
+	p.leased, p.plugged = append(p.leased, leased), append(p.plugged, time.Since(begun)-leased)
+	p.mu.Unlock()
+	return w.Interfaces[0].Addresses[0].Addr(), err
+}
+
+func (p *padis) detach(ns, number int) error {
+	w, _ := p.kept.LoadAndDelete(number)
+	if err := p.host.Detach(ns, w.(network.Wanted)); err != nil {
+		return err
+	}
+	return p.control.Release(number)
+}
+
+// block is how many instances there are at most while single ones are measured.
+const block = 40
+
+// one measures single attaches and detaches, Padis and CNI in turn. Namespaces are made before and dropped after each block,
+// when nothing is measured.
+func (m *machine) one() ([]figure, error) {
+	if err := m.block(block/2, false); err != nil { // bridges, tables and caches are warm then
+		return nil, err
+	}
+	for done := 0; done < m.runs; done += block {
+		if err := m.block(min(block, m.runs-done), true); err != nil {
+			return nil, err
+		}
+	}
+	var out []figure
+	for _, l := range m.lanes {
+		out = append(out, figure{l.prefix() + "attach_p50_ms", "ms", ms(quantile(l.attach, 0.5))}, figure{l.prefix() + "attach_p99_ms", "ms", ms(quantile(l.attach, 0.99))},
+			figure{l.prefix() + "detach_p50_ms", "ms", ms(quantile(l.detach, 0.5))})
+	}
+	own := m.lanes[0].lane.(*padis)
+	own.mu.Lock()
+	out = append(out, figure{"lease_durable_p50_ms", "ms", ms(quantile(own.leased, 0.5))}, figure{"plugged_p50_ms", "ms", ms(quantile(own.plugged, 0.5))})
+	own.mu.Unlock()
+	if len(m.lanes) == 2 {
+		p, c := m.lanes[0].attach, m.lanes[1].attach
+		out = append(out, figure{"attach_ratio_p50_vs_cni", "x", ms(quantile(c, 0.5)) / ms(quantile(p, 0.5))},
+			figure{"attach_ratio_p99_vs_cni", "x", ms(quantile(c, 0.99)) / ms(quantile(p, 0.99))})
+	}
+	return out, nil
+}
+
+func (l *measured) prefix() string {
+	if l.name == "padis" {
+		return ""
+	}
+	return l.name + "_"
+}
+
+// instance is one of a lane.
+type instance struct{ ns, number int }
+
+func (m *machine) block(n int, keep bool) error {
+	there := make([][]instance, len(m.lanes))
+	for i := range m.lanes {
+		for range n {
+			ns, err := bed.NewNamespace()
+			if err != nil {
+				return err
+			}
+			there[i] = append(there[i], instance{ns, int(m.lanes[i].number.Add(1))})
+		}
+	}
+	for k := range n {
+		for i := range m.lanes {
+			i = (i + k) % len(m.lanes) // who comes first changes
+			l, x := m.lanes[i], there[i][k]
+			begun := time.Now()
+			address, err := l.lane.attach(x.ns, x.number)
+			if err == nil {
+				err = l.eye.Await(address)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: attach: %w", l.name, err)
+			}
+			if keep {
+				l.attach = append(l.attach, time.Since(begun))
+			}
+		}
+	}
+	for k := range n {
+		for i, l := range m.lanes {
+			begun := time.Now()
+			if err := l.lane.detach(there[i][k].ns, there[i][k].number); err != nil {
+				return fmt.Errorf("%s: detach: %w", l.name, err)
+			}
+			if keep {
+				l.detach = append(l.detach, time.Since(begun))
+			}
+		}
+	}
+	for _, all := range there {
+		for _, x := range all {
+			unix.Close(x.ns)
+		}
+	}
+	return m.lanes[0].settle()
+}
