@@ -33,6 +33,7 @@ type Guard struct {
 
 	mu     sync.Mutex
 	writer *nftables.Conn
+	direct *direct
 	// known is what the tables should hold; it is read from them once, so that an executor that starts again goes on.
 	known state
 	read  bool
@@ -63,6 +64,9 @@ func New(tag string) (*Guard, error) {
 	if g.reader, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: g.ns}); err == nil {
 		err = g.dial()
 	}
+	if err == nil {
+		g.direct, err = dialDirect()
+	}
 	if err != nil {
 		g.Close()
 		return nil, fmt.Errorf("open a socket of nf_tables: %w; the kernel needs CONFIG_NF_TABLES, the executor CAP_NET_ADMIN on its host", err)
@@ -78,6 +82,7 @@ func (g *Guard) Close() {
 	if g.writer != nil {
 		g.writer.CloseLasting()
 	}
+	g.direct.close()
 	unix.Close(g.ns)
 }
 
@@ -199,7 +204,11 @@ func (g *Guard) Apply(ops []network.Op) error {
 	}
 	err := error(unix.ENOENT)
 	needed := placesOf(c.steps)
-	if g.made.all(needed) {
+	switch {
+	case !g.made.all(needed):
+	case count(c.steps) <= most:
+		err = g.direct.send(&g.layouts, c.steps)
+	default:
 		err = g.send(c.steps)
 	}
 	// Not found: the tables were flushed, or somebody removed an element. What the socket still has to say would be taken for
