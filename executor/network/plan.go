@@ -77,10 +77,6 @@ func (p *plan) instance(w Wanted, o Observed) error {
 	if w.Hosted {
 		return nil
 	}
-	lo := find(o.Inside, "lo")
-	if lo == nil || !lo.Up {
-		p.add(SetUp{"lo", true})
-	}
 	p.settings(w.Settings, o.InsideSettings, true)
 	for _, i := range w.Interfaces {
 		var err error
@@ -92,6 +88,11 @@ func (p *plan) instance(w Wanted, o Observed) error {
 		if err != nil {
 			return fmt.Errorf("network %s: %w", i.Network, err)
 		}
+	}
+	lo := find(o.Inside, "lo")
+	// Here it goes together with the rest of what is inside.
+	if lo == nil || !lo.Up {
+		p.add(SetUp{"lo", true})
 	}
 	p.loopback(w.Loopback, lo)
 	return nil

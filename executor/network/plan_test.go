@@ -36,42 +36,42 @@ func TestPlansReadAsCommands(t *testing.T) {
 		"bridge": {launch(&padisv1.Network{Name: "lan", Bridge: "padis0", Parent: "eth1"}, false), newWorld(device("eth1")),
 			`ip link add padis0 address 02:50:ec:c7:6f:7f mtu 1500 up type bridge forward_delay 0 stp_state 0
 ip link set eth1 master padis0
-ip -n INSTANCE link set lo up
 ip link add END mtu 1500 master padis0 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=1
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip link set END down unguard END]`},
 		"bridge that takes its parent": {launch(&padisv1.Network{Name: "lan", Bridge: "padis0", Parent: "eth1", TakeParent: true, AllowSpoofing: true}, false), &world{host: []Link{device("eth1", "192.0.2.7/24")}, hostRoutes: uplink},
 			`ip link add padis0 address 00:16:3e:00:00:01 mtu 1500 up type bridge forward_delay 0 stp_state 0
 ip link set eth1 master padis0 && ip addr del 192.0.2.7/24 dev eth1 && ip addr replace 192.0.2.7/24 dev padis0 && ip route replace 198.51.100.0/24 via 192.0.2.9 dev padis0 && ip route replace default via 192.0.2.254 dev padis0 # all is put back if 192.0.2.254 does not answer
-ip -n INSTANCE link set lo up
 ip link add END mtu 1500 master padis0 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=1
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip link set END down]`},
 		"vlan, dual stack, with a lease": {with(launch(&padisv1.Network{Name: "lan", Driver: "vlan", Parent: "eth1", Vlan: 100}, true), func(l *padisv1.Launch) { l.LeaseMs = 30000 }), newWorld(device("eth1")),
 			`ip link add pb-bffdm6ycmjdp address 02:50:30:7d:a4:cc mtu 1500 up type bridge forward_delay 0 stp_state 0
 ip link add link eth1 name eth1.100 mtu 1500 up type vlan id 100
 ip link set eth1.100 master pb-bffdm6ycmjdp
-ip -n INSTANCE link set lo up
 ip link add END mtu 1500 master pb-bffdm6ycmjdp up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5, fd00::5
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/accept_ra=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/autoconf=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/accept_dad=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/ndisc_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=0
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0 valid_lft 30 preferred_lft 30
 ip -n INSTANCE addr replace fd00::5/64 dev eth0 nodad valid_lft 30 preferred_lft 30
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 ip -n INSTANCE route replace default via fd00::ffff dev eth0
 `, `[ip link set END down unguard END]`},
@@ -84,44 +84,43 @@ keep pb-bffdm6ycmjdp apart from other networks but pb-3euyuegrwbzv
 sysctl -w net/ipv6/conf/pb-bffdm6ycmjdp/accept_ra=0
 sysctl -w net/ipv4/ip_forward=1
 ip addr replace 10.44.255.254/16 dev pb-bffdm6ycmjdp
-ip -n INSTANCE link set lo up
 ip link add END mtu 1450 master pb-bffdm6ycmjdp up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1450
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=1
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip link set END down unguard END]`},
 		"ovs with bandwidths": {with(launch(&padisv1.Network{Name: "lan", Driver: "ovs", Bridge: "br-ex", Parent: "eth1", Vlan: 5, Datapath: "netdev", Bandwidth: &padisv1.Bandwidth{Ingress: 1e9, Egress: 8001}}, false), nil), newWorld(device("eth1")),
 			`ovs-vsctl --may-exist add-br br-ex -- set bridge br-ex datapath_type=netdev
 ip link set br-ex up
 ovs-vsctl --may-exist add-port br-ex eth1 -- clear port eth1 tag
-ip -n INSTANCE link set lo up
 ip link add END mtu 1500 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
 ip netns exec INSTANCE ethtool -K eth0 tx off
 ovs-vsctl --may-exist add-port br-ex END -- set port END tag=5
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5
 tc qdisc replace dev END root tbf rate 1000000000bit burst 1250000 latency 50ms
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=1
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 tc -n INSTANCE qdisc replace dev eth0 root tbf rate 8000bit burst 65536 latency 50ms
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip link set END down ovs-vsctl --if-exists del-port br-ex END unguard END]`},
 		"macvlan": {launch(&padisv1.Network{Name: "lan", Driver: "macvlan", Parent: "eth1", AllowSpoofing: true}, false), newWorld(device("eth1", "192.0.2.7/24")),
-			`ip -n INSTANCE link set lo up
-ip link add link eth1 name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500 type macvlan mode bridge
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
+			`ip link add link eth1 name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500 type macvlan mode bridge
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=1
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/16 dev eth0
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip -n INSTANCE link set eth0 down]`},
 		"routed, dual stack, with a load balancer": {with(launch(&padisv1.Network{Name: "lan", Driver: "routed", Parent: "eth1"}, true), func(l *padisv1.Launch) { l.LoopbackAddresses = []string{"192.0.2.80"} }), &world{host: []Link{device("eth1", "192.0.2.7/24")}, hostSet: ra},
-			`ip -n INSTANCE link set lo up
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/all/arp_ignore=1
+			`ip netns exec INSTANCE sysctl -w net/ipv4/conf/all/arp_ignore=1
 ip netns exec INSTANCE sysctl -w net/ipv4/conf/all/arp_announce=2
 ip link add END mtu 1500 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
 guard END: only 02:42:0a:2c:00:05 with 10.44.0.5, fd00::5, IP also from 192.0.2.80
@@ -133,15 +132,16 @@ sysctl -w net/ipv6/conf/END/disable_ipv6=0
 sysctl -w net/ipv6/conf/eth1/accept_ra=2
 sysctl -w net/ipv6/conf/all/forwarding=1
 ip addr replace fe80::1/64 dev END nodad
-ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/accept_ra=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/autoconf=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/accept_dad=0
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/ndisc_notify=1
 ip netns exec INSTANCE sysctl -w net/ipv6/conf/eth0/disable_ipv6=0
+ip netns exec INSTANCE sysctl -w net/ipv4/conf/eth0/arp_notify=1
 ip -n INSTANCE addr replace 10.44.0.5/32 dev eth0
 ip -n INSTANCE addr replace fd00::5/128 dev eth0 nodad
 ip -n INSTANCE link set eth0 up
+ip -n INSTANCE link set lo up
 ip -n INSTANCE addr replace 192.0.2.80/32 dev lo
 ip route replace 10.44.0.5/32 dev END
 ip route replace fd00::5/128 dev END

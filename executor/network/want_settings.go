@@ -11,15 +11,14 @@ import (
 
 // ownSettings are what each interface gets: an ARP announcement when it comes up, and no address that was not leased
 // (IPv6 would configure itself from the segment's router advertisements). Who has the address already was asked
-// before, so that the kernel need not.
+// before, so that the kernel need not. What only a file can set comes first: the rest is one request with what follows.
 func ownSettings(i Interface) []Setting {
 	v4, v6 := "ipv4/conf/"+i.Inside+"/", "ipv6/conf/"+i.Inside+"/"
-	out := []Setting{{v4 + "arp_notify", "1"}}
-	if !i.has6() {
-		return append(out, Setting{v6 + "disable_ipv6", "1"})
+	out := []Setting{{v6 + "disable_ipv6", "1"}}
+	if i.has6() {
+		out = []Setting{{v6 + "accept_ra", "0"}, {v6 + "autoconf", "0"}, {v6 + "accept_dad", "0"}, {v6 + "ndisc_notify", "1"}, {v6 + "disable_ipv6", "0"}}
 	}
-	return append(out, Setting{v6 + "accept_ra", "0"}, Setting{v6 + "autoconf", "0"}, Setting{v6 + "accept_dad", "0"},
-		Setting{v6 + "ndisc_notify", "1"}, Setting{v6 + "disable_ipv6", "0"})
+	return append(out, Setting{v4 + "arp_notify", "1"})
 }
 
 // reserved are the last elements of keys below conf/ that only we set, on whatever interface.
