@@ -40,6 +40,9 @@ func (l *life) createContainer() instance.Event {
 		return failed(err)
 	}
 	l.instance = i
+	if err := l.noteProcess(); err != nil {
+		l.executor.Log.Warn("operators cannot look at the network of a container", zap.String("container", l.plan.Container), zap.Error(err))
+	}
 	return instance.Created{PID: i.PID()}
 }
 
@@ -96,6 +99,9 @@ func (l *life) adopt(ctx context.Context) instance.Event {
 	// Bandwidths and the like may have changed while there was no executor.
 	if err := l.noteLaunch(); err != nil {
 		return instance.Adopted{Failure: failure(padisv1.ReasonSandboxFailed, err)}
+	}
+	if err := l.noteProcess(); err != nil {
+		l.executor.Log.Warn("operators cannot look at the network of a container", zap.String("container", l.plan.Container), zap.Error(err))
 	}
 	e := instance.Adopted{PID: l.instance.PID(), Digest: l.digest()}
 	if e.PID == 0 {

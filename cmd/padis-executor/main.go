@@ -9,6 +9,7 @@ import (
 
 	"padis.io/padis/executor/runtime/process"
 	"padis.io/padis/executor/runtime/reaper"
+	"padis.io/padis/executor/speaker"
 )
 
 // init keeps the main thread for the main goroutine: other threads enter namespaces, and /proc/self shows the main one.
@@ -24,6 +25,10 @@ func main() {
 		os.Exit(process.Init())
 	case reaper.Verb: // in a container
 		os.Exit(reaper.Main(args))
+	case speaker.Verb: // announces for an executor
+		os.Exit(speak())
+	case "network":
+		os.Exit(networkVerb(args, os.Stdout, os.Stderr))
 	case "run":
 		os.Exit(run(args))
 	case "version":

@@ -1,13 +1,20 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"padis.io/padis/executor/instance"
 	netplan "padis.io/padis/executor/network"
 	"padis.io/padis/executor/network/guard"
 	"padis.io/padis/executor/network/kernel"
 	"padis.io/padis/executor/network/ovs"
+	"padis.io/padis/executor/speaker"
 )
 
 // openNetwork takes hold of the host's network, with what guards instances there.
@@ -33,4 +40,46 @@ func openParts(host instance.Host, log *zap.Logger) (kernel.Parts, func()) {
 	}
 	parts.Guard = g
 	return parts, g.Close
+}
+
+// ownAddresses are what instances with the host's network are told: the address that the agent is known by, or else the
+// first of the host, and behind it that of the other family on the same interface.
+func ownAddresses(n *kernel.Network, agentEndpoint string) ([]netip.Addr, error) {
+	all, err := n.Addresses()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	first := all[0]
+	if at, err := netip.ParseAddrPort(agentEndpoint); err == nil {
+		for _, a := range all {
+			if a.Address.Addr() == at.Addr() {
+				first = a
+			}
+		}
+	}
+	out := []netip.Addr{first.Address.Addr()}
+	for _, a := range all {
+		if x := a.Address.Addr(); a.Interface == first.Interface && x.Is4() != out[0].Is4() {
+			return append(out, x), nil
+		}
+	}
+	return out, nil
+}
+
+// startSpeaker starts what announces addresses, in a process of its own as soon as there is something to announce. Routers
+// keep what was announced for a while when it is closed: the next executor says it again.
+func startSpeaker(log *zap.Logger) (*speaker.Speaker, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := speaker.Start(ctx, "/proc/self/exe", log.Named("speaker"))
+	return s, func() { cancel(); <-s.Done() }
+}
+
+// speak is the process that announces.
+func speak() int {
+	log, err := newLog(zapcore.InfoLevel)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "padis-executor:", err)
+		return exitFailed
+	}
+	return speaker.Main(os.Stdin, os.Stdout, log.Named("speaker"))
 }

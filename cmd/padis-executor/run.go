@@ -34,6 +34,9 @@ const usageText = `padis-executor runs the instances of Padis on one host.
 
 Usage:
   padis-executor [run] [flags]   run until the Mesos agent says otherwise (default)
+  padis-executor network plan    print what would make the networks of the running containers as they should be
+  padis-executor network check   tell for each address whether it is as it should be
+  padis-executor network repair  make it so
   padis-executor version         print the version
   padis-executor help            print this text
 
@@ -61,11 +64,18 @@ Flags of run:
                      (default $PADIS_METRICS_LISTEN, or 127.0.0.1:9465)
   --log-level LEVEL  debug, info, warn or error (default $PADIS_LOG_LEVEL, or info)
 
+Flags of network:
+  --state DIR        where containers have their files (default $PADIS_STATE_DIR, or /var/lib/padis)
+  --owner ID         only containers of this framework (default: all)
+
+It looks at containers that run, whether an executor is alive or not, and takes no claim. Example:
+  padis-executor network check --state /var/lib/padis
+
 Containers run on when the executor ends, unless the agent asked for their end; the next executor takes them over.
 
 Exit status:
   0  ended as the agent, the scheduler or a SIGTERM asked
-  1  something failed; the log says what
+  1  something failed; the log says what. network check: something is not as it should be
   2  wrong usage
   3  not started by a Mesos agent: MESOS_* variables are missing or wrong
   4  the agent is gone for longer than its recovery timeout
@@ -154,11 +164,7 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "padis-executor:", err)
 		return exitEnvironment
 	}
-	logging := zap.NewProductionConfig()
-	logging.Level = zap.NewAtomicLevelAt(o.level)
-	logging.Sampling = nil
-	logging.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
-	log, err := logging.Build(zap.WithCaller(false), zap.AddStacktrace(zapcore.DPanicLevel))
+	log, err := newLog(o.level)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "padis-executor:", err)
 		return exitFailed
@@ -173,6 +179,14 @@ func run(args []string) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+func newLog(level zapcore.Level) (*zap.Logger, error) {
+	c := zap.NewProductionConfig()
+	c.Level = zap.NewAtomicLevelAt(level)
+	c.Sampling = nil
+	c.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	return c.Build(zap.WithCaller(false), zap.AddStacktrace(zapcore.DPanicLevel))
 }
 
 // serve wires the executor and runs it to its end.
@@ -195,6 +209,11 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 		return err
 	}
 	defer closeNetwork()
+	if host.Addresses, err = ownAddresses(network, cfg.Endpoint); err != nil {
+		return err
+	}
+	announcer, closeAnnouncer := startSpeaker(log)
+	defer closeAnnouncer()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	store, err := openStore(o.cache, cfg.Sandbox)
@@ -203,7 +222,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	}
 	c := executor.Config{
 		Host: host, Agent: client, Network: network, Runtime: process.New("/proc/self/exe", o.parallel), Artifacts: store,
-		Prober: probe.New(network), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Log: log,
+		Prober: probe.New(network), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Speaker: announcer, Log: log,
 	}
 	closeContainers, err := wireContainers(ctx, o, host.Owner, &c, log)
 	if err != nil {

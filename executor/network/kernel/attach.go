@@ -44,12 +44,30 @@ func (n *Network) Adjust(ns int, w network.Wanted) error {
 		if err != nil {
 			return err
 		}
-		return s.apply(ops)
+		if err := s.apply(ops); err != nil {
+			return err
+		}
+		return s.connected(w, ops)
 	})
 	if err == nil {
 		n.register(w)
 	}
 	return err
+}
+
+// connected has the kernel take notice now of those host ends whose other ends have come up, and pass frames through them:
+// by itself it does so when a worker of its gets round to it, which is late on a busy host. Since 6.10 it does before it
+// tells of a link; older kernels only tell.
+func (s *session) connected(w network.Wanted, ops []network.Op) error {
+	var requests []*request
+	for _, i := range w.Interfaces {
+		if i.Driver != network.DriverMACVLAN && slices.Contains(ops, network.Op(network.SetUp{Link: i.Inside, Inside: true})) {
+			r := getLink(i.Host, 0, func(link) {})
+			r.what = question(i.Host)
+			requests = append(requests, r)
+		}
+	}
+	return s.n.host.do(requests...)
 }
 
 // Check returns the operations that Adjust would carry out. ns may be -1: then all that an instance needs beyond its

@@ -78,10 +78,28 @@ func Open(owner string, wait time.Duration, p Parts) (*Network, error) {
 	return n, nil
 }
 
+// Look opens the host's network without the claim, beside an executor of that name that may be alive: for operators. It
+// puts nothing back.
+func Look(owner string, p Parts) (*Network, error) {
+	n := &Network{owner: owner, parts: p, claim: -1, announcer: -1, home: -1}
+	if err := n.dial(); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
 func (n *Network) open(wait time.Duration) (err error) {
 	if n.claim, err = claim(n.owner, wait); err != nil {
 		return err
 	}
+	if err := n.dial(); err != nil {
+		return err
+	}
+	return n.recover()
+}
+
+func (n *Network) dial() (err error) {
 	if n.home, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open the host's network namespace: %w", err)
 	}
@@ -92,10 +110,8 @@ func (n *Network) open(wait time.Duration) (err error) {
 	if n.announcer, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open a packet socket: %w; the executor needs CAP_NET_RAW on its host", err)
 	}
-	if n.host, err = dial(); err != nil {
-		return err
-	}
-	return n.recover()
+	n.host, err = dial()
+	return err
 }
 
 // Close gives the claim up.

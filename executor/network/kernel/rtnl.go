@@ -18,7 +18,7 @@ type request struct {
 	what fmt.Stringer
 	// ignore lists what is no failure: what shall go is not there, what shall come is.
 	ignore []unix.Errno
-	// reply gets the body of each answer.
+	// reply gets the body of the answer to a question, which is one message and no acknowledgement.
 	reply func([]byte)
 }
 
@@ -159,7 +159,11 @@ func (c *conn) exchange(requests []*request) error {
 	first := c.seq + 1
 	for _, r := range requests {
 		c.seq++
-		out = append(out, r.finish(unix.NLM_F_ACK, c.seq)...)
+		flags := unix.NLM_F_ACK
+		if r.reply != nil {
+			flags = 0
+		}
+		out = append(out, r.finish(flags, c.seq)...)
 	}
 	if err := c.send(out); err != nil {
 		return err
@@ -174,6 +178,7 @@ func (c *conn) exchange(requests []*request) error {
 			if kind != unix.NLMSG_ERROR {
 				if r.reply != nil {
 					r.reply(body)
+					open--
 				}
 				return
 			}

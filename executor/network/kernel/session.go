@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -30,7 +29,7 @@ type session struct {
 	// switchPorts are links that are ports of Open vSwitches, which guard them.
 	switchPorts map[string]bool
 	// settings are the directories of sysctls by protocol, of the host and inside, once they were needed.
-	settings [2]map[string]*os.File
+	settings [2]map[string]int
 	// full: nothing is left unread because it seldom matters.
 	full bool
 }
@@ -42,8 +41,8 @@ func (n *Network) session(ns int, f func(*session) error) error {
 		defer func() {
 			s.in.close()
 			for _, dirs := range s.settings {
-				for _, d := range dirs {
-					d.Close()
+				for _, fd := range dirs {
+					unix.Close(fd)
 				}
 			}
 		}()
@@ -127,20 +126,24 @@ func (s *session) number(inside bool, name string) (int, error) {
 	if i, ok := known[name]; ok {
 		return i, nil
 	}
+	// Asked together with what is pending.
+	index := 0
+	r := getLink(name, 0, func(l link) { index = l.index })
+	r.what = question(name)
+	if err := s.queue(inside, r); err != nil {
+		return 0, err
+	}
 	if err := s.flush(); err != nil {
 		return 0, err
 	}
-	c, err := s.conn(inside)
-	if err != nil {
-		return 0, err
-	}
-	l, err := c.link(name)
-	if err != nil {
-		return 0, err
-	}
-	known[name] = l.index
-	return l.index, nil
+	known[name] = index
+	return index, nil
 }
+
+// question is for a link, in errors.
+type question string
+
+func (q question) String() string { return "interface " + string(q) }
 
 // name is that of a link of the host.
 func (s *session) name(index int) (string, error) {
@@ -157,54 +160,54 @@ func (s *session) name(index int) (string, error) {
 
 // setting opens one of a side. The directory of its protocol stays open as long as the session: there is one of the same
 // name for each namespace of the host, among which the kernel looks for the right one by one.
-func (s *session) setting(inside bool, key string, flags int) (*os.File, error) {
+func (s *session) setting(inside bool, key string, flags int) (fd int, err error) {
 	if err := s.enter(inside); err != nil {
-		return nil, err
+		return -1, err
 	}
 	const root = "/proc/sys/net/"
 	protocol, rest, _ := strings.Cut(key, "/")
 	dirs := s.settings[flag(inside)]
 	if dirs == nil {
-		dirs = map[string]*os.File{}
+		dirs = map[string]int{}
 		s.settings[flag(inside)] = dirs
 	}
-	if dirs[protocol] == nil {
-		d, err := os.Open(root + protocol)
-		if err != nil {
-			return nil, err
+	dir, ok := dirs[protocol]
+	if !ok {
+		if dir, err = unix.Open(root+protocol, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return -1, &os.PathError{Op: "open", Path: root + protocol, Err: err}
 		}
-		dirs[protocol] = d
+		dirs[protocol] = dir
 	}
-	fd, err := unix.Openat(int(dirs[protocol].Fd()), rest, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: root + key, Err: err}
+	if fd, err = unix.Openat(dir, rest, flags|unix.O_CLOEXEC, 0); err != nil {
+		return -1, &os.PathError{Op: "open", Path: root + key, Err: err}
 	}
-	return os.NewFile(uintptr(fd), key), nil
+	return fd, nil
 }
 
 // readSettings reads those that are there, by key.
 func (s *session) readSettings(inside bool, keys []string) (map[string]string, error) {
 	out := map[string]string{}
+	var buf [4096]byte // the kernel gives all in one piece
 	for _, k := range keys {
-		f, err := s.setting(inside, k, unix.O_RDONLY)
+		fd, err := s.setting(inside, k, unix.O_RDONLY)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read a setting: %w", err)
 		}
-		b, err := io.ReadAll(f)
-		f.Close()
+		n, err := unix.Read(fd, buf[:])
+		unix.Close(fd)
 		if err != nil {
 			return nil, fmt.Errorf("read the setting %s: %w", k, err)
 		}
-		out[k] = strings.TrimSpace(string(b))
+		out[k] = strings.TrimSpace(string(buf[:n]))
 	}
 	return out, nil
 }
 
 func (s *session) writeSetting(inside bool, x network.Setting) error {
-	f, err := s.setting(inside, x.Key, unix.O_WRONLY)
+	fd, err := s.setting(inside, x.Key, unix.O_WRONLY)
 	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(x.Key, "ipv6/") && strings.HasSuffix(x.Key, "/disable_ipv6") && x.Value == "1" {
 		if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, os.ErrNotExist) {
 			return nil // a kernel without IPv6 has nothing to switch off
@@ -213,8 +216,8 @@ func (s *session) writeSetting(inside bool, x network.Setting) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(x.Value)
-	return errors.Join(err, f.Close())
+	_, err = unix.Write(fd, []byte(x.Value))
+	return errors.Join(err, unix.Close(fd))
 }
 
 // gone tells whether an error says that a link is not there.

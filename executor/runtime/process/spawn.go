@@ -28,15 +28,15 @@ func pointer(list []uint32) uintptr { return uintptr(unsafe.Pointer(&list[0])) }
 const recordName = "init"
 
 func record(dir string, pid int) error {
-	start, err := startTime(pid)
+	start, err := StartTime(pid)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, recordName), fmt.Appendf(nil, "%d %d\n", pid, start), 0o600)
 }
 
-// startTime of a process in clock ticks after boot: with the process id it names a process for all times.
-func startTime(pid int) (uint64, error) {
+// StartTime of a process in clock ticks after boot: with the process id it names a process for all times.
+func StartTime(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
@@ -74,7 +74,7 @@ func Sweep(pattern string) ([]string, error) {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err == nil {
 			// The pidfd was opened first: if the start time is still the one recorded, it is that process.
-			if now, err := startTime(pid); err == nil && now == start {
+			if now, err := StartTime(pid); err == nil && now == start {
 				if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err == nil {
 					swept = append(swept, filepath.Dir(name))
 				}
