@@ -282,9 +282,8 @@ func TestRouterRestarts(t *testing.T) {
 		l.UntilRoute("10.9.0.1/32", "10.0.0.11")
 		d.Stop()
 		s.says(l, "10.0.0.1:179 refuses the connection")
-		l.In("router", "ip", "route", "flush", "10.9.0.1/32")
-		l.Start(kind, neighbour(11))
+		d = l.Start(kind, neighbour(11))
 		s.established(l)
-		l.UntilRoute("10.9.0.1/32", "10.0.0.11")
+		l.Until("the router knows the prefix", func() bool { return strings.Contains(d.Route("10.9.0.1/32"), "10.0.0.11") }, d.Output)
 	})
 }
