@@ -68,7 +68,7 @@ func TestExec(t *testing.T) {
 func TestTop(t *testing.T) {
 	useAPI(t)
 	r := padis("top", "instances")
-	r.expect(t, exitOK, "host host-9 does not answer", "web-1   0.5", "web-0   0.25", "1Mi")
+	r.expect(t, exitOK, "host host-9 does not answer", "web-1    0.5", "web-0    0.25", "1Mi")
 	if strings.Index(r.out, "web-1") > strings.Index(r.out, "web-0") {
 		t.Errorf("not sorted:\n%s", r.out)
 	}
