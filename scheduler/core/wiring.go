@@ -136,6 +136,20 @@ func ports(rev *padisv1.Revision) []place.Port {
 	return out
 }
 
+// listening are the ports of a host on which a slot's tasks may listen there. Of which revision a ghost is nobody knows,
+// and Apps forget the revisions of what still runs: then those of all that they remember count.
+func listening(s *slot, agentID string) []place.Port {
+	rev := s.app.revisions[s.rec.GetRevision()]
+	if rev != nil && !slices.Contains(s.rec.GetHauntedAgents(), agentID) {
+		return ports(rev)
+	}
+	var out []place.Port
+	for _, rev := range s.app.rec.GetRevisions() {
+		out = append(out, ports(rev)...)
+	}
+	return out
+}
+
 // leaseMs is how long what is launched now may use its addresses without the scheduler; 0 is for ever. What is adopted
 // keeps what it had.
 func leaseMs(app *padisv1.WantedApp, links []*padisv1.Attachment) int64 {

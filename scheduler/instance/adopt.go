@@ -91,5 +91,8 @@ func Exorcise(r *padisv1.InstanceRecord, taskID string) *padisv1.InstanceRecord 
 	n := clone(r)
 	n.Attempt++
 	n.HauntedTasks[i] = TaskID(n)
+	if i < len(n.HauntedLeases) {
+		n.HauntedLeases[i] = 0 // It is launched without one, so that nothing renews it.
+	}
 	return n
 }
