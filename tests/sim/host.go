@@ -315,10 +315,27 @@ func (a *agent) kill(taskID string) {
 		t.deferred = false
 		a.host.w.truth.end(taskID, "killed before it reached the executor")
 		a.update(taskID, mesos.TaskKilled, "SOURCE_AGENT", "REASON_TASK_KILLED_DURING_LAUNCH", nil)
+		a.dismiss()
 	case a.exec != nil:
 		ex := a.exec
 		ex.when(func() { ex.kill(taskID) })
 	}
+}
+
+// dismiss ends an executor that has not come up and has nothing to come up for any more, as Mesos does.
+func (a *agent) dismiss() {
+	ex := a.exec
+	if ex == nil || ex.dead || ex.ready {
+		return
+	}
+	for _, t := range a.tasks {
+		if t.deferred {
+			return
+		}
+	}
+	a.host.w.note("executor on %s is not needed any more", a.host.name)
+	ex.die(false)
+	a.host.w.after(a.host.w.between(time.Millisecond, 20*time.Millisecond), func() { ex.buried() })
 }
 
 // launch prepares an instance.
