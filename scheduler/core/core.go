@@ -49,6 +49,8 @@ type Core struct {
 	// subnets are those of the pools; strangers are the addresses that somebody has without a lease, and who, by agent.
 	subnets   []subnet
 	strangers map[Address]map[string]string
+	// limited: a network bounds what its interfaces may carry.
+	limited bool
 	// disputes say by address and agent who else uses what is leased.
 	disputes map[Address]map[string]string
 	// overlays are the VXLAN networks.

@@ -31,9 +31,9 @@ type subnet struct {
 	gateway netip.Addr
 }
 
-// chart reads the pools, and finds anew what is foreign to them. What cannot be read is not in force either.
+// chart reads pools and networks, and finds anew what is foreign to them. What cannot be read is not in force either.
 func (c *Core) chart() {
-	c.subnets = nil
+	c.subnets, c.limited = nil, slices.ContainsFunc(c.cluster.GetNetworks(), func(n *padisv1.Network) bool { return limits(n.GetBandwidth()) })
 	for _, p := range c.cluster.GetPools() {
 		prefix, err := netip.ParsePrefix(p.GetCidr())
 		if err != nil {

@@ -449,3 +449,30 @@ func TestNetworkStates(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// A scheduler that starts with a whole /16 leased.
+func BenchmarkStart(b *testing.B) {
+	cluster := testCluster()
+	cluster.Pools[0].Cidr, cluster.Pools[0].Gateway = "10.0.0.0/15", "10.0.0.1"
+	app := testApp("web", 1<<16, "r1", &padisv1.NetworkWish{Pool: "pool"})
+	snap := record.Snapshot{Framework: &padisv1.FrameworkRecord{FrameworkId: "F"}, Cluster: cluster, Apps: []*padisv1.WantedApp{app}}
+	for i := range int32(1 << 16) {
+		n := i + 256
+		agent, address := fmt.Sprintf("a%d", i%1000), fmt.Sprintf("10.%d.%d.%d", n>>16, n>>8&0xff, n&0xff)
+		r := &padisv1.InstanceRecord{
+			AppUid: app.GetUid(), Namespace: "shop", App: "web", Slot: i, Phase: padisv1.Phase_RUNNING, Revision: "r1", Attempt: 1,
+			AgentId: agent, Addresses: []string{address}, RunningMs: 1, Ready: true, ReadyMs: 1,
+		}
+		r.TaskId = fmt.Sprintf("shop.web-%d.webuidof.1", i)
+		snap.Instances = append(snap.Instances, r)
+		snap.Leases = append(snap.Leases, &padisv1.LeaseRecord{Address: address, Pool: "pool", Network: "net", AppUid: app.GetUid(), Namespace: "shop", App: "web", Slot: i, LeasedMs: 1})
+	}
+	now := time.UnixMilli(1_700_000_000_000)
+	for b.Loop() {
+		c, err := New(testConfig(), snap)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Step(now, FromMesos{mesos.Subscribed{FrameworkID: "F"}})
+	}
+}

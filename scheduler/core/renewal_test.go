@@ -216,3 +216,27 @@ func TestDroppedAdoption(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 }
+
+// A container that waits for adoption does not serve when its lease is over, and is as ready as before when it is adopted.
+func TestLeaseOfAnOrphan(t *testing.T) {
+	b := newBench(t, testConfig())
+	app := imageApp(1, "r1", "web:1")
+	app.Unreachable = leaseOf(20 * time.Second)
+	b.on(testCluster(), app)
+	b.orphaned(1)
+	b.wait(25*time.Second - time.Millisecond)
+	if !b.rec("web", 0).GetReady() {
+		t.Error("not ready too early")
+	}
+	b.wait(time.Millisecond)
+	if r := b.rec("web", 0); r.GetReady() || r.GetPhase() != padisv1.Phase_ADOPTING {
+		t.Errorf("%v", r)
+	}
+	if eff := b.wait(time.Millisecond); !eff.Next.After(b.now) {
+		t.Errorf("due at %v, at once again", eff.Next)
+	}
+	l := launchOf(t, b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("o2", "a1", 1000, 512)}}))
+	if len(l) != 1 || !l[0].GetAdopt() || !l[0].GetWasReady() || l[0].GetLeaseMs() != 20000 {
+		t.Errorf("%v", l)
+	}
+}

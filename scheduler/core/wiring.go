@@ -105,7 +105,8 @@ func (c *Core) changes(a *agent) []*padisv1.NetworkChange {
 	var out []*padisv1.NetworkChange
 	for key := range a.slots {
 		s := c.slots[key]
-		if s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
+		plain := !s.shaped && !c.limited && len(s.app.rec.GetBandwidths())+len(s.app.rec.GetLoopbackAddresses()) == 0
+		if plain || s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
 			continue
 		}
 		links := c.attachments(s)
