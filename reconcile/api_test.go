@@ -445,6 +445,33 @@ func TestRefusedUntilThePoolExists(t *testing.T) {
 	lives(t, sched, "early", "a")
 }
 
+// Every driver of the examples passes the schema and is put in force, and so are the Apps on them.
+func TestNetworksOfTheExamples(t *testing.T) {
+	sched := &fake.Scheduler{}
+	start(t, sched)
+	apply(t, example(t, "networks.yaml"))
+	dual := sched.Wanted(string(lives(t, sched, "default", "dual").UID))
+	if dual.GetUnreachable().GetLeaseMs() != 30_000 || len(dual.GetBandwidths()) != 2 || dual.GetBandwidths()[0].GetIngress() != 100_000_000 || fmt.Sprint(dual.GetLoopbackAddresses()) != "[10.120.0.100]" {
+		t.Errorf("wanted is %v", dual)
+	}
+	lives(t, sched, "red", "inner")
+	var networks v1alpha1.NetworkList
+	if err := api.List(t.Context(), &networks); err != nil || len(networks.Items) < 4 {
+		t.Fatalf("%d networks, %v", len(networks.Items), err)
+	}
+	for _, n := range networks.Items {
+		until(t, func() string {
+			if err := api.Get(t.Context(), client.ObjectKeyFromObject(&n), &n); err != nil {
+				return err.Error()
+			}
+			if !meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionAccepted) {
+				return fmt.Sprintf("network %s shows %+v", n.Name, n.Status)
+			}
+			return ""
+		})
+	}
+}
+
 // A Network waits for the Secret with the password of its routers, and what hosts say of it is shown without being told.
 func TestANetworkFollowsItsSecretAndItsHosts(t *testing.T) {
 	sched := &fake.Scheduler{}

@@ -39,10 +39,13 @@ func (fakeInside) Forward(context.Context, string, string, uint16) (live.Conn, e
 	return nil, errors.New("nobody listens")
 }
 
+// used is the CPU of each instance, in thousandths.
+var used = map[string]int64{"web-0": 250, "web-1": 500, "solo-0": 50}
+
 func (fakeInside) Usage(_ context.Context, instances []*runtime.Instance) (map[[2]string]runtime.UsageStatus, map[string]string, error) {
 	out := map[[2]string]runtime.UsageStatus{}
-	for n, i := range instances {
-		out[[2]string{i.Namespace, i.Name}] = runtime.UsageStatus{CPUMilli: int64(n+1) * 250, MemoryBytes: 1 << 20}
+	for _, i := range instances {
+		out[[2]string{i.Namespace, i.Name}] = runtime.UsageStatus{CPUMilli: used[i.Name], MemoryBytes: 1 << 20}
 	}
 	return out, map[string]string{"host-9": "no answer"}, nil
 }
@@ -65,7 +68,7 @@ func TestExec(t *testing.T) {
 func TestTop(t *testing.T) {
 	useAPI(t)
 	r := padis("top", "instances")
-	r.expect(t, exitOK, "host host-9 does not answer", "web-1   0.5", "web-0   0.25", "1Mi")
+	r.expect(t, exitOK, "host host-9 does not answer", "web-1    0.5", "web-0    0.25", "1Mi")
 	if strings.Index(r.out, "web-1") > strings.Index(r.out, "web-0") {
 		t.Errorf("not sorted:\n%s", r.out)
 	}

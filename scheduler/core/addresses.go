@@ -27,7 +27,7 @@ func (c *Core) AddressState(at Address) (AddressState, bool) {
 		if instance.HasTask(s.rec.GetPhase()) && s.rec.GetRunningMs() != 0 {
 			out.Host = s.rec.GetHostname()
 		}
-		out.Conflict = s.dispute()
+		out.Conflict = first(c.disputes[at])
 	}
 	return out, ok
 }

@@ -49,6 +49,10 @@ type Core struct {
 	// subnets are those of the pools; strangers are the addresses that somebody has without a lease, and who, by agent.
 	subnets   []subnet
 	strangers map[Address]map[string]string
+	// limited: a network bounds what its interfaces may carry.
+	limited bool
+	// disputes say by address and agent who else uses what is leased.
+	disputes map[Address]map[string]string
 	// overlays are the VXLAN networks.
 	overlays map[string]*overlay
 	// now is the time of the Step that is being taken.
@@ -99,8 +103,6 @@ type slot struct {
 	lost string
 	// shaped: it has had a bandwidth or a loopback address, or may have.
 	shaped bool
-	// disputes say who else uses an address of it, by the agent that saw it.
-	disputes map[string]string
 	// seats are its addresses in overlays.
 	seats []seat
 	// due is the wake-up that is in the queue.
@@ -182,7 +184,7 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 		apps: map[string]*app{}, slots: map[record.Slot]*slot{}, tasks: map[string]*slot{}, agents: map[string]*agent{},
 		strays: map[string]*stray{}, pending: map[record.Slot]*slot{}, possessed: map[record.Slot]*slot{},
 		talking: map[string]*agent{}, upgrading: map[string]*upgrading{},
-		leases: map[Address]*padisv1.LeaseRecord{}, strangers: map[Address]map[string]string{},
+		leases: map[Address]*padisv1.LeaseRecord{}, strangers: map[Address]map[string]string{}, disputes: map[Address]map[string]string{},
 	}
 	if c.cluster == nil {
 		c.cluster = &padisv1.Cluster{}
@@ -336,7 +338,7 @@ func (c *Core) put(s *slot, r *padisv1.InstanceRecord, err error) bool {
 // what need not survive, such as the sentence that says why an instance is pending.
 func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	before := s.rec
-	if why := s.dispute(); why != "" {
+	if why := c.disputed(s); why != "" {
 		r = instance.Dispute(r, why)
 	}
 	s.rec = r

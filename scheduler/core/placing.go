@@ -167,7 +167,7 @@ func (c *Core) snapshot(now time.Time, able []candidate) place.Snapshot {
 	for _, key := range slices.SortedFunc(maps.Keys(c.slots), compareSlots) {
 		s := c.slots[key]
 		for _, id := range hosts(s.rec) {
-			snap.Occupants = append(snap.Occupants, place.Occupant{Slot: key, Tenant: s.rec.GetTenant(), AgentID: id, Ports: ports(s.app.revisions[s.rec.GetRevision()])})
+			snap.Occupants = append(snap.Occupants, place.Occupant{Slot: key, Tenant: s.rec.GetTenant(), AgentID: id, Ports: listening(s, id)})
 		}
 	}
 	for _, cand := range able {

@@ -74,6 +74,9 @@ func (c *Core) due(s *slot) time.Time {
 		if !s.hungry.IsZero() && !s.starved {
 			consider(s.hungry.Add(patience))
 		}
+		if over, leased := c.leaseOver(r); leased && r.GetReady() {
+			consider(over)
+		}
 	}
 	if !c.link.connected {
 		return at
@@ -152,6 +155,9 @@ func (c *Core) wake(now time.Time, s *slot) {
 		if !s.hungry.IsZero() && !s.starved && now.Sub(s.hungry) >= patience {
 			s.starved = true
 			c.turn.heed[r.GetAgentId()] = true
+		}
+		if over, leased := c.leaseOver(r); leased && !now.Before(over) {
+			c.put(s, instance.Expire(s.rec), nil)
 		}
 	case padisv1.Phase_STOPPING:
 		if c.link.connected && s.kill.due(now) {

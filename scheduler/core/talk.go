@@ -52,6 +52,7 @@ func (t *talk) lapse() {
 // lapse notes that the executor of an agent ended. What it saw is not seen any more, but for what its host is.
 func (c *Core) lapse(a *agent) {
 	a.talk.lapse()
+	a.seen.wire = findings{}
 	c.examine(a)
 }
 
@@ -60,8 +61,12 @@ func (t *talk) applied() bool {
 	return t.sure && t.wish != nil && t.said.GetGeneration() == t.wish.GetGeneration()
 }
 
-// complete tells whether all images are there. Until then it is asked again, since what it says of itself may be lost.
+// complete tells whether all images are there, and nothing is wrong with its networks. Until then it is asked again, since
+// what it says of itself may be lost.
 func (t *talk) complete() bool {
+	if len(t.said.GetConflicts()) > 0 || slices.ContainsFunc(t.said.GetNetworks(), func(n *padisv1.NetworkState) bool { return n.GetReason() != "" }) {
+		return false
+	}
 	for _, w := range t.wish.GetImages() {
 		if !t.image(w.GetImage()).GetPresent() {
 			return false
@@ -229,7 +234,7 @@ func (c *Core) wish(now time.Time, a *agent) {
 		t.again.start(now)
 	}
 	switch {
-	case t.applied() && !w.GetLeave() && t.complete():
+	case t.applied() && !w.GetLeave() && t.complete() && len(a.seen.told) == 0:
 		t.again.stop()
 		delete(c.talking, a.id)
 		return

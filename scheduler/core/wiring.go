@@ -105,7 +105,8 @@ func (c *Core) changes(a *agent) []*padisv1.NetworkChange {
 	var out []*padisv1.NetworkChange
 	for key := range a.slots {
 		s := c.slots[key]
-		if s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
+		plain := !s.shaped && !c.limited && len(s.app.rec.GetBandwidths())+len(s.app.rec.GetLoopbackAddresses()) == 0
+		if plain || s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
 			continue
 		}
 		links := c.attachments(s)
@@ -132,6 +133,20 @@ func ports(rev *padisv1.Revision) []place.Port {
 	var out []place.Port
 	for _, p := range rev.GetTemplate().GetPorts() {
 		out = append(out, place.Port{Protocol: p.GetProtocol(), Number: p.GetPort()})
+	}
+	return out
+}
+
+// listening are the ports of a host on which a slot's tasks may listen there. Of which revision a ghost is nobody knows,
+// and Apps forget the revisions of what still runs: then those of all that they remember count.
+func listening(s *slot, agentID string) []place.Port {
+	rev := s.app.revisions[s.rec.GetRevision()]
+	if rev != nil && !slices.Contains(s.rec.GetHauntedAgents(), agentID) {
+		return ports(rev)
+	}
+	var out []place.Port
+	for _, rev := range s.app.rec.GetRevisions() {
+		out = append(out, ports(rev)...)
 	}
 	return out
 }

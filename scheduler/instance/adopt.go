@@ -43,6 +43,17 @@ func Orphan(r *padisv1.InstanceRecord, message string, policy *padisv1.RestartPo
 	return n, nil
 }
 
+// Expire notes that the lease of a container that waits for adoption is over: it does not serve, though its executor has
+// not said so. It returns r itself when nothing changed.
+func Expire(r *padisv1.InstanceRecord) *padisv1.InstanceRecord {
+	if r.GetPhase() != padisv1.Phase_ADOPTING || !r.GetReady() {
+		return r
+	}
+	n := clone(r)
+	n.Ready = false
+	return n
+}
+
 // Adopt gives the container that runs a new task on its agent. All that is known of the run stays true.
 func Adopt(r *padisv1.InstanceRecord, executorID string, now time.Time) (*padisv1.InstanceRecord, error) {
 	n, err := move(r, padisv1.Phase_STAGING, "adopted")
@@ -91,5 +102,8 @@ func Exorcise(r *padisv1.InstanceRecord, taskID string) *padisv1.InstanceRecord 
 	n := clone(r)
 	n.Attempt++
 	n.HauntedTasks[i] = TaskID(n)
+	if i < len(n.HauntedLeases) {
+		n.HauntedLeases[i] = 0 // It is launched without one, so that nothing renews it.
+	}
 	return n
 }

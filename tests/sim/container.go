@@ -33,8 +33,7 @@ func (b *container) slot() record.Slot {
 func (h *host) remove(b *container, why string) {
 	for _, addr := range b.addresses {
 		if h.addresses[addr] == b.id {
-			h.w.truth.deconfigured(h, addr)
-			delete(h.addresses, addr)
+			h.unconfigure(addr)
 		}
 	}
 	delete(h.containers, b.id)
@@ -66,17 +65,13 @@ func (ex *executor) pull(image string, do func()) {
 	if h.w.chance(0.05) { // longer than what was launched is waited for
 		wait = h.w.between(20*time.Second, 4*time.Minute)
 	}
-	h.w.after(wait, func() {
+	ex.after(wait, func() {
 		switch {
 		case ex.dead:
 		case h.w.chance(0.2):
 			ex.failed[image] = true
 			ex.report()
-			h.w.after(time.Second, func() {
-				if !ex.dead {
-					ex.pull(image, do)
-				}
-			})
+			ex.after(time.Second, func() { ex.pull(image, do) })
 		default:
 			if !h.images[image] {
 				h.w.note("%s is on %s", image, h.name)
@@ -108,6 +103,14 @@ func (ex *executor) adopt(r *run) {
 	r.running = true
 	h.w.truth.runs(r.id)
 	ready := r.launch.GetWasReady()
+	if lease(r.launch) > 0 {
+		// How long it may use what it has nobody knows but the kernel.
+		if r.silenced = !ex.complete(r); r.silenced {
+			ready = false
+		}
+		ex.expireLater(r)
+		ex.renew()
+	}
 	ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonRunning, Ready: ready, Addresses: r.addresses, Container: b.id})
 	ex.report()
 	if !ready {
@@ -126,15 +129,19 @@ func (ex *executor) told(data []byte) {
 		w.violate("message to the executor on %s: %v", ex.agent.host.name, err)
 		return
 	}
+	if r := wish.GetRenewed(); r != nil {
+		ex.renewed(r.GetSerial())
+		return
+	}
 	if wish.GetGeneration() < ex.wish.GetGeneration() {
 		return
 	}
 	ex.wish = wish
 	if wish.GetLeave() {
-		w.after(w.between(time.Millisecond, 200*time.Millisecond), func() { ex.leave() })
+		ex.after(w.between(time.Millisecond, 200*time.Millisecond), func() { ex.leave() })
 		return
 	}
-	w.after(w.between(time.Millisecond, 300*time.Millisecond), func() {
+	ex.after(w.between(time.Millisecond, 300*time.Millisecond), func() {
 		if ex.dead || ex.wish != wish {
 			return
 		}
@@ -144,6 +151,7 @@ func (ex *executor) told(data []byte) {
 				h.remove(b, "it was discarded")
 			}
 		}
+		ex.rewire(wish)
 		ex.applied = wish.GetGeneration()
 		for _, image := range wish.GetImages() {
 			if name := image.GetImage(); !h.images[name] && !ex.pulling[name] {
@@ -164,7 +172,10 @@ func (ex *executor) report() {
 	if ex.dead || !ex.ready {
 		return
 	}
-	said := &padisv1.FromExecutor{Generation: ex.applied, Version: "sim", Endpoint: h.name + ":7070", Orphans: h.orphans()}
+	said := &padisv1.FromExecutor{Generation: ex.applied, Version: "sim", Endpoint: h.name + ":7070", Orphans: h.orphans(), HostAddresses: h.own(), Addresses: h.used()}
+	for _, addr := range slices.Sorted(maps.Keys(ex.conflicts)) {
+		said.Conflicts = append(said.Conflicts, &padisv1.AddressConflict{Network: h.w.network(addr), Address: addr})
+	}
 	for _, image := range ex.wish.GetImages() {
 		st := &padisv1.ImageState{Image: image.GetImage(), Present: h.images[image.GetImage()]}
 		if !st.Present && ex.failed[st.Image] {
@@ -177,15 +188,7 @@ func (ex *executor) report() {
 		h.w.violate("report of the executor on %s: %v", h.name, err)
 		return
 	}
-	a := ex.agent
-	if !a.hears() || h.w.chance(0.02) {
-		return
-	}
-	a.link.send(h.w, func() {
-		if a.hears() {
-			h.w.mesos.tell(mesos.FromExecutor{AgentID: a.id, ExecutorID: ex.id, Data: data})
-		}
-	})
+	ex.speak(data)
 }
 
 // leave ends the executor and leaves the containers to the next one.

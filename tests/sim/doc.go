@@ -9,12 +9,15 @@
 // Agents crash, are cut off from the master, from the other hosts, or both; hosts lose power and return with the same or
 // a new agent; executors die; programs exit; masters fail over with and without memory; offers are rescinded and
 // spoiled; users scale, change, delete and declare meanwhile. Executors are told to leave for those of another version,
-// while their containers go on; the programs of containers exit while nobody looks; pulls of images fail.
+// while their containers go on; the programs of containers exit while nobody looks; pulls of images fail. Executors stall while
+// the kernel's clock goes on; hosts have addresses of pools; the way to the master heals before the one to the other hosts.
 //
 // # What must hold, always
 //
 //   - No address is configured on a host while another host that can be reached from it has it configured. Two halves of a
-//     divided network cannot know of each other; after it heals, one of the two is stopped.
+//     divided network cannot know of each other; after it heals, one of the two is stopped. With leases not even they have
+//     an address at the same time.
+//   - No address is given to another slot before it has rested for as long as its pool says.
 //   - Nothing is launched or killed that is not in the ledger as launched or stopped, with its leases and its executor, and
 //     nothing is acknowledged before its consequence is.
 //   - No task id is used twice. An address is leased once. No slot is launched while the master still reports its former
@@ -27,7 +30,9 @@
 //
 // # What must hold once the faults have ended, within bounded time
 //
-// Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; no task runs, and
+// Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; their bandwidths and
+// loopback addresses are those wanted last, and each executor knows where all others of its overlays are; what hosts have
+// themselves is known to be foreign, and nothing else is in conflict; no task runs, and
 // no container goes on, that is not wanted; all executors that can be are of the version offered; the ledger holds no
 // lease and no record that is not needed; no offer is hoarded; and it stays so.
 package sim

@@ -16,7 +16,7 @@ func (w *World) mischief() {
 			return
 		}
 		h := w.hosts[w.rng.IntN(len(w.hosts))]
-		switch n := w.rng.IntN(100); {
+		switch n := w.rng.IntN(106); {
 		case n < 18:
 			w.exitOne()
 		case n < 19:
@@ -48,8 +48,10 @@ func (w *World) mischief() {
 			if w.sched.alive {
 				w.sched.stop("from outside")
 			}
-		default:
+		case n < 100:
 			h.steal()
+		default:
+			h.stall(w.between(time.Second, 20*time.Second))
 		}
 		w.mischief()
 	})
@@ -64,7 +66,7 @@ func (w *World) exitOne() {
 			continue
 		}
 		for _, id := range slices.Sorted(maps.Keys(h.agent.exec.runs)) {
-			if r := h.agent.exec.runs[id]; r.running && !r.stopping && !r.ended {
+			if r := h.agent.exec.runs[id]; r.running && !r.stopping && !r.ended && !h.agent.exec.stalled {
 				all, execs = append(all, r), append(execs, h.agent.exec)
 			}
 		}
@@ -96,10 +98,10 @@ func (ex *executor) die(lingers bool) {
 		for _, addr := range r.addresses {
 			remove := func() {
 				if h.addresses[addr] == id {
-					h.w.truth.deconfigured(h, addr)
-					delete(h.addresses, addr)
+					h.unconfigure(addr)
 				}
 			}
+			delete(h.valid, addr) // They go with their namespaces, sooner than any lease.
 			if lingers {
 				h.w.after(h.w.between(0, 1500*time.Millisecond), remove)
 			} else {
@@ -190,7 +192,23 @@ func (h *host) cut(control, data bool, d time.Duration) {
 	if control {
 		h.watch(a)
 	}
+	if control && data && h.w.chance(0.5) {
+		// The way to the master is there again before the one to the other hosts.
+		h.w.after(d-h.w.between(0, min(d, 5*time.Second)), h.rejoin)
+	}
 	h.w.after(d, h.mend)
+}
+
+// rejoin lets the agent and the master hear each other again.
+func (h *host) rejoin() {
+	if !h.cutControl {
+		return
+	}
+	h.w.note("%s and the master hear each other again", h.name)
+	h.cutControl = false
+	if a := h.agent; a.up && !h.off {
+		a.registerSoon(h.w.between(0, time.Second))
+	}
 }
 
 func (h *host) mend() {
@@ -198,11 +216,9 @@ func (h *host) mend() {
 		return
 	}
 	h.w.note("%s is connected again", h.name)
-	control := h.cutControl
-	h.cutControl, h.cutData = false, false
-	if a := h.agent; control && a.up && !h.off {
-		a.registerSoon(h.w.between(0, time.Second))
-	}
+	h.cutData = false
+	h.w.clash()
+	h.rejoin()
 }
 
 // powerOff takes the host down, and brings it back with the same agent or with a new one.
@@ -219,9 +235,8 @@ func (h *host) powerOff(d time.Duration, fresh bool) {
 		h.w.truth.end(id, "power loss")
 	}
 	for _, addr := range slices.Sorted(maps.Keys(h.addresses)) {
-		h.w.truth.deconfigured(h, addr)
+		h.unconfigure(addr)
 	}
-	clear(h.addresses)
 	clear(h.containers)
 	h.off, a.up = true, false
 	a.life++

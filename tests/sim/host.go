@@ -24,6 +24,10 @@ type host struct {
 	agent                    *agent
 	// addresses are those configured, with the task or container that they were configured for.
 	addresses map[string]string
+	// valid is until when the kernel leaves those of leases there.
+	valid map[string]time.Time
+	// stray is an address of the host's own that is in a pool; empty if there is none.
+	stray string
 	// containers by id, and the images that are there.
 	containers map[string]*container
 	images     map[string]bool
@@ -74,6 +78,17 @@ type executor struct {
 	applied int64
 	// pulling and failed are images.
 	pulling, failed map[string]bool
+	// stalled: its process does not go on; missed is what it does when it does.
+	stalled bool
+	missed  []func()
+	// granted is when the newest renewal that was granted was asked for; asked are those that were not answered, by serial.
+	granted             time.Time
+	asked               map[int64]time.Time
+	serial              int64
+	renewing, reporting bool
+	// conflicts are addresses that were seen on the wire.
+	conflicts map[string]bool
+	overlays  map[string]*padisv1.Overlay
 }
 
 // run is one instance in an executor.
@@ -86,6 +101,9 @@ type run struct {
 	ended     bool
 	stopping  bool
 	answered  bool
+	// waits: for a lease; silenced: its lease is over, its addresses are down.
+	waits, silenced bool
+	shape           shape
 	// box is its container, if it has an image.
 	box *container
 }
@@ -99,7 +117,7 @@ func (r *run) owner() string {
 }
 
 func (w *World) addHost(attributes map[string]string, total mesos.Amounts) *host {
-	h := &host{w: w, index: len(w.hosts), name: "host" + strconv.Itoa(len(w.hosts)+1), attributes: attributes, total: total, addresses: map[string]string{}, containers: map[string]*container{}, images: map[string]bool{}}
+	h := &host{w: w, index: len(w.hosts), name: "host" + strconv.Itoa(len(w.hosts)+1), attributes: attributes, total: total, addresses: map[string]string{}, valid: map[string]time.Time{}, containers: map[string]*container{}, images: map[string]bool{}}
 	w.hosts = append(w.hosts, h)
 	h.newAgent()
 	return h
@@ -233,7 +251,8 @@ func (a *agent) launch(task mesos.Task) {
 		return
 	}
 	if a.exec == nil {
-		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}, pulling: map[string]bool{}, failed: map[string]bool{}}
+		ex := &executor{id: task.Executor.ID, info: info, takes: mesos.Sum(task.Executor.Resources), agent: a, runs: map[string]*run{}, pulling: map[string]bool{}, failed: map[string]bool{},
+			asked: map[int64]time.Time{}, conflicts: map[string]bool{}, overlays: map[string]*padisv1.Overlay{}}
 		a.exec = ex
 		fetch := w.between(100*time.Millisecond, 160*time.Millisecond)
 		if w.chance(0.1) {
@@ -259,8 +278,7 @@ func (h *host) sweep() {
 		if h.containers[h.addresses[addr]] != nil {
 			continue
 		}
-		h.w.truth.deconfigured(h, addr)
-		delete(h.addresses, addr)
+		h.unconfigure(addr)
 	}
 }
 
@@ -276,7 +294,7 @@ func (a *agent) deliver() {
 		}
 		t.deferred = false
 		ex := a.exec
-		a.host.w.after(a.host.w.between(time.Millisecond, 5*time.Millisecond), func() { ex.launch(t.task) })
+		ex.after(a.host.w.between(time.Millisecond, 5*time.Millisecond), func() { ex.launch(t.task) })
 	}
 }
 
@@ -297,9 +315,27 @@ func (a *agent) kill(taskID string) {
 		t.deferred = false
 		a.host.w.truth.end(taskID, "killed before it reached the executor")
 		a.update(taskID, mesos.TaskKilled, "SOURCE_AGENT", "REASON_TASK_KILLED_DURING_LAUNCH", nil)
+		a.dismiss()
 	case a.exec != nil:
-		a.exec.kill(taskID)
+		ex := a.exec
+		ex.when(func() { ex.kill(taskID) })
 	}
+}
+
+// dismiss ends an executor that has not come up and has nothing to come up for any more, as Mesos does.
+func (a *agent) dismiss() {
+	ex := a.exec
+	if ex == nil || ex.dead || ex.ready {
+		return
+	}
+	for _, t := range a.tasks {
+		if t.deferred {
+			return
+		}
+	}
+	a.host.w.note("executor on %s is not needed any more", a.host.name)
+	ex.die(false)
+	a.host.w.after(a.host.w.between(time.Millisecond, 20*time.Millisecond), func() { ex.buried() })
 }
 
 // launch prepares an instance.
@@ -313,14 +349,17 @@ func (ex *executor) launch(task mesos.Task) {
 		w.violate("launch payload of %s: %v", task.ID, err)
 		return
 	}
-	r := &run{id: task.ID, launch: l, begun: w.now}
+	r := &run{id: task.ID, launch: l, begun: w.now, shape: launchedShape(l)}
 	ex.runs[task.ID] = r
 	ex.agent.update(task.ID, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonStarting})
 	prepare := w.between(5*time.Millisecond, 60*time.Millisecond)
 	if w.chance(0.1) {
 		prepare = w.between(time.Second, 8*time.Second)
 	}
-	w.after(prepare, func() {
+	if lease(l) > 0 {
+		ex.renew()
+	}
+	ex.after(prepare, func() {
 		switch {
 		case ex.dead || r.ended || r.stopping:
 		case l.GetAdopt():
@@ -341,13 +380,21 @@ func (ex *executor) attach(r *run) {
 	}
 	h := ex.agent.host
 	w := h.w
+	until, ok := ex.covered(r.launch)
+	if !ok {
+		r.waits = true // A renewal goes on with it.
+		return
+	}
 	for _, at := range r.launch.GetAttachments() {
+		if at.GetAddress() == "" {
+			continue // The host's own.
+		}
 		if (at.GetProbe() || w.now.Sub(r.begun) > prompt) && !w.opt.Rude && w.truth.answers(h, at.GetAddress()) {
 			if !r.answered {
 				r.answered = true
 				ex.agent.update(r.id, mesos.TaskStarting, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonAddressAnswered, Message: at.GetAddress() + " is in use"})
 			}
-			w.after(time.Second, func() { ex.attach(r) })
+			ex.after(time.Second, func() { ex.attach(r) })
 			return
 		}
 	}
@@ -357,10 +404,15 @@ func (ex *executor) attach(r *run) {
 		h.containers[r.id] = r.box
 	}
 	for _, at := range r.launch.GetAttachments() {
-		w.truth.configured(h, at.GetAddress(), r.id)
-		h.addresses[at.GetAddress()] = r.id
-		r.addresses = append(r.addresses, at.GetAddress())
+		if at.GetAddress() != "" {
+			h.configure(at.GetAddress(), r.id, until)
+			r.addresses = append(r.addresses, at.GetAddress())
+		}
 	}
+	if lease(r.launch) > 0 {
+		ex.expireLater(r)
+	}
+	ex.reportSoon()
 	if r.box != nil {
 		r.box.addresses = r.addresses
 	}
@@ -373,8 +425,8 @@ func (ex *executor) attach(r *run) {
 // becomeReady lets the checks of an instance pass after a while.
 func (ex *executor) becomeReady(r *run) {
 	w := ex.agent.host.w
-	w.after(w.between(10*time.Millisecond, 400*time.Millisecond), func() {
-		if !ex.dead && !r.ended && !r.stopping {
+	ex.after(w.between(10*time.Millisecond, 400*time.Millisecond), func() {
+		if !ex.dead && !r.ended && !r.stopping && !r.silenced {
 			ex.agent.update(r.id, mesos.TaskRunning, "SOURCE_EXECUTOR", "", &padisv1.InstanceReport{Reason: padisv1.ReasonReady, Ready: true, Addresses: r.addresses, Container: r.launch.GetContainer()})
 		}
 	})
@@ -395,7 +447,7 @@ func (ex *executor) kill(taskID string) {
 		grace = w.between(time.Millisecond, 1500*time.Millisecond)
 		ex.agent.update(taskID, mesos.TaskKilling, "SOURCE_EXECUTOR", "", nil)
 	}
-	w.after(grace, func() {
+	ex.after(grace, func() {
 		if !ex.dead && !r.ended {
 			ex.end(r, mesos.TaskKilled, &padisv1.InstanceReport{Reason: padisv1.ReasonKilled, Signal: "SIGTERM"})
 		}
@@ -408,14 +460,14 @@ func (ex *executor) end(r *run, state mesos.TaskState, rep *padisv1.InstanceRepo
 	r.ended = true
 	for _, addr := range r.addresses {
 		if h.addresses[addr] == r.owner() {
-			h.w.truth.deconfigured(h, addr)
-			delete(h.addresses, addr)
+			h.unconfigure(addr)
 		}
 	}
 	if r.box != nil {
 		h.remove(r.box, string(state))
 	}
 	delete(ex.runs, r.id)
+	ex.reportSoon()
 	h.w.truth.end(r.id, string(state))
 	ex.agent.update(r.id, state, "SOURCE_EXECUTOR", "", rep)
 }

@@ -270,8 +270,8 @@ func (m *master) call(conn *connection, call mesos.Call) {
 	case mesos.ToExecutor:
 		if a := m.agents[c.AgentID]; a != nil {
 			m.toAgent(a, func(ag *agent) {
-				if ag.exec != nil && ag.exec.id == c.ExecutorID {
-					ag.exec.told(c.Data)
+				if ex := ag.exec; ex != nil && ex.id == c.ExecutorID {
+					ex.when(func() { ex.told(c.Data) })
 				}
 			}, nil)
 		}

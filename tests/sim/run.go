@@ -39,8 +39,23 @@ func (w *World) random() {
 	c := w.user.cluster
 	for i := range 1 + w.rng.IntN(2) {
 		n := strconv.Itoa(i + 1)
-		c.Networks = append(c.Networks, &padisv1.Network{Name: "net" + n, Driver: "bridge", Bridge: "padis" + n})
-		c.Pools = append(c.Pools, &padisv1.Pool{Name: "pool" + n, Network: "net" + n, Cidr: "10.0." + n + ".0/24", Gateway: "10.0." + n + ".1"})
+		network := &padisv1.Network{Name: "net" + n, Driver: "bridge", Bridge: "padis" + n}
+		switch w.rng.IntN(6) {
+		case 0:
+			network.Driver, network.Vni, network.Parent = "vxlan", int32(100+i), "eth0"
+		case 1:
+			network.Driver, network.Vni = "vxlan", int32(100+i)
+		case 2:
+			network.Bandwidth = &padisv1.Bandwidth{Ingress: 1e9, Egress: 1e8}
+		}
+		c.Networks = append(c.Networks, network)
+		c.Pools = append(c.Pools, &padisv1.Pool{Name: "pool" + n, Network: "net" + n, Cidr: "10.0." + n + ".0/24", Gateway: "10.0." + n + ".1", ReuseDelayMs: []int64{0, 0, 3000, 15000}[w.rng.IntN(4)]})
+	}
+	c.Networks = append(c.Networks, &padisv1.Network{Name: "host", Driver: "host"})
+	for _, h := range w.hosts {
+		if w.rng.IntN(8) == 0 {
+			h.stray = "10.0.1." + strconv.Itoa(10+w.rng.IntN(20))
+		}
 	}
 	for i := range w.rng.IntN(4) {
 		t := &padisv1.Tenant{Name: "t" + strconv.Itoa(i+1)}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/protobuf/proto"
 
 	"padis.io/padis/mesos"
@@ -70,12 +72,28 @@ func (s *sched) start() {
 		s.w.violate("the scheduler does not start from its own ledger: %v", err)
 		return
 	}
-	s.loop = scheduler.New(scheduler.Config{Core: c, Ledger: s.w.store, Master: s})
+	s.loop = scheduler.New(scheduler.Config{Core: c, Ledger: s.w.store, Master: s, Log: s.log()})
 	s.alive, s.inbox, s.turning, s.wake, s.conn = true, nil, false, time.Time{}, nil
 	s.w.note("scheduler starts, life %d", s.life)
 	s.take(core.Tick{})
 	s.connect()
 	s.w.user.returned()
+}
+
+// log is a log in which nothing must appear but that calls could not be sent, or the ledger not be written.
+func (s *sched) log() *zap.Logger {
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "m"}), zapcore.AddSync(finder{s.w}), zap.ErrorLevel))
+}
+
+// finder reads the log.
+type finder struct{ w *World }
+
+func (f finder) Write(line []byte) (int, error) {
+	f.w.note("log: %s", line)
+	if strings.Contains(string(line), "which is leased") {
+		f.w.violate("the scheduler believes in a leak where there is none: %s", line)
+	}
+	return len(line), nil
 }
 
 // boundary is a point at which the process may die.
@@ -348,6 +366,9 @@ func describeWish(c mesos.ToExecutor) string {
 	for _, w := range wish.GetImages() {
 		images = append(images, w.GetImage())
 	}
+	if r := wish.GetRenewed(); r != nil {
+		return fmt.Sprintf("MESSAGE to agent %s: renewal %d", c.AgentID, r.GetSerial())
+	}
 	return fmt.Sprintf("MESSAGE to agent %s: generation %d discard %v images %v leave %v", c.AgentID, wish.GetGeneration(), wish.GetDiscard(), images, wish.GetLeave())
 }
 
@@ -375,6 +396,9 @@ func describeEvent(ev mesos.Event) string {
 		said := &padisv1.FromExecutor{}
 		if err := padisv1.Decode(e.Data, said); err != nil {
 			return "MESSAGE that cannot be read"
+		}
+		if r := said.GetRenew(); r != nil {
+			return fmt.Sprintf("MESSAGE of agent %s: asks for renewal %d", e.AgentID, r.GetSerial())
 		}
 		var images []string
 		for _, st := range said.GetImages() {

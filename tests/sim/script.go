@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,8 @@ import (
 // Script is a world in which only that happens that the script says. Its transcript is a text to be compared.
 type Script struct {
 	w *World
+	// lease of the apps that are declared next; 0 is none.
+	lease time.Duration
 	// out is the transcript; seen is how much of the trace it holds.
 	out  strings.Builder
 	seen int
@@ -36,6 +39,9 @@ func NewScript(hosts int) *Script {
 	return s
 }
 
+// renewal is a line of which there are many.
+var renewal = regexp.MustCompile(`(asks for )?renewal [0-9]+$`)
+
 // Say writes a heading, and what has happened since the last one.
 func (s *Script) Say(format string, args ...any) {
 	s.flush()
@@ -44,7 +50,7 @@ func (s *Script) Say(format string, args ...any) {
 
 func (s *Script) flush() {
 	for _, line := range s.w.result.Trace[s.seen:] {
-		if !strings.Contains(line, "agents seen") {
+		if !strings.Contains(line, "agents seen") && !renewal.MatchString(line) {
 			s.out.WriteString(line + "\n")
 		}
 	}
@@ -68,7 +74,10 @@ func (s *Script) Want(name string, n int, revision string) {
 		Hash: revision, Networks: []*padisv1.NetworkWish{{Pool: "pool"}}, Restart: &padisv1.RestartPolicy{InitialDelayMs: 1000, MaxDelayMs: 8000},
 		Template: &padisv1.Template{Command: []string{"serve"}, Resources: &padisv1.Resources{CpuMilli: 100, MemoryMib: 64}},
 	}}
-	a.Slots = nil
+	a.Unreachable, a.Slots = nil, nil
+	if s.lease > 0 {
+		a.Unreachable = &padisv1.UnreachablePolicy{Replace: padisv1.UnreachablePolicy_LEASE, LeaseMs: s.lease.Milliseconds()}
+	}
 	for i := range n {
 		a.Slots = append(a.Slots, &padisv1.WantedSlot{Index: int32(i), Revision: revision})
 	}
@@ -99,6 +108,12 @@ func (s *Script) CrashAt(where string) { s.w.sched.die, s.w.sched.where = 1, whe
 func (s *Script) Cut(host int, data bool, d time.Duration) {
 	s.w.hosts[host-1].cut(true, data, d)
 }
+
+// Lease makes the apps that are declared next use their addresses for that long without word from the scheduler.
+func (s *Script) Lease(d time.Duration) { s.lease = d }
+
+// Stall stops the executor of a host for a while.
+func (s *Script) Stall(host int, d time.Duration) { s.w.hosts[host-1].stall(d) }
 
 // KillExecutor kills the executor of a host.
 func (s *Script) KillExecutor(host int) { s.w.hosts[host-1].killExecutor() }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -23,6 +24,8 @@ type truth struct {
 	statuses map[string]mesos.Status
 	// starts counts the containers that were started for each slot.
 	starts map[record.Slot]int
+	// left says who had an address last, and until when.
+	left map[string]leaving
 	// lost are the containers that were given up because they could not be reached.
 	lost map[string]bool
 }
@@ -44,7 +47,7 @@ type fate struct {
 }
 
 func newTruth(w *World) *truth {
-	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}, starts: map[record.Slot]int{}, lost: map[string]bool{}}
+	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}, starts: map[record.Slot]int{}, lost: map[string]bool{}, left: map[string]leaving{}}
 }
 
 // sorted returns the tasks that have not ended.
@@ -118,6 +121,9 @@ func (t *truth) launched(task mesos.Task) {
 		return
 	}
 	for _, at := range l.GetAttachments() {
+		if at.GetAddress() == "" && at.GetNetwork().GetDriver() == "host" {
+			continue
+		}
 		lease, _ := w.store.data[record.LeaseKey(at.GetNetwork().GetName(), at.GetAddress())].(*padisv1.LeaseRecord)
 		if lease.GetAppUid() != slot.AppUID || lease.GetSlot() != slot.Index {
 			w.violate("task %s is launched with %s, which is leased to %v", task.ID, at.GetAddress(), lease)
@@ -152,7 +158,11 @@ func (t *truth) launched(task mesos.Task) {
 			return
 		}
 	}
-	if why := t.forbidden(f.slot, l.GetTenant(), f.rules, f.host); why != "" && !l.GetAdopt() {
+	if l.GetLeaseMs() != rec.GetLeaseMs() && !exorcist {
+		w.violate("task %s is launched with a lease of %d ms, and the ledger says %d", task.ID, l.GetLeaseMs(), rec.GetLeaseMs())
+		return
+	}
+	if why := t.forbidden(f.slot, l.GetTenant(), rev, f.host); why != "" && !l.GetAdopt() {
 		w.violate("%s is launched on %s, but %s", f.id, f.host.name, why)
 		return
 	}
@@ -161,7 +171,8 @@ func (t *truth) launched(task mesos.Task) {
 }
 
 // forbidden says why an instance must not run on a host, given all that truly exists; empty if it may.
-func (t *truth) forbidden(slot record.Slot, tenant string, rules []*padisv1.Constraint, h *host) string {
+func (t *truth) forbidden(slot record.Slot, tenant string, rev *padisv1.Revision, h *host) string {
+	rules := rev.GetConstraints()
 	cluster := t.w.user.accepted
 	here, owned, own := false, false, false
 	for _, tn := range cluster.GetTenants() {
@@ -181,6 +192,12 @@ func (t *truth) forbidden(slot record.Slot, tenant string, rules []*padisv1.Cons
 	for _, o := range alive {
 		if o.host == h && o.slot != slot && foes(cluster, tenant, o.launch.GetTenant()) {
 			return "tenants " + tenant + " and " + o.launch.GetTenant() + " must not meet, and " + o.id + " is there"
+		}
+	}
+	for _, o := range alive {
+		if hosted(rev.GetNetworks()) && o.host == h && o.slot != slot && slices.ContainsFunc(o.launch.GetAttachments(), func(at *padisv1.Attachment) bool { return at.GetAddress() == "" }) &&
+			o.launch.GetTemplate().GetPorts()[0].GetPort() == rev.GetTemplate().GetPorts()[0].GetPort() {
+			return o.id + " listens there on the same port of the host"
 		}
 	}
 	for _, c := range rules {
@@ -216,6 +233,11 @@ func (t *truth) forbidden(slot record.Slot, tenant string, rules []*padisv1.Cons
 		}
 	}
 	return ""
+}
+
+// hosted tells whether a wish is for the host's own network.
+func hosted(wishes []*padisv1.NetworkWish) bool {
+	return slices.ContainsFunc(wishes, func(n *padisv1.NetworkWish) bool { return n.GetNetwork() != "" })
 }
 
 func (h *host) value(attribute string) string {
@@ -260,8 +282,8 @@ func (t *truth) acknowledged(c mesos.Acknowledge) {
 		return
 	}
 	p := rec.GetPhase()
-	// What the container of an ended task is, is found out by asking for its agent.
-	waits := p == padisv1.Phase_ADOPTING || p == padisv1.Phase_UNREACHABLE && rec.GetContainer() != ""
+	// What the container of an ended task is, is found out by asking for its agent; and a lease is waited for.
+	waits := p == padisv1.Phase_ADOPTING || p == padisv1.Phase_UNREACHABLE && (rec.GetContainer() != "" || rec.GetLeaseMs() != 0)
 	if st.State.Terminal() && !waits || st.State == mesos.TaskRunning && (p == padisv1.Phase_STAGING || p == padisv1.Phase_STARTING) ||
 		st.State == mesos.TaskStarting && p == padisv1.Phase_STAGING {
 		t.w.violate("%s of %s is acknowledged while the ledger says %s", st.State, c.TaskID, instance.Name(p))
@@ -318,19 +340,42 @@ func (t *truth) answers(h *host, address string) bool {
 	return false
 }
 
-// configured checks the first promise: no address on two hosts.
-func (t *truth) configured(h *host, address, id string) {
+// configured checks the first promise: no address on two hosts. Those with a lease keep it whoever can reach whom.
+func (t *truth) configured(h *host, address, id string, leased bool) {
 	t.w.note("net: %s is on %s for %s", address, h.name, id)
 	for _, o := range t.w.hosts {
-		if by, has := o.addresses[address]; has && o.reaches(h) {
+		by, has := o.addresses[address]
+		if _, also := o.valid[address]; has && (o.reaches(h) || leased && also) {
 			t.w.violate("%s is configured on %s for %s while %s has it for %s", address, h.name, id, o.name, by)
 			return
 		}
 	}
 }
 
-func (t *truth) deconfigured(h *host, address string) {
+// leaving is the end of the use of an address.
+type leaving struct {
+	slot record.Slot
+	at   time.Time
+}
+
+func (t *truth) deconfigured(h *host, address, id string) {
 	t.w.note("net: %s is off %s", address, h.name)
+	if f := t.tasks[id]; f != nil {
+		t.left[address] = leaving{f.slot, t.w.now}
+	}
+}
+
+// given checks that an address has rested before it is given to another.
+func (t *truth) given(l *padisv1.LeaseRecord) {
+	was, ok := t.left[l.GetAddress()]
+	if !ok || l.GetReleasedMs() != 0 || was.slot == (record.Slot{AppUID: l.GetAppUid(), Index: l.GetSlot()}) {
+		return
+	}
+	for _, p := range t.w.user.accepted.GetPools() {
+		if rest := time.Duration(p.GetReuseDelayMs()) * time.Millisecond; p.GetName() == l.GetPool() && t.w.now.Sub(was.at) < rest {
+			t.w.violate("%s is given to %s-%d %s after %s has left it, and must rest for %s", l.GetAddress(), l.GetApp(), l.GetSlot(), t.w.now.Sub(was.at), was.slot, rest)
+		}
+	}
 }
 
 // written checks each write of the ledger.
@@ -338,6 +383,10 @@ func (t *truth) written(wr record.Write, before proto.Message) {
 	switch v := wr.Value.(type) {
 	case *padisv1.Cluster:
 		t.w.user.accepted = proto.Clone(v).(*padisv1.Cluster)
+	case *padisv1.LeaseRecord:
+		if b, ok := before.(*padisv1.LeaseRecord); !ok || b.GetReleasedMs() != 0 || b.GetAppUid() != v.GetAppUid() || b.GetSlot() != v.GetSlot() {
+			t.given(v)
+		}
 	case *padisv1.InstanceRecord:
 		b, ok := before.(*padisv1.InstanceRecord)
 		if ok {

@@ -141,6 +141,12 @@ func (u *user) create() *padisv1.WantedApp {
 			rev.Networks = append(rev.Networks, &padisv1.NetworkWish{Pool: u.cluster.Pools[w.rng.IntN(pools)].Name})
 		}
 	}
+	if len(rev.Networks) == 0 && w.rng.IntN(2) == 0 {
+		rev.Networks = []*padisv1.NetworkWish{{Network: "host"}}
+		rev.Template.Ports = []*padisv1.Port{{Name: "web", Port: int32(8000 + w.rng.IntN(2))}}
+	}
+	u.live(a)
+	u.policy(a)
 	switch w.rng.IntN(9) {
 	case 0:
 		rev.Constraints = []*padisv1.Constraint{{Attribute: "hostname", Operator: padisv1.Constraint_UNIQUE}}
@@ -159,6 +165,32 @@ func (u *user) create() *padisv1.WantedApp {
 	scale(a, n)
 	u.apps = append(u.apps, a)
 	return a
+}
+
+// live changes what changes without a restart.
+func (u *user) live(a *padisv1.WantedApp) {
+	rng := u.w.rng
+	a.LoopbackAddresses, a.Bandwidths = nil, nil
+	if rng.IntN(3) == 0 {
+		a.LoopbackAddresses = []string{"10.9.0." + strconv.Itoa(1+rng.IntN(9))}
+	}
+	if rng.IntN(3) == 0 {
+		a.Bandwidths = []*padisv1.Bandwidth{{Ingress: int64(1+rng.IntN(9)) * 1e6}}
+	}
+}
+
+// policy says what becomes of instances on agents that do not answer.
+func (u *user) policy(a *padisv1.WantedApp) {
+	rng := u.w.rng
+	a.Unreachable = nil
+	switch rng.IntN(6) {
+	case 0:
+		a.Unreachable = &padisv1.UnreachablePolicy{Replace: padisv1.UnreachablePolicy_NEVER}
+	case 1:
+		a.Unreachable = &padisv1.UnreachablePolicy{Replace: padisv1.UnreachablePolicy_AFTER, AfterMs: int64(rng.IntN(20)) * 1000}
+	case 2, 3:
+		a.Unreachable = &padisv1.UnreachablePolicy{Replace: padisv1.UnreachablePolicy_LEASE, LeaseMs: int64(4+rng.IntN(7)) * 1000}
+	}
 }
 
 // act does something random now and then, while faults happen.
@@ -180,7 +212,16 @@ func (u *user) once() {
 		return
 	}
 	a := u.apps[w.rng.IntN(len(u.apps))]
-	switch n := w.rng.IntN(20); {
+	switch n := w.rng.IntN(25); {
+	case n >= 24 && len(u.cluster.Tenants) > 0:
+		u.cluster.Tenants[0].AddressQuotas = []*padisv1.AddressQuota{{Max: int64(2 + w.rng.IntN(6))}}
+		u.declare()
+	case n >= 22:
+		u.policy(a)
+		u.wants(a)
+	case n >= 20:
+		u.live(a)
+		u.wants(a)
 	case n < 8:
 		scale(a, w.rng.IntN(8))
 		u.wants(a)
@@ -235,6 +276,9 @@ func (u *user) readdress(a *padisv1.WantedApp) {
 func (u *user) finally() {
 	for _, p := range u.cluster.Pools {
 		p.Ranges = nil
+	}
+	for _, t := range u.cluster.Tenants {
+		t.AddressQuotas = nil
 	}
 	if u.cluster.ExecutorUpgrade != nil {
 		u.cluster.ExecutorUpgrade.Paused = false
@@ -298,12 +342,15 @@ func (u *user) unmet() string {
 		return fmt.Sprintf("executors are not upgraded: %+v", up)
 	}
 	for k := range w.store.data {
-		if strings.HasPrefix(k, record.PrefixLease) && !leases[k] {
+		if strings.HasPrefix(k, record.PrefixLease) && !leases[k] && !u.cools(k) {
 			return k + " is leaked"
 		}
 		if strings.HasPrefix(k, record.PrefixApp) && !slices.ContainsFunc(u.apps, func(a *padisv1.WantedApp) bool { return record.AppKey(a.Uid) == k }) {
 			return k + " is not wanted"
 		}
+	}
+	if why := w.unwired(); why != "" {
+		return why
 	}
 	if id := w.mesos.hoarded(); id != "" {
 		return "offer " + id + " is hoarded"
@@ -312,6 +359,38 @@ func (u *user) unmet() string {
 		return "strays are still killed"
 	}
 	return ""
+}
+
+// cools tells whether a lease rests for no longer than it must.
+func (u *user) cools(key string) bool {
+	l, _ := u.w.store.data[key].(*padisv1.LeaseRecord)
+	for _, p := range u.cluster.Pools {
+		if p.GetName() == l.GetPool() {
+			return l.GetReleasedMs() != 0 && u.w.now.UnixMilli() < l.GetReleasedMs()+p.GetReuseDelayMs()+1000
+		}
+	}
+	return false
+}
+
+// shape is what the network of an instance of the revision shall be.
+func (u *user) shape(a *padisv1.WantedApp, rev *padisv1.Revision) shape {
+	var out shape
+	for i, n := range rev.GetNetworks() {
+		b := &padisv1.Bandwidth{}
+		for _, p := range u.cluster.Pools {
+			for _, network := range u.cluster.Networks {
+				if p.Name == n.Pool && network.Name == p.Network {
+					out.loopbacks = a.LoopbackAddresses
+					b = network.Bandwidth
+					if i < len(a.Bandwidths) {
+						b = a.Bandwidths[i]
+					}
+				}
+			}
+		}
+		out.bandwidths = append(out.bandwidths, b)
+	}
+	return out
 }
 
 // missing says why a wanted slot is not what it shall be; empty if it is, or if it truly fits nowhere and says so.
@@ -328,6 +407,10 @@ func (u *user) missing(a *padisv1.WantedApp, s *padisv1.WantedSlot) string {
 		f := w.truth.tasks[r.GetTaskId()]
 		if f == nil || !f.running {
 			return name + " is said to run and does not"
+		}
+		rev := a.Revisions[slices.IndexFunc(a.Revisions, func(r *padisv1.Revision) bool { return r.Hash == s.Revision })]
+		if ex := f.host.agent.exec; ex == nil || ex.runs[f.id] == nil || !ex.runs[f.id].shape.equal(u.shape(a, rev)) {
+			return name + " does not have the bandwidths and loopback addresses that it shall have"
 		}
 		return ""
 	}
@@ -399,7 +482,7 @@ func (u *user) nowhere(slot record.Slot, a *padisv1.WantedApp, rev *padisv1.Revi
 		if len(m.executors) == 0 {
 			left = left.Sub(mesos.Amounts{CPUMilli: 100, MemoryMilli: 64000})
 		}
-		if left.Fits(needs) && w.truth.forbidden(slot, a.GetTenant(), rev.GetConstraints(), h) == "" && !u.clustered(slot, rev, h) {
+		if left.Fits(needs) && w.truth.forbidden(slot, a.GetTenant(), rev, h) == "" && !u.clustered(slot, rev, h) {
 			return false
 		}
 	}

@@ -268,3 +268,22 @@ func TestSeveralHops(t *testing.T) {
 		l.UntilRoute("10.9.0.1/32", "10.0.0.11")
 	})
 }
+
+// A router that comes back is told everything again, soon.
+func TestRouterRestarts(t *testing.T) {
+	eachRouter(t, func(t *testing.T, kind string) {
+		l := routers.New(t)
+		d := l.Start(kind, neighbour(11))
+		s := startSpeaker(t, l, l.Host(11), config(11))
+		p := routerPeer
+		p.GracefulRestart = time.Minute
+		s.set(State{Peers: []Peer{p}, Paths: []Path{{Prefix: prefix("10.9.0.1/32")}}})
+		s.established(l)
+		l.UntilRoute("10.9.0.1/32", "10.0.0.11")
+		d.Stop()
+		s.says(l, "10.0.0.1:179 refuses the connection")
+		d = l.Start(kind, neighbour(11))
+		s.established(l)
+		l.Until("the router knows the prefix", func() bool { return strings.Contains(d.Route("10.9.0.1/32"), "10.0.0.11") }, d.Output)
+	})
+}

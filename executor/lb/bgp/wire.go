@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// RFC 8326: prefer anybody else, this one is about to go.
-	gracefulShutdown = 65535<<16 | 0
+	// 65535:0 (RFC 8326): prefer anybody else, this one is about to go.
+	gracefulShutdown = 65535 << 16
 	// Of IPv4 and IPv6; GoBGP sets 1 for a router of the same link.
 	multihopTTL = 255
 	// Between attempts to connect; one less is how long an attempt may take.

@@ -33,10 +33,13 @@ import (
 	"padis.io/padis/executor/runtime/reaper"
 )
 
-// TestMain is, by its first argument, also the init of a container.
+// TestMain is, by its first argument, also the init of a container, and a program in one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == reaper.Verb {
 		os.Exit(reaper.Main(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == attributesVerb {
+		os.Exit(changeAttributes())
 	}
 	os.Exit(m.Run())
 }

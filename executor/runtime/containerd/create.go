@@ -90,6 +90,9 @@ func (r *Runtime) task(ctx context.Context, s runtime.Spec, name, chain string, 
 	if err != nil {
 		return nil, fmt.Errorf("prepare the file system: %w", err)
 	}
+	if err := r.bound(s, name, mounts); err != nil {
+		return nil, err
+	}
 	pipes, err := openPipes(s.Dir)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func failure(doing string, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), has("no space left on device", "disk quota exceeded", "No space left on device"):
-		return refuse(padisv1.ReasonInsufficientSpace, "%s: %v; free space where containerd keeps images and file systems", doing, err)
+		return refuse(padisv1.ReasonInsufficientSpace, "%s: %v; free space where containerd keeps images and file systems, or raise resources.disk of the App", doing, err)
 	case has("error mounting", "mount `", "failed to mount"):
 		return refuse(padisv1.ReasonVolumeFailed, "%s: %v; correct the volume's path", doing, err)
 	case has("executable file", "exec: \"", "open executable", "exec format error", "Exec format error"):

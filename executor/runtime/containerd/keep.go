@@ -194,6 +194,9 @@ func (r *Runtime) remove(ctx context.Context, name string) error {
 			time.Sleep(retryMin)
 		}
 	}
+	if err := again(func() error { return r.unbound(ctx, name) }); err != nil {
+		return fmt.Errorf("look at the file system: %w", err)
+	}
 	if err := again(func() error { return r.snapshots.Remove(ctx, name) }); err != nil {
 		return fmt.Errorf("remove the file system: %w", err)
 	}

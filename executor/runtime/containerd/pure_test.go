@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -198,5 +199,40 @@ func TestMountsDoNotWaitForServers(t *testing.T) {
 	defer cancel()
 	if _, err := mountsOf(ctx, with(silent)); reason(err) != padisv1.ReasonVolumeFailed || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("a silent server: %v", err)
+	}
+}
+
+func TestPatternsFitAllButWhatIsForbidden(t *testing.T) {
+	patterns := patternsOfOthers(changesAttributes, pattern{}, 0)
+	fits := func(n uint32) bool {
+		return slices.ContainsFunc(patterns, func(p pattern) bool { return n&p.mask == p.value })
+	}
+	if len(patterns) > 40 {
+		t.Errorf("%d patterns", len(patterns))
+	}
+	check := func(n uint32) {
+		if fits(n) == slices.Contains(changesAttributes, n) {
+			t.Fatalf("%#x: %v", n, fits(n))
+		}
+	}
+	for _, n := range changesAttributes {
+		check(n)
+		for a := range 32 {
+			check(n ^ 1<<a)
+			for b := range a {
+				check(n ^ 1<<a ^ 1<<b)
+			}
+		}
+	}
+	// All numbers that have what those have in common.
+	varying := (changesAttributes[0] ^ changesAttributes[1]) | (changesAttributes[0] ^ changesAttributes[2])
+	for sub := varying; ; sub = (sub - 1) & varying {
+		check(changesAttributes[0]&^varying | sub)
+		if sub == 0 {
+			break
+		}
+	}
+	for range 100_000 {
+		check(rand.Uint32())
 	}
 }

@@ -113,6 +113,8 @@ type Runtime struct {
 	known      imageCache
 	loading    singleflight.Group
 	swapLimit  bool
+	// unbounded says once that disk space cannot be bounded.
+	unbounded sync.Once
 	// garbage tells that file systems were removed, whose space is not yet free.
 	garbage chan struct{}
 	// closed ends what waits for containers.

@@ -85,6 +85,9 @@ func (r *Runtime) spec(ctx context.Context, s runtime.Spec, i *image, name strin
 			limit(spec.Linux.Resources, c.Limits, r.swapLimit)
 			if !security.SeccompUnconfined {
 				spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
+				if c.Limits.DiskBytes > 0 {
+					keepAttributes(spec.Linux.Seccomp, changesAttributes)
+				}
 			}
 			return nil
 		},

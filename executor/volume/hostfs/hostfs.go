@@ -137,6 +137,7 @@ func release(dir string) error {
 	if err := unmountBelow(volume.Dir(real)); err != nil {
 		return err
 	}
+	giveBack(volume.Dir(real))
 	if err := os.RemoveAll(volume.Dir(real)); err != nil {
 		return fmt.Errorf("release volumes: %w", err)
 	}

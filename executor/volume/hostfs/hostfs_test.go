@@ -20,6 +20,7 @@ import (
 
 	"padis.io/padis/executor/runtime"
 	"padis.io/padis/executor/volume"
+	"padis.io/padis/executor/volume/quota/quotatest"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -330,6 +331,57 @@ func TestSize(t *testing.T) {
 	}
 	if left := loops(t, image); len(left) > 0 {
 		t.Errorf("loop devices of %s after release: %v", image, left)
+	}
+}
+
+// Where there are no loop devices, the file system below may bound a directory.
+func TestSizeByQuota(t *testing.T) {
+	t.Setenv("TMPDIR", quotatest.Mount(t, "ext4"))
+	w := newWorld(t)
+	v := volume.Volume{Name: "scratch", Path: filepath.Join(volume.Dir(w.dir), "scratch"), Size: 4 << 20}
+	if err := os.MkdirAll(v.Path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		t.Helper()
+		var st unix.Statfs_t
+		if err := unix.Statfs(v.Path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Blocks) * st.Bsize
+	}
+	all := size()
+	h := w.host()
+	if err := h.limit(v, "loop devices"); err != nil {
+		t.Fatal(err)
+	}
+	if n := size(); n != v.Size || w.warned.Len() > 0 {
+		t.Errorf("df shows %d bytes; said: %v", n, w.warned.All())
+	}
+	giveBack(volume.Dir(w.dir))
+	if n := size(); n != all {
+		t.Errorf("given back, df shows %d bytes", n)
+	}
+	if err := h.Release(w.dir); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSizeThatCannotBeEnforcedIsSaid(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(w.state, "tmpfs")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+	if err := w.host().limit(volume.Volume{Name: "scratch", Path: path, Size: 1 << 20}, "loop devices"); err != nil {
+		t.Error(err)
+	}
+	if all := w.warned.All(); len(all) != 1 || all[0].ContextMap()["missing"] != "loop devices" || all[0].ContextMap()["quota"] == "" {
+		t.Errorf("said: %v", all)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/volume"
+	"padis.io/padis/executor/volume/quota"
 )
 
 // unmountBelow unmounts all that is mounted below a directory, and does not return without an error while there is any:
@@ -38,19 +40,51 @@ func unmountBelow(dir string) error {
 }
 
 // disk makes an empty directory. Its size is bounded by a file system of its own, where the host can: a sparse file on a
-// loop device.
+// loop device; or else by a quota.
 func (h *Host) disk(v volume.Volume, who volume.Owner) error {
 	if err := os.Mkdir(v.Path, 0o700); err != nil {
 		return failed("volume "+v.Name, err)
 	}
 	if v.Size > 0 {
-		if missing := missingForImages(); missing != "" {
-			h.Log.Warn("size of a volume is not enforced", zap.String("volume", v.Name), zap.String("path", v.Path), zap.Int64("bytes", v.Size), zap.String("missing", missing))
-		} else if err := image(v, who); err != nil {
+		missing, err := missingForImages(), error(nil)
+		if missing == "" {
+			err = image(v, who)
+		} else {
+			err = h.limit(v, missing)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return own(v, who, 0o777)
+}
+
+// limit bounds a directory where there are no file systems in files.
+func (h *Host) limit(v volume.Volume, missing string) error {
+	err := quota.Limit(v.Path, v.Size, v.Path)
+	var cannot *quota.Unsupported
+	if errors.As(err, &cannot) {
+		h.Log.Warn("size of a volume is not enforced", zap.String("volume", v.Name), zap.String("path", v.Path), zap.Int64("bytes", v.Size),
+			zap.String("missing", missing), zap.String("quota", cannot.Why))
+		return nil
+	}
+	if err != nil {
+		return failed("volume "+v.Name, err)
+	}
+	return nil
+}
+
+// giveBack the quotas of the volumes in a directory. One that remains is a number of many that is not used again.
+func giveBack(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = quota.Release(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // missingForImages says what a host lacks for file systems in files; empty if nothing.

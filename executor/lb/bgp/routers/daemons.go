@@ -143,7 +143,7 @@ router bgp %d
 	d.l.must(os.WriteFile(zebra, nil, 0o644))
 	common := []string{"-z", filepath.Join(d.dir, "zserv"), "--vty_socket", d.dir, "-u", "frr", "-g", "frr"}
 	d.spawn(append([]string{"/usr/lib/frr/zebra", "-f", zebra, "-i", filepath.Join(d.dir, "zebra.pid")}, common...)...)
-	d.l.Until("zebra is there", func() bool { _, err := os.Stat(filepath.Join(d.dir, "zserv")); return err == nil }, d.output)
+	d.l.Until("zebra is there", func() bool { _, err := os.Stat(filepath.Join(d.dir, "zserv")); return err == nil }, d.Output)
 	d.spawn(append([]string{"/usr/lib/frr/bgpd", "-f", conf, "-i", filepath.Join(d.dir, "bgpd.pid")}, common...)...)
 	d.await()
 }
@@ -151,7 +151,7 @@ router bgp %d
 // await waits until the router answers.
 func (d *Daemon) await() {
 	d.l.t.Helper()
-	d.l.Until(d.kind+" answers", func() bool { _, err := d.ask("show version"); return err == nil }, d.output)
+	d.l.Until(d.kind+" answers", func() bool { _, err := d.ask("show version"); return err == nil }, d.Output)
 }
 
 func (d *Daemon) ask(command string) (string, error) {
@@ -188,7 +188,8 @@ func (d *Daemon) Route(prefix string) string {
 	return d.Ask("show bgp ipv4 unicast " + prefix)
 }
 
-func (d *Daemon) output() string {
+// Output is what the router logged.
+func (d *Daemon) Output() string {
 	var b strings.Builder
 	files, _ := filepath.Glob(filepath.Join(d.dir, "*.out"))
 	logs, _ := filepath.Glob(filepath.Join(d.dir, "*.log"))

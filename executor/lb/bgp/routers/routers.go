@@ -80,7 +80,7 @@ func New(t *testing.T) *Lab {
 	for _, ns := range []string{router, behind} {
 		l.namespace(ns)
 	}
-	l.In(router, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	l.In(router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward && echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
 	l.In(router, "ip", "link", "add", "hosts", "type", "bridge")
 	l.In(router, "ip", "link", "set", "hosts", "up")
 	l.In(router, "ip", "link", "add", "out", "type", "veth", "peer", "name", "eth0", "netns", behind)
