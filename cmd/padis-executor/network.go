@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"os"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"padis.io/padis/executor/instance"
 	netplan "padis.io/padis/executor/network"
@@ -32,7 +29,7 @@ func openNetwork(host instance.Host, log *zap.Logger) (*kernel.Network, func(), 
 // others are refused, and say why.
 func openParts(host instance.Host, log *zap.Logger) (kernel.Parts, func()) {
 	tag := netplan.OwnerTag(host.Owner)
-	parts := kernel.Parts{Switches: ovs.New(tag, ovs.Config{}), State: host.State}
+	parts := kernel.Parts{Switches: switches{ovs.New(tag, ovs.Config{}), log}, State: host.State}
 	g, err := guard.New(tag)
 	if err != nil {
 		log.Warn("instances cannot be kept to their own addresses on this host", zap.Error(err))
@@ -40,6 +37,30 @@ func openParts(host instance.Host, log *zap.Logger) (kernel.Parts, func()) {
 	}
 	parts.Guard = g
 	return parts, g.Close
+}
+
+// switches are the Open vSwitches of a host that may have none. Whoever asks for one by name is told what is wrong; whoever
+// asks for all of them, to see what was left, gets none.
+type switches struct {
+	*ovs.Switches
+	log *zap.Logger
+}
+
+func (s switches) Observe(names []string) ([]netplan.Switch, error) {
+	all, err := s.Switches.Observe(names)
+	if err != nil && names == nil {
+		s.log.Debug("this host has no Open vSwitch", zap.Error(err))
+		return nil, nil
+	}
+	return all, err
+}
+
+func (s switches) Guarded(links []string) (map[string]netplan.GuardedPort, error) {
+	all, err := s.Switches.Guarded(links)
+	if err != nil && links == nil {
+		return nil, nil
+	}
+	return all, err
 }
 
 // ownAddresses are what instances with the host's network are told: the address that the agent is known by, or else the
@@ -72,14 +93,4 @@ func startSpeaker(log *zap.Logger) (*speaker.Speaker, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := speaker.Start(ctx, "/proc/self/exe", log.Named("speaker"))
 	return s, func() { cancel(); <-s.Done() }
-}
-
-// speak is the process that announces.
-func speak() int {
-	log, err := newLog(zapcore.InfoLevel)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "padis-executor:", err)
-		return exitFailed
-	}
-	return speaker.Main(os.Stdin, os.Stdout, log.Named("speaker"))
 }
