@@ -29,6 +29,7 @@ var cases = map[string]func(*testing.T, suite){
 	"first of its processes":    firstProcess,
 	"names and files":           names,
 	"own network":               ownNetwork,
+	"network of the host":       hostNetwork,
 	"stop by default action":    stopByDefault,
 	"stop by a handler":         stopByHandler,
 	"stop ignored, then kill":   stopIgnored,
@@ -310,6 +311,19 @@ func ownNetwork(t *testing.T, s suite) {
 		t.Errorf("interfaces and namespace: %v; the host's is %s", lines, host)
 	}
 	expect(t, p.NetworkNamespace() > 0, true)
+}
+
+// With the host's network an instance has its own names and files all the same.
+func hostNetwork(t *testing.T, s suite) {
+	p := s.start(t, func(spec *runtime.Spec) { spec.HostNetwork = true }, "sh", "-c", "readlink /proc/self/ns/net; hostname; cat /etc/resolv.conf; sleep 1000")
+	host, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.says(host + "\nweb-0\nnameserver 10.44.0.53\n")
+	own, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", p.NetworkNamespace()))
+	expect(t, err, nil)
+	expect(t, own, host)
 }
 
 func stopByDefault(t *testing.T, s suite) {
