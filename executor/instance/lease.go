@@ -86,9 +86,14 @@ func (m *machine) silence() {
 
 // reportDown says why a running instance cannot be reached.
 func (m *machine) reportDown(reason, message string) {
-	if m.Phase == Running {
-		m.report(mesos.TaskRunning, m.reported.Healthy, reason, message)
+	if m.Phase != Running {
+		return
 	}
+	healthy := m.reported.Healthy
+	if healthy != nil {
+		healthy = new(bool)
+	}
+	m.report(mesos.TaskRunning, healthy, reason, message)
 }
 
 func (m *machine) renewed(e Renewed) bool {
@@ -99,7 +104,8 @@ func (m *machine) renewed(e Renewed) bool {
 				m.report(mesos.TaskStarting, nil, e.Failure.Reason, e.Failure.Message)
 				m.pause(firstRetry)
 			case e.Expired:
-				m.wait(Probing, Probe{})
+				// One of several may be left, and would answer itself.
+				m.wait(Leasing, Silence{})
 			default:
 				m.wait(Attaching, Attach{})
 			}
@@ -113,6 +119,16 @@ func (m *machine) renewed(e Renewed) bool {
 }
 
 func (m *machine) silenced(e Silenced) bool {
+	if m.Phase == Leasing && m.busy {
+		return m.outcome(Leasing, nil, func() {
+			if e.Failure != nil {
+				m.report(mesos.TaskStarting, nil, e.Failure.Reason, e.Failure.Message)
+				m.pause(firstRetry)
+				return
+			}
+			m.wait(Probing, Probe{})
+		})
+	}
 	if m.link != linkSilencing {
 		return false
 	}

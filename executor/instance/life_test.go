@@ -23,6 +23,8 @@ type model struct {
 	// waited: its exit has come, or will.
 	waited                         bool
 	attached, silent, ended, asked bool
+	// configured: the kernel has the addresses. granted: the lease goes on. lost: it was over since the last probe.
+	configured, granted, lost bool
 }
 
 func (m *model) fail() *Failure {
@@ -77,8 +79,15 @@ func (m *model) carryOut(a Action) {
 		if m.launch.Attachments[0].Probe && !m.silent && !m.launch.GetAdopt() {
 			m.Fatal("configured without a silent probe")
 		}
-		m.attached = true
-		m.pending = append(m.pending, Attached{m.fail()})
+		m.attach()
+	case Renew:
+		m.pending = append(m.pending, m.renew())
+	case Silence:
+		e := Silenced{m.fail()}
+		if e.Failure == nil {
+			m.attached, m.configured, m.silent = false, false, false
+		}
+		m.pending = append(m.pending, e)
 	case Start:
 		m.pending = append(m.pending, Started{m.fail()})
 	case Signal, Kill:
@@ -119,6 +128,34 @@ func (m *model) adopt() Event {
 	return Adopted{PID: 7}
 }
 
+// attach is refused if the lease is over.
+func (m *model) attach() {
+	leased := m.launch.GetLeaseMs() > 0
+	switch f := m.fail(); {
+	case leased && !m.granted:
+		m.pending = append(m.pending, Attached{&Failure{Reason: padisv1.ReasonLeaseExpired}})
+	case leased && !m.silent && m.lost:
+		m.Fatal("configured again without a silent probe")
+	case f != nil && leased && m.state.Phase == Running:
+		m.pending = append(m.pending, Attached{f})
+	default:
+		m.attached, m.configured = true, f == nil
+		m.pending = append(m.pending, Attached{f})
+	}
+}
+
+// renew tells what the kernel still has.
+func (m *model) renew() Event {
+	switch f := m.fail(); {
+	case f != nil:
+		return Renewed{Failure: f}
+	case !m.configured || !m.granted:
+		m.lost, m.silent = true, false
+		return Renewed{Expired: true}
+	}
+	return Renewed{}
+}
+
 func (m *model) release(a Release) {
 	if m.held && m.alive {
 		m.Fatal("released what lives")
@@ -136,8 +173,33 @@ func (m *model) release(a Release) {
 	m.pending = append(m.pending, Released{f})
 }
 
+// lease lets the lease go on, or end, as the executor would say it.
+func (m *model) lease() {
+	switch rapid.IntRange(0, 5).Draw(m.T, "lease") {
+	case 0:
+		m.granted = true
+		if m.state.Holds() || m.state.AwaitsGrant() {
+			m.step(Granted{})
+		}
+	case 1:
+		m.granted = false
+		if m.state.Holds() {
+			m.step(Lapsed{})
+		}
+	}
+	if m.granted && m.state.AwaitsGrant() {
+		m.step(Granted{})
+	}
+	if m.state.Silent() && m.state.Reported().Report.GetReady() {
+		m.Fatal("ready without an address")
+	}
+}
+
 func (m *model) turn(killing bool) {
 	m.now = m.now.Add(time.Duration(rapid.IntRange(0, 2000).Draw(m.T, "pass")) * time.Millisecond)
+	if m.launch.GetLeaseMs() > 0 && !m.ended {
+		m.lease()
+	}
 	switch k := rapid.IntRange(0, 5).Draw(m.T, "what"); {
 	case k == 0:
 		m.step(Tick{})
@@ -182,6 +244,10 @@ func TestAnyLife(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "checks") {
 			checked(m.launch)
+		}
+		if rapid.Bool().Draw(t, "leased") {
+			leased(m.launch)
+			m.configured = m.attached
 		}
 		m.state = State{Plan: plan(t, m.launch)}
 		m.step(Begun{})

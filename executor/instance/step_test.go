@@ -67,6 +67,8 @@ func adopted(l *padisv1.Launch) {
 	l.Container, l.Adopt, l.WasReady, l.Attempt = "shop.web-3.1a2b3c4d.0", true, true, 2
 }
 
+func leased(l *padisv1.Launch) { l.LeaseMs = 9000 }
+
 func unready(l *padisv1.Launch) { l.WasReady = false }
 
 func probing(l *padisv1.Launch) { l.Attachments[0].Probe = true }
@@ -102,6 +104,10 @@ func TestLives(t *testing.T) {
 	container := func(es ...Event) []Event { return append(append([]Event{}, pulled...), es...) }
 	again := []Event{Begun{}, Adopted{PID: 7, Digest: "sha256:1"}, Attached{}}
 	adoption := func(es ...Event) []Event { return append(append([]Event{}, again...), es...) }
+	leasing := func(es ...Event) []Event {
+		return append([]Event{Begun{}, Fetched{}, Granted{}, Created{PID: 7}, Attached{}, Started{}}, es...)
+	}
+	lapsed := &Failure{padisv1.ReasonLeaseExpired, "Too late."}
 	const mib = 1 << 20
 	for name, c := range map[string]struct {
 		launch *padisv1.Launch
@@ -150,6 +156,20 @@ func TestLives(t *testing.T) {
 		"killed while adopting":       {launch(adopted), []Event{Begun{}, KillWanted{grace(time.Second)}, Adopted{PID: 7}, after{}, Exited{Signal: "SIGKILL"}, Released{}}},
 		"killed before its adoption":  {launch(adopted), []Event{Begun{}, Adopted{Failure: no}, KillWanted{}, Released{no}, after{}, Released{}}},
 		"killed while being attached": {launch(adopted), []Event{Begun{}, Adopted{PID: 7}, Attached{no}, KillWanted{}, Exited{Code: 143}, Released{}}},
+		"leased":                      {launch(leased), leasing(Granted{}, Renewed{}, Exited{}, Released{})},
+		"lease over":                  {launch(leased, checked), leasing(Checked{0, true, ""}, Lapsed{}, Silenced{no}, after{}, Silenced{}, Checked{0, false, "x"}, Granted{}, Probed{Answered: "02:42 has it"}, after{}, Granted{}, Probed{}, Attached{no}, after{}, Granted{}, Probed{}, Attached{}, Granted{}, Renewed{})},
+		"lease over, unready":         {launch(leased, checked), leasing(Lapsed{}, Silenced{}, Granted{}, Probed{}, Attached{})},
+		"lease over while joining":    {launch(leased), leasing(Granted{}, Renewed{Expired: true}, Silenced{}, Granted{}, Probed{}, Attached{lapsed}, Granted{}, Probed{}, Attached{})},
+		"lease over before the end":   {launch(leased), leasing(Lapsed{}, KillWanted{}, Silenced{}, Granted{}, Exited{Code: 143}, Released{})},
+		"lease over while stopping":   {launch(leased), leasing(KillWanted{}, Granted{}, Renewed{}, Lapsed{}, Silenced{no}, after{}, Silenced{}, Exited{Code: 143}, Released{})},
+		"killed while joining":        {launch(leased), leasing(Lapsed{}, Silenced{}, Granted{}, Probed{}, KillWanted{}, Attached{}, Exited{Code: 143}, Released{})},
+		"killed while asking":         {launch(leased), leasing(Lapsed{}, Silenced{}, Granted{}, KillWanted{}, Probed{}, Exited{Code: 143}, Released{})},
+		"killed before the lease":     {launch(leased), []Event{Begun{}, Fetched{}, KillWanted{}, Released{}}},
+		"lease over before attach":    {launch(leased), []Event{Begun{}, Fetched{}, Granted{}, Created{PID: 7}, Attached{lapsed}, Granted{}, Renewed{Expired: true}, Silenced{}, Probed{}, Attached{}, Started{}}},
+		"lease and probe":             {launch(leased, image, probing), []Event{Begun{}, Fetched{}, Pulled{}, Granted{}, Probed{}, Created{PID: 7}, Attached{}, Started{}}},
+		"adopted with a lease":        {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, Granted{}, Renewed{}, Attached{}, Granted{}, Renewed{}}},
+		"adopted after its lease":     {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, after{}, Granted{}, Renewed{Failure: no}, after{}, Granted{}, Renewed{Expired: true}, Silenced{no}, after{}, Granted{}, Renewed{Expired: true}, Silenced{}, Probed{}, Attached{}}},
+		"adopted, ends unleased":      {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, Exited{}, Released{}}},
 		"no network wanted":           {launch(func(l *padisv1.Launch) { l.Attachments = nil }), then(after{}, Exited{}, Released{})},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,7 +260,7 @@ func describe(x any) string {
 
 func TestWhatCannotHappenIsRefused(t *testing.T) {
 	s := State{Plan: plan(t, launch())}
-	for _, e := range []Event{Adopted{}, Fetched{}, Pulled{}, PullProgress{}, Created{}, Attached{}, Started{}, Exited{}, Released{}, Checked{}} {
+	for _, e := range []Event{Adopted{}, Fetched{}, Pulled{}, PullProgress{}, Created{}, Attached{}, Started{}, Exited{}, Released{}, Checked{}, Silenced{}} {
 		if next, actions, err := Step(start, s, e); err == nil || actions != nil || next.Phase != New {
 			t.Errorf("%T at the beginning: %v, %v, %v", e, next.Phase, actions, err)
 		}
