@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"padis.io/padis/api/runtime"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/scheduler/core"
+	"padis.io/padis/scheduler/ipam"
 	"padis.io/padis/scheduler/project"
 	"padis.io/padis/scheduler/record"
 )
@@ -24,6 +26,8 @@ type memory struct {
 	addresses map[core.Address]*runtime.Address
 	usage     map[string]runtime.PoolUsage
 	networks  map[string][]runtime.HostNetworkState
+	// speaking are the agents whose executors said something of networks.
+	speaking  map[string]bool
 	foreign   []runtime.ForeignAddress
 	sandboxes sandboxes
 	executors executors
@@ -33,7 +37,8 @@ type memory struct {
 func newMemory(c *core.Core) *memory {
 	m := &memory{
 		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
-		addresses: map[core.Address]*runtime.Address{}, usage: map[string]runtime.PoolUsage{}, sandboxes: newSandboxes(), executors: newExecutors(),
+		addresses: map[core.Address]*runtime.Address{}, usage: map[string]runtime.PoolUsage{}, speaking: map[string]bool{},
+		sandboxes: newSandboxes(), executors: newExecutors(),
 	}
 	var agents []string
 	for _, a := range c.Agents() {
@@ -48,9 +53,8 @@ func newMemory(c *core.Core) *memory {
 	for _, uid := range c.Apps() {
 		m.keepApp(c, uid)
 	}
-	for _, l := range c.Leases() {
-		m.keepAddress(c, core.Address{Network: l.GetNetwork(), Address: l.GetAddress()})
-	}
+	m.keepAddresses(c, c.Addresses())
+	m.keepNetworks(c, agents)
 	m.keepUsage(c)
 	return m
 }
@@ -78,25 +82,82 @@ func (m *memory) keepInstance(c *core.Core, key record.Slot) {
 	}
 }
 
-func (m *memory) keepAddress(c *core.Core, at core.Address) {
-	lease := c.Lease(at)
-	if lease == nil {
-		delete(m.addresses, at)
+func (m *memory) keepAddresses(c *core.Core, changed []core.Address) {
+	for _, at := range changed {
+		if a := address(c, at); a != nil {
+			m.addresses[at] = a
+		} else {
+			delete(m.addresses, at)
+		}
+	}
+	if len(changed) == 0 {
 		return
 	}
-	host := ""
-	if rec := c.Instance(record.Slot{AppUID: lease.GetAppUid(), Index: lease.GetSlot()}); configured(rec) {
-		host = rec.GetHostname()
+	m.foreign = nil
+	for _, f := range c.ForeignAddresses() {
+		m.foreign = append(m.foreign, runtime.ForeignAddress{Network: f.Network, Address: f.Address.Address, Who: f.Who})
 	}
-	m.addresses[at] = project.Address(lease, host, "")
+}
+
+// address shows one address that is allocated, cooling or foreign; nil if it is none of these.
+func address(c *core.Core, at core.Address) *runtime.Address {
+	switch st, _ := c.AddressState(at); st.State {
+	case ipam.Allocated, ipam.Cooling:
+		return project.Address(st.Lease, st.Host, st.Conflict)
+	case ipam.Foreign:
+		return project.Foreign(at.Network, poolOf(c.Cluster(), at), at.Address, st.Note, 0)
+	default:
+		return nil
+	}
+}
+
+// poolOf is the first pool of the address's network that has it in its subnet; empty if none has.
+func poolOf(cluster *padisv1.Cluster, at core.Address) string {
+	a, err := netip.ParseAddr(at.Address)
+	if err != nil {
+		return ""
+	}
+	for _, p := range cluster.GetPools() {
+		if cidr, err := netip.ParsePrefix(p.GetCidr()); err == nil && p.GetNetwork() == at.Network && cidr.Contains(a) {
+			return p.GetName()
+		}
+	}
+	return ""
+}
+
+// keepNetworks takes in what hosts say of their networks, if one of those that changed says or said anything.
+func (m *memory) keepNetworks(c *core.Core, changed []string) {
+	touched := false
+	for _, id := range changed {
+		a, _ := c.Agent(id)
+		speaks := len(a.Says.GetNetworks()) > 0
+		touched = touched || speaks || m.speaking[id]
+		if speaks {
+			m.speaking[id] = true
+		} else {
+			delete(m.speaking, id)
+		}
+	}
+	if !touched {
+		return
+	}
+	m.networks = map[string][]runtime.HostNetworkState{}
+	for network, states := range c.NetworkStates() {
+		for _, st := range states {
+			host := runtime.HostNetworkState{Host: st.Host, Reason: st.State.GetReason(), Message: st.State.GetMessage()}
+			for _, b := range st.State.GetSessions() {
+				host.Sessions = append(host.Sessions, runtime.BGPSession{Peer: b.GetPeer(), Established: b.GetEstablished(), Message: b.GetMessage()})
+			}
+			m.networks[network] = append(m.networks[network], host)
+		}
+	}
 }
 
 func (m *memory) keepUsage(c *core.Core) {
 	clear(m.usage)
 	for _, p := range c.Cluster().GetPools() {
-		var u runtime.PoolUsage
-		u.Capacity, u.Allocated, u.Free = c.Usage(p.GetName())
-		m.usage[p.GetName()] = u
+		u := c.Utilisation(p.GetName())
+		m.usage[p.GetName()] = runtime.PoolUsage{Capacity: u.Capacity, Allocated: u.Allocated, Cooling: u.Cooling, Free: u.Free}
 	}
 }
 
@@ -111,9 +172,8 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 		changed[key.AppUID] = m.name(key.AppUID)
 		m.keepInstance(c, key)
 	}
-	for _, at := range eff.Changed.Addresses {
-		m.keepAddress(c, at)
-	}
+	m.keepAddresses(c, eff.Changed.Addresses)
+	m.keepNetworks(c, eff.Changed.Agents)
 	for _, w := range eff.Writes {
 		if uid, ok := strings.CutPrefix(w.Key, record.PrefixApp); ok {
 			changed[uid] = m.name(uid)
@@ -121,7 +181,7 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 		}
 		leases = leases || w.Key == record.KeyCluster || strings.HasPrefix(w.Key, record.PrefixLease)
 	}
-	if leases {
+	if leases || len(eff.Changed.Addresses) > 0 {
 		m.keepUsage(c)
 	}
 	for uid, before := range changed {
@@ -211,16 +271,20 @@ func (l *Loop) Foreign() []runtime.ForeignAddress {
 	return l.memory.foreign
 }
 
-// Addresses lists the leases of a pool, in force or not, by address. They must not be changed.
+// Addresses lists the addresses of a pool that instances hold, by address. They must not be changed.
 func (l *Loop) Addresses(pool string) []*runtime.Address {
 	l.memory.mu.RLock()
 	defer l.memory.mu.RUnlock()
 	var out []*runtime.Address
 	for _, a := range l.memory.addresses {
-		if a.Status.Pool == pool {
+		if a.Status.Pool == pool && a.Status.State == runtime.AddressAllocated {
 			out = append(out, a)
 		}
 	}
-	slices.SortFunc(out, func(a, b *runtime.Address) int { return cmp.Compare(a.Status.Address, b.Status.Address) })
+	slices.SortFunc(out, func(a, b *runtime.Address) int {
+		x, _ := netip.ParseAddr(a.Status.Address)
+		y, _ := netip.ParseAddr(b.Status.Address)
+		return x.Compare(y)
+	})
 	return out
 }

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/scheduler/core"
 	"padis.io/padis/scheduler/project"
 	"padis.io/padis/scheduler/record"
@@ -27,9 +26,7 @@ func (l *Loop) show(ch core.Changed) {
 		for _, a := range l.core.Agents() {
 			ch.Agents = append(ch.Agents, a.Record.GetAgentId())
 		}
-		for _, lease := range l.core.Leases() {
-			ch.Addresses = append(ch.Addresses, core.Address{Network: lease.GetNetwork(), Address: lease.GetAddress()})
-		}
+		ch.Addresses = l.core.Addresses()
 	}
 	if l.cfg.Instances != nil {
 		for _, key := range ch.Slots {
@@ -81,21 +78,14 @@ func (l *Loop) showAgent(id string) {
 }
 
 func (l *Loop) showAddress(at core.Address) {
-	lease := l.core.Lease(at)
-	if lease == nil {
+	a := address(l.core, at)
+	if a == nil {
 		if name, ok := l.shown.addresses[at]; ok {
 			delete(l.shown.addresses, at)
 			l.cfg.Addresses.Delete("", name)
 		}
 		return
 	}
-	host := ""
-	if rec := l.core.Instance(record.Slot{AppUID: lease.GetAppUid(), Index: lease.GetSlot()}); configured(rec) {
-		host = rec.GetHostname()
-	}
 	l.shown.addresses[at] = at.Address
-	l.cfg.Addresses.Set(project.Address(lease, host, ""))
+	l.cfg.Addresses.Set(a)
 }
-
-// configured tells whether the instance's addresses are on its host, as far as is known.
-func configured(rec *padisv1.InstanceRecord) bool { return rec.GetRunningMs() != 0 }

@@ -16,7 +16,7 @@ type mark struct {
 	// left is the number of servers in the chain behind the one that the packet was sent to, fromDirector if it may have any.
 	// Counted from the end, because changes insert servers at the chain's beginning.
 	left uint8
-	// generation is 1 + the generation's number modulo 15, the same from director to relay to relay, or disagreed.
+	// generation is 1 + the number modulo 15 of the generation whose chain is being asked, or disagreed.
 	generation uint8
 }
 

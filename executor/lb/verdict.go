@@ -29,12 +29,12 @@ const (
 	FragmentUnknown               // pass: a later fragment whose first one has not been seen
 	NotAllowed                    // drop: the client is in none of the service's allowed prefixes
 	NoServer                      // drop: the service has no real server
-	NewFlow                       // relay, pass: SYN without ACK
+	NewFlow                       // relay, pass: SYN without ACK, to a server of the chain
 	Datagram                      // relay, pass: UDP, or an ICMP error about it
 	Held                          // relay, pass: the instance has the flow's socket
 	LastInChain                   // relay, pass: nobody has it; the instance answers as a server without load balancer would
 	Relayed                       // relay, forward: to the next former owner
-	Disagreed                     // relay, drop: nobody has it, but the hosts that asked are of different generations; it is sent again
+	Disagreed                     // relay, drop: nobody has it, but hosts of different generations were asked; the client repeats it
 )
 
 func (r Reason) String() string {

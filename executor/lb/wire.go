@@ -57,7 +57,7 @@ func (g *Generation) Encode() []byte {
 	return b
 }
 
-// Decode reads what Encode wrote. It accepts nothing that Encode does not write but uvarints longer than they need be.
+// Decode reads what Encode wrote, and refuses what no director or relay could use.
 func Decode(b []byte) (*Generation, error) {
 	r := reader{b: b}
 	r.kind(wireGeneration)
@@ -77,19 +77,27 @@ func Decode(b []byte) (*Generation, error) {
 	for i := range chains {
 		chains[i] = r.chain(len(g.Servers))
 	}
+	if len(chains) == 0 {
+		r.fail("no chains")
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	g.ends = make([]uint32, size)
-	for slot := range g.ends {
+	numbers, total := make([]uint32, size), 0
+	for slot := range numbers {
 		n := r.uvarint(uint64(len(chains)) - 1)
-		if r.err != nil {
-			return nil, r.err
-		}
+		numbers[slot] = uint32(n)
+		total += len(chains[n])
+	}
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	g.ends, g.entries = make([]uint32, size), make([]uint16, 0, total)
+	for slot, n := range numbers {
 		g.entries = append(g.entries, chains[n]...)
 		g.ends[slot] = uint32(len(g.entries))
 	}
-	return g, r.end()
+	return g, nil
 }
 
 // Digest is equal for equal generations.
@@ -244,8 +252,13 @@ func (r *reader) service(s *Service) {
 }
 
 func (r *reader) servers() []Server {
-	servers := make([]Server, 0, min(r.uvarint(MaxServers), uint64(len(r.b))))
-	for range cap(servers) {
+	n := r.uvarint(MaxServers)
+	if n > uint64(len(r.b)) {
+		r.fail("%d bytes for %d servers", len(r.b), n)
+		n = 0
+	}
+	servers := make([]Server, 0, n)
+	for range n {
 		servers = append(servers, Server{ID: string(r.take(int(r.byte()))), MAC: MAC(r.take(6)), Weight: uint32(r.uvarint(MaxWeight)), State: State(r.byte())})
 	}
 	if r.err == nil {

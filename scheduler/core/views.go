@@ -90,9 +90,6 @@ func (c *Core) App(uid string) *padisv1.WantedApp {
 // Apps lists the uids of the Apps that are wanted.
 func (c *Core) Apps() []string { return slices.Sorted(maps.Keys(c.apps)) }
 
-// Usage counts the addresses of a pool; zeros for a pool that is not in force.
-func (c *Core) Usage(pool string) (capacity, allocated, free int64) { return c.book.Usage(pool) }
-
 // Cluster returns the declared networks, pools and tenants.
 func (c *Core) Cluster() *padisv1.Cluster { return c.cluster }
 

@@ -232,14 +232,24 @@ func (a *agent) acknowledged(c mesos.Acknowledge) {
 	a.forward(c.TaskID)
 }
 
-// launch takes a task; the executor is started if there is none.
-func (a *agent) launch(task mesos.Task) {
+// launch takes a task; the executor is started if there is none and the master believes so, too. Otherwise it would not
+// know that the executor is there.
+func (a *agent) launch(task mesos.Task, start bool) {
 	w := a.host.w
 	if a.tasks[task.ID] != nil {
 		w.violate("task %s is launched a second time on its agent", task.ID)
 		return
 	}
 	a.tasks[task.ID] = &held{task: task, deferred: true}
+	if a.exec == nil && !start {
+		a.tasks[task.ID].deferred = false
+		w.truth.end(task.ID, "its executor has ended")
+		a.update(task.ID, mesos.TaskDropped, "SOURCE_AGENT", "REASON_EXECUTOR_TERMINATED", nil)
+		if a.hears() {
+			w.mesos.executorEnded(a, task.Executor.ID)
+		}
+		return
+	}
 	w.truth.arrived(task.ID)
 	info := fmt.Sprintf("%+v", task.Executor)
 	if a.exec != nil && a.exec.id == task.Executor.ID && a.exec.info != info {

@@ -319,7 +319,8 @@ func (m *master) accept(c mesos.Accept) {
 			return
 		}
 		charge := needs
-		if _, running := a.executors[t.Executor.ID]; !running {
+		_, running := a.executors[t.Executor.ID]
+		if !running {
 			charge = charge.Add(mesos.Sum(t.Executor.Resources))
 		}
 		if !have.Fits(charge) {
@@ -330,7 +331,7 @@ func (m *master) accept(c mesos.Accept) {
 		have = have.Sub(charge)
 		a.executors[t.Executor.ID] = mesos.Sum(t.Executor.Resources)
 		a.tasks[t.ID] = &known{id: t.ID, executor: t.Executor.ID, state: mesos.TaskStaging, needs: needs}
-		m.toAgent(a, func(ag *agent) { ag.launch(t) }, func() { m.w.truth.end(t.ID, "the launch was lost") })
+		m.toAgent(a, func(ag *agent) { ag.launch(t, !running) }, func() { m.w.truth.end(t.ID, "the launch was lost") })
 	}
 	if c.Refuse > 0 {
 		m.filters[agentID] = filter{m.w.now.Add(c.Refuse), have}
