@@ -12,8 +12,9 @@ import (
 	"padis.io/padis/scheduler/record"
 )
 
-// pageSize is the number of records read at once: of 1,000 records of 1 KiB one page is 1 MiB.
-const pageSize = 1000
+// pageSize is the number of records read at once: of 10,000 records of 1 KiB one page is 10 MiB. For each page etcd counts
+// all keys that follow, too, so that many small ones take time with the square of their number.
+const pageSize = 10_000
 
 // maxLoads bounds the attempts to read the ledger while etcd compacts its history under the reader.
 const maxLoads = 5
