@@ -14,6 +14,7 @@ SEEDS        ?= 2000
 RUNS         ?= 10
 FUZZTIME     ?= 20s
 TORTURE      ?= 300
+CYCLES       ?= 100000
 
 export CGO_ENABLED := 0
 
@@ -56,6 +57,15 @@ bench-elastic: setup build ## 8 to 50 instances, ten times; idle cost; executor'
 .PHONY: bench-start
 bench-start: setup build ## Starts of containers beside ctr, 16 at a time; executor with 100 containers; output (root)
 	@$(GO) run ./tests/bench/start
+
+.PHONY: bench-attach
+bench-attach: ## Attaches with durable leases beside CNI's plugins, 16 at a time; a pool of 65,536 (root)
+	@.ci/setup bench-attach
+	@$(GO) build -o $(BIN)/bench-attach ./tests/bench/attach && $(BIN)/bench-attach
+
+.PHONY: soak-attach
+soak-attach: setup ## CYCLES=n attaches while processes are killed; DIR=d to go on with an earlier run (root)
+	@$(GO) build -o $(BIN)/soak-attach ./tests/soak && $(BIN)/soak-attach -cycles $(CYCLES) $(if $(DIR),-dir $(DIR))
 
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)

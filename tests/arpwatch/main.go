@@ -1,7 +1,7 @@
 // Command arpwatch asks, again and again, who has each address of a list, and reports any address that more than one
 // station answers for. Edge: talks to a packet socket.
 //
-// usage: arpwatch INTERFACE FIRST-LAST [FIRST-LAST ...]
+// usage: arpwatch [-round DURATION] INTERFACE FIRST-LAST [FIRST-LAST ...]
 //
 // It prints one line per duplicate and, when its standard input ends, one line `rounds N answers N duplicates N`.
 // The stations of one address share a MAC, so replies are told apart by request, not by sender: each round asks from
@@ -10,6 +10,7 @@ package main
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -22,14 +23,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const roundTime = 250 * time.Millisecond
-
 func main() {
-	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: arpwatch INTERFACE FIRST-LAST [FIRST-LAST ...]")
+	round := flag.Duration("round", 250*time.Millisecond, "time between two questions for the same address")
+	flag.Parse()
+	if flag.NArg() < 2 {
+		fmt.Fprintln(os.Stderr, "usage: arpwatch [-round DURATION] INTERFACE FIRST-LAST [FIRST-LAST ...]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2:]); err != nil {
+	if err := run(flag.Arg(0), flag.Args()[1:], *round); err != nil {
 		fmt.Fprintln(os.Stderr, "arpwatch:", err)
 		os.Exit(1)
 	}
@@ -56,7 +57,7 @@ func addresses(ranges []string) ([]netip.Addr, error) {
 
 func htons(v uint16) uint16 { return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, v)) }
 
-func open(name string) (fd, index int, err error) {
+func open(name string, roundTime time.Duration) (fd, index int, err error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
 		return 0, 0, err
@@ -74,7 +75,7 @@ func open(name string) (fd, index int, err error) {
 		return 0, 0, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20)
-	tv := unix.NsecToTimeval(int64(50 * time.Millisecond))
+	tv := unix.NsecToTimeval(int64(min(50*time.Millisecond, roundTime)))
 	return fd, ifi.Index, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
 }
 
@@ -101,12 +102,12 @@ func request(round uint32, target netip.Addr) []byte {
 	return p
 }
 
-func run(name string, ranges []string) error {
+func run(name string, ranges []string, roundTime time.Duration) error {
 	targets, err := addresses(ranges)
 	if err != nil {
 		return err
 	}
-	fd, index, err := open(name)
+	fd, index, err := open(name, roundTime)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -32,6 +32,7 @@ type machine struct {
 	control *bed.Control
 	host    *bed.Host
 	lanes   []*measured
+	blocks  int
 }
 
 // measured is a lane with its wire and what was measured on it.
@@ -107,7 +108,7 @@ type padis struct {
 
 func (p *padis) attach(ns, number int) (netip.Addr, error) {
 	begun := time.Now()
-	l, err := p.control.Lease(number, 1, "")
+	l, err := p.control.Lease(number, 1, p.host.Name)
 	leased := time.Since(begun)
 	if err != nil {
 		return netip.Addr{}, err
@@ -132,13 +133,14 @@ func (p *padis) detach(ns, number int) error {
 	return p.control.Release(number)
 }
 
-// block is how many instances there are at most while single ones are measured.
-const block = 40
+// block is how many of a lane are attached one after the other, before the other lane has its turn. Turn and turn about
+// would measure how each finds the machine after the other: CNI's files wait for the disk when the ledger has to.
+const block = 20
 
 // one measures single attaches and detaches, Padis and CNI in turn. Namespaces are made before and dropped after each block,
 // when nothing is measured.
 func (m *machine) one() ([]figure, error) {
-	if err := m.block(block/2, false); err != nil { // bridges, tables and caches are warm then
+	if err := m.block(block, false); err != nil { // bridges, tables and caches are warm then
 		return nil, err
 	}
 	for done := 0; done < m.runs; done += block {
@@ -184,32 +186,11 @@ func (m *machine) block(n int, keep bool) error {
 			there[i] = append(there[i], instance{ns, int(m.lanes[i].number.Add(1))})
 		}
 	}
-	for k := range n {
-		for i := range m.lanes {
-			i = (i + k) % len(m.lanes) // who comes first changes
-			l, x := m.lanes[i], there[i][k]
-			begun := time.Now()
-			address, err := l.lane.attach(x.ns, x.number)
-			if err == nil {
-				err = l.eye.Await(address)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: attach: %w", l.name, err)
-			}
-			if keep {
-				l.attach = append(l.attach, time.Since(begun))
-			}
-		}
-	}
-	for k := range n {
-		for i, l := range m.lanes {
-			begun := time.Now()
-			if err := l.lane.detach(there[i][k].ns, there[i][k].number); err != nil {
-				return fmt.Errorf("%s: detach: %w", l.name, err)
-			}
-			if keep {
-				l.detach = append(l.detach, time.Since(begun))
-			}
+	m.blocks++
+	for i := range m.lanes {
+		i = (i + m.blocks) % len(m.lanes) // who comes first changes
+		if err := m.lanes[i].one(there[i], keep); err != nil {
+			return err
 		}
 	}
 	for _, all := range there {
@@ -217,5 +198,32 @@ func (m *machine) block(n int, keep bool) error {
 			unix.Close(x.ns)
 		}
 	}
-	return m.lanes[0].settle()
+	return settle()
+}
+
+// one attaches all instances, then detaches them, one after the other.
+func (l *measured) one(all []instance, keep bool) error {
+	for _, x := range all {
+		begun := time.Now()
+		address, err := l.lane.attach(x.ns, x.number)
+		if err == nil {
+			err = l.eye.Await(address)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: attach: %w", l.name, err)
+		}
+		if keep {
+			l.attach = append(l.attach, time.Since(begun))
+		}
+	}
+	for _, x := range all {
+		begun := time.Now()
+		if err := l.lane.detach(x.ns, x.number); err != nil {
+			return fmt.Errorf("%s: detach: %w", l.name, err)
+		}
+		if keep {
+			l.detach = append(l.detach, time.Since(begun))
+		}
+	}
+	return nil
 }

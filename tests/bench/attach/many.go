@@ -82,7 +82,7 @@ func (l *measured) round(length time.Duration) (float64, error) {
 	}
 	var err error
 	failed.Range(func(_, e any) bool { err = errors.Join(err, e.(error)); return true })
-	return float64(done.Load()) / took.Seconds(), errors.Join(err, l.settle())
+	return float64(done.Load()) / took.Seconds(), errors.Join(err, settle())
 }
 
 func quantile(all []time.Duration, q float64) time.Duration {

@@ -8,7 +8,7 @@ import (
 )
 
 // settle waits until the kernel has removed what was dropped, so that the next round is not slowed down by the one before.
-func (l *measured) settle() error {
+func settle() error {
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		links, err := net.Interfaces()
 		if err != nil {
@@ -16,7 +16,7 @@ func (l *measured) settle() error {
 		}
 		n := 0
 		for _, i := range links {
-			if strings.HasPrefix(i.Name, "pd") || i.Name != "eth1" && i.Name != "eth2" && strings.HasPrefix(i.Name, "veth") {
+			if strings.HasPrefix(i.Name, "pd") || strings.HasPrefix(i.Name, "veth") {
 				n++
 			}
 		}
@@ -24,7 +24,7 @@ func (l *measured) settle() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: %d interfaces are still there", l.name, n)
+			return fmt.Errorf("%d interfaces of instances are still there", n)
 		}
 	}
 }

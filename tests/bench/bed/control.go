@@ -101,8 +101,8 @@ func Task(index int, attempt int64) string {
 	return fmt.Sprintf("%s.%s-%d.%s.%d", Space, App, index, UID[:8], attempt)
 }
 
-// Lease gives the slot an address, durably, and returns the launch with it.
-func (c *Control) Lease(index int, attempt int64, container string) (*padisv1.Launch, error) {
+// Lease gives the slot an address for an instance on the host, durably, and returns the launch with it.
+func (c *Control) Lease(index int, attempt int64, host string) (*padisv1.Launch, error) {
 	l := &padisv1.Launch{Namespace: Space, App: App, Slot: int32(index)}
 	err := c.ask(func() ([]record.Write, error) {
 		leases, refusal := c.book.Lease(ipam.Want{Slot: slot(index), Namespace: Space, App: App, NowMs: c.now(),
@@ -111,20 +111,36 @@ func (c *Control) Lease(index int, attempt int64, container string) (*padisv1.La
 			return nil, fmt.Errorf("%s: %s", refusal.Reason, refusal.Message)
 		}
 		i := &padisv1.InstanceRecord{AppUid: UID, Namespace: Space, App: App, Slot: int32(index), Phase: padisv1.Phase_STAGING, Attempt: attempt,
-			TaskId: Task(index, attempt), AgentId: Agent, Hostname: "host-1", ExecutorId: Executor, LaunchedMs: c.now(), Container: container}
+			TaskId: Task(index, attempt), AgentId: Agent, Hostname: host, ExecutorId: Executor, LaunchedMs: c.now()}
 		var writes []record.Write
+		if err := c.attachments(l, leases); err != nil {
+			return nil, err
+		}
 		for _, r := range leases {
-			a, ok := c.book.Attachment(r)
-			if !ok {
-				return nil, fmt.Errorf("%s is of no pool", r.GetAddress())
-			}
-			l.Attachments = append(l.Attachments, a)
 			i.Addresses = append(i.Addresses, r.GetAddress())
 			writes = append(writes, record.Write{Key: record.LeaseKey(r.GetNetwork(), r.GetAddress()), Value: r})
 		}
 		return append(writes, record.Write{Key: record.InstanceKey(slot(index)), Value: i}), nil
 	})
 	return l, err
+}
+
+// Launch is that of a slot which holds its leases.
+func (c *Control) Launch(index int) (*padisv1.Launch, error) {
+	l := &padisv1.Launch{Namespace: Space, App: App, Slot: int32(index)}
+	err := c.ask(func() ([]record.Write, error) { return nil, c.attachments(l, c.book.Held(slot(index))) })
+	return l, err
+}
+
+func (c *Control) attachments(l *padisv1.Launch, leases []*padisv1.LeaseRecord) error {
+	for _, r := range leases {
+		a, ok := c.book.Attachment(r)
+		if !ok {
+			return fmt.Errorf("%s is of no pool", r.GetAddress())
+		}
+		l.Attachments = append(l.Attachments, a)
+	}
+	return nil
 }
 
 // Release ends the slot with its lease, durably.
