@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-logr/zapr"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	apiextserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -151,6 +153,15 @@ func (s *Server) open() error {
 // EtcdEndpoints are the endpoints of the etcd in use. The API keeps its objects below /registry; all other keys are
 // free for others.
 func (s *Server) EtcdEndpoints() []string { return s.backends }
+
+// EtcdClient makes a client of the etcd in this process, which needs no socket; nil if the etcd in use is another. Close it
+// before the server.
+func (s *Server) EtcdClient() *clientv3.Client {
+	if s.etcd == nil {
+		return nil
+	}
+	return v3client.New(s.etcd.etcd.Server)
+}
 
 // LoopbackConfig is for clients in this process; they are allowed everything and not limited.
 func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }

@@ -142,7 +142,7 @@ func TestExternalEtcdIsReachedWithItsCertificates(t *testing.T) {
 		t.Error(err)
 	}
 
-	records, err := openLedger(ctx, c, api.EtcdEndpoints(), zap.NewNop())
+	records, err := openLedger(ctx, c, api, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestExternalEtcdIsReachedWithItsCertificates(t *testing.T) {
 
 	// The etcd does ask for a certificate.
 	c.EtcdCert, c.EtcdKey = "", ""
-	if l, err := openLedger(ctx, c, api.EtcdEndpoints(), zap.NewNop()); err == nil {
+	if l, err := openLedger(ctx, c, api, zap.NewNop()); err == nil {
 		_ = l.Close()
 		t.Error("etcd let somebody in without a certificate")
 	}

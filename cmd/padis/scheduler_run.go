@@ -88,7 +88,7 @@ func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, int
 
 // runFramework takes the ledger over and runs everything that writes to it.
 func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, views *live.Stores, known chan<- struct{}, into *door, log *zap.Logger) error {
-	records, err := openLedger(ctx, c, api.EtcdEndpoints(), log)
+	records, err := openLedger(ctx, c, api, log)
 	if err != nil {
 		return err
 	}
@@ -148,9 +148,9 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 }
 
 // openLedger connects to the ledger. With an external etcd there may be others: it waits for its turn.
-func openLedger(ctx context.Context, c schedulerConfig, endpoints []string, log *zap.Logger) (*ledger.Ledger, error) {
+func openLedger(ctx context.Context, c schedulerConfig, api *server.Server, log *zap.Logger) (*ledger.Ledger, error) {
 	l, err := ledger.Open(ctx, ledger.Config{
-		Endpoints: endpoints, CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey, StandBy: c.shared(), Logger: log.Named("ledger"),
+		Endpoints: api.EtcdEndpoints(), Client: api.EtcdClient(), CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey, StandBy: c.shared(), Logger: log.Named("ledger"),
 	})
 	if err != nil || !c.shared() {
 		return l, err

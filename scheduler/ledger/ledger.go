@@ -55,6 +55,9 @@ var (
 type Config struct {
 	// Endpoints of etcd, for example https://10.0.0.1:2379 or unix:///run/padis/etcd.sock.
 	Endpoints []string
+	// Client is used instead of Endpoints if etcd is in this process: a commit by a socket takes half as long again. The
+	// Ledger closes it.
+	Client *clientv3.Client
 	// CAFile, CertFile and KeyFile are PEM files for TLS; all empty for none. The certificate is optional.
 	CAFile, CertFile, KeyFile string
 	// Prefix of all keys; default is DefaultPrefix. It ends in a slash.
@@ -76,7 +79,7 @@ type Config struct {
 
 // validate checks the configuration and fills in defaults.
 func (c *Config) validate() error {
-	if len(c.Endpoints) == 0 {
+	if len(c.Endpoints) == 0 && c.Client == nil {
 		return errors.New("ledger: no etcd endpoint; name one, for example http://127.0.0.1:2379")
 	}
 	if c.Prefix == "" {
@@ -160,20 +163,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	secure, err := cfg.tls()
+	client, err := cfg.connect()
 	if err != nil {
 		return nil, err
-	}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            cfg.Endpoints,
-		TLS:                  secure,
-		DialTimeout:          cfg.DialTimeout,
-		DialKeepAliveTime:    cfg.TTL,
-		DialKeepAliveTimeout: cfg.TTL,
-		Logger:               cfg.Logger.Named("etcd"),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
 	}
 	l := &Ledger{cfg: cfg, client: client, log: cfg.Logger}
 	if err := l.start(ctx); err != nil {
@@ -182,13 +174,35 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
+func (c *Config) connect() (*clientv3.Client, error) {
+	if c.Client != nil {
+		return c.Client, nil
+	}
+	secure, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            c.Endpoints,
+		TLS:                  secure,
+		DialTimeout:          c.DialTimeout,
+		DialKeepAliveTime:    c.TTL,
+		DialKeepAliveTimeout: c.TTL,
+		Logger:               c.Logger.Named("etcd"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: connect to etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
+	}
+	return client, nil
+}
+
 // start proves that etcd answers, and takes over.
 func (l *Ledger) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
 	defer cancel()
 	if _, err := l.client.Get(ctx, l.cfg.Prefix+keyEpoch); err != nil {
 		return fmt.Errorf("ledger: etcd at %s does not answer: %w; see that it runs and that the endpoints are right",
-			strings.Join(l.cfg.Endpoints, ","), err)
+			strings.Join(l.client.Endpoints(), ","), err)
 	}
 	if l.cfg.StandBy {
 		return nil

@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -22,6 +23,12 @@ import (
 
 // etcd runs a server on a socket of its own and returns its endpoint.
 func etcd(t testing.TB, dir string) (endpoint string, stop func()) {
+	t.Helper()
+	_, endpoint, stop = serve(t, dir)
+	return endpoint, stop
+}
+
+func serve(t testing.TB, dir string) (e *embed.Etcd, endpoint string, stop func()) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = filepath.Join(dir, "data")
@@ -46,7 +53,7 @@ func etcd(t testing.TB, dir string) (endpoint string, stop func()) {
 	case err := <-e.Err():
 		t.Fatal(err)
 	}
-	return client.String(), stop
+	return e, client.String(), stop
 }
 
 // start runs a server for the time of the test.
@@ -154,6 +161,25 @@ func TestWhatIsCommittedIsLoadedAfterARestartOfEtcd(t *testing.T) {
 	}
 	if s := load(t, l); len(s.Instances)+len(s.Leases) != 0 || len(s.Apps) != 1 {
 		t.Errorf("after deletion %+v", s)
+	}
+}
+
+func TestAnEtcdInThisProcessNeedsNoSocket(t *testing.T) {
+	e, _, stop := serve(t, t.TempDir())
+	t.Cleanup(stop)
+	l := open(t, Config{Client: v3client.New(e.Server), Logger: zap.NewNop()})
+	if err := l.Commit(t.Context(), one()); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(t, l); len(s.Instances) != 1 || len(s.Leases) != 1 {
+		t.Errorf("loaded %+v", s)
+	}
+	young := open(t, Config{Client: v3client.New(e.Server), Logger: zap.NewNop()})
+	if err := l.Commit(t.Context(), one()); !errors.Is(err, ErrFenced) {
+		t.Errorf("the older one got %v", err)
+	}
+	if err := young.Commit(t.Context(), one()); err != nil {
+		t.Error(err)
 	}
 }
 

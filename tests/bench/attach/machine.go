@@ -65,7 +65,7 @@ func newMachine(o options) (*machine, error) {
 	if m.store, err = bed.Store(filepath.Join(o.dir, "control")); err != nil {
 		return nil, err
 	}
-	if m.records, err = ledger.Open(context.Background(), ledger.Config{Endpoints: m.store.EtcdEndpoints()}); err != nil {
+	if m.records, err = ledger.Open(context.Background(), ledger.Config{Client: m.store.EtcdClient()}); err != nil {
 		return nil, err
 	}
 	m.control = bed.NewControl(bed.Cluster("10.44.0.0/16"), nil, m.records, func() int64 { return time.Now().UnixMilli() })

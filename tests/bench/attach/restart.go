@@ -95,8 +95,10 @@ func choose() ([]figure, error) {
 // it; the first step is part of it.
 func (m *machine) restart() ([]figure, error) {
 	ctx := context.Background()
-	at := ledger.Config{Endpoints: m.store.EtcdEndpoints(), Prefix: "/padis/full/"}
-	l, err := ledger.Open(ctx, at)
+	open := func() (*ledger.Ledger, error) {
+		return ledger.Open(ctx, ledger.Config{Client: m.store.EtcdClient(), Prefix: "/padis/full/"})
+	}
+	l, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func (m *machine) restart() ([]figure, error) {
 	var all []time.Duration
 	for range 5 {
 		begun := time.Now()
-		l, err := ledger.Open(ctx, at)
+		l, err := open()
 		if err != nil {
 			return nil, err
 		}
