@@ -229,7 +229,10 @@ func (l *Ledger) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, l.client.Close())
+	// A client without a connection always reports that it is closed.
+	if err := l.client.Close(); l.client.ActiveConnection() != nil {
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("ledger: close: %w", err)
 	}
