@@ -164,7 +164,13 @@ func (w *world) Message(data []byte) {
 	w.say("scheduler", "%s", line)
 }
 
-func owner(n network.Wanted) string { return n.Interfaces[0].Addresses[0].Addr().String() }
+// owner is the address of an instance.
+func owner(n network.Wanted) string {
+	if len(n.Interfaces) == 0 {
+		return "the host"
+	}
+	return n.Interfaces[0].Addresses[0].Addr().String()
+}
 
 func (w *world) Probe(_ context.Context, n network.Wanted) ([]network.Answer, error) {
 	w.mu.Lock()

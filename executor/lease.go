@@ -75,7 +75,7 @@ func (e *Executor) leaseOf(now time.Time, l *life) {
 		return
 	}
 	if e.leaseAt.IsZero() {
-		e.leaseAt = now
+		e.leaseAt = now.Add(leaseLook)
 	}
 	if !l.state.AwaitsGrant() {
 		return
