@@ -326,7 +326,7 @@ type queue struct {
 func (n *namespace) queue(t *testing.T, link string) queue {
 	t.Helper()
 	var all []queue
-	out := n.ip(t, "tc -s -j qdisc show dev "+link)
+	out := n.run(t, nil, "tc", "-s", "-j", "qdisc", "show", "dev", link)
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -37,6 +37,8 @@ type driver struct {
 	network *padisv1.Network
 	// labOnly: kernels may lack it.
 	labOnly bool
+	// families that are tried; nil is all.
+	families []family
 	// routed: the machine outside reaches instances by their hosts' addresses on the wire; otherwise it is on their own
 	// segment and has its gateway.
 	routed bool
@@ -61,8 +63,8 @@ func drivers() []driver {
 		{name: "take-parent", wired: true, network: &padisv1.Network{Name: "lan", Driver: "bridge", Parent: "eth1", TakeParent: true}},
 		{name: "vlan", wired: true, labOnly: true, tag: 100, network: &padisv1.Network{Name: "lan", Driver: "vlan", Parent: "eth1", Vlan: 100}},
 		{name: "ovs-netdev", wired: true, network: ovs("netdev", 0)},
-		{name: "ovs-netdev-tagged", wired: true, labOnly: true, tag: 100, network: ovs("netdev", 100)},
-		{name: "ovs-system", wired: true, labOnly: true, network: ovs("system", 0)},
+		{name: "ovs-netdev-tagged", families: []family{dual}, wired: true, labOnly: true, tag: 100, network: ovs("netdev", 100)},
+		{name: "ovs-system", families: []family{dual}, wired: true, labOnly: true, network: ovs("system", 0)},
 		{name: "ovs-system-tagged", wired: true, labOnly: true, tag: 100, network: ovs("system", 100)},
 		{name: "vxlan", wired: true, routed: true, network: &padisv1.Network{Name: "lan", Driver: "vxlan", Parent: "eth1", Vni: 77, HostGateway: true, Mtu: 1430}},
 		{name: "macvlan", wired: true, spoofed: true, outgoing: true, network: &padisv1.Network{Name: "lan", Driver: "macvlan", Parent: "eth1", AllowSpoofing: true}},

@@ -1,8 +1,10 @@
 package drivers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -80,25 +82,27 @@ func (n *namespace) do(t testing.TB, f func() error) {
 	}
 }
 
-// ip runs commands of iproute2, one per line; a line may begin with another tool.
+// ip runs commands of ip(8), one per line, in one process: in the lab each costs much.
 func (n *namespace) ip(t testing.TB, lines string) string {
 	t.Helper()
-	var all strings.Builder
-	n.do(t, func() error {
-		for line := range strings.Lines(lines) {
-			words := strings.Fields(line)
-			if len(words) == 0 {
-				continue
-			}
-			out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%s: %w: %s", strings.TrimSpace(line), err, out)
-			}
-			all.Write(out)
-		}
-		return nil
-	})
-	return all.String()
+	var in strings.Builder
+	for line := range strings.Lines(lines) {
+		in.WriteString(strings.TrimPrefix(strings.TrimSpace(line), "ip ") + "\n")
+	}
+	return n.run(t, strings.NewReader(in.String()), "ip", "-details", "-batch", "-")
+}
+
+// run runs a command.
+func (n *namespace) run(t testing.TB, in io.Reader, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	var out, failed bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &failed
+	n.do(t, cmd.Start)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%s: %s %v: %v: %s", n.name, name, args, err, failed.String())
+	}
+	return out.String()
 }
 
 // sysctl writes a setting, by its path below net.

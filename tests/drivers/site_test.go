@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"padis.io/padis/executor/network"
@@ -89,13 +90,17 @@ func newSite(t testing.TB, d driver, f family) *site {
 func (n *namespace) configure(t testing.TB, link string, all ...string) []netip.Addr {
 	t.Helper()
 	var out []netip.Addr
+	var lines string
 	for _, p := range all {
-		line := "ip addr add " + p + " dev " + link
+		lines += "ip addr add " + p + " dev " + link
 		if strings.Contains(p, ":") {
-			line += " nodad"
+			lines += " nodad"
 		}
-		n.ip(t, line)
+		lines += "\n"
 		out = append(out, netip.MustParsePrefix(p).Addr())
+	}
+	if lines != "" {
+		n.ip(t, lines)
 	}
 	return out
 }
@@ -118,12 +123,19 @@ func (s *site) newHost(t testing.TB, number int) *host {
 	}
 	h.ip(t, `ip link add strange0 type bridge
 		ip link add strange1 type veth peer name strange2
+		ip link add link strange2 name strange3 type macvlan mode bridge
+		ip link set strange0 addrgenmode none
+		ip link set strange1 addrgenmode none
+		ip link set strange2 addrgenmode none
+		ip link set strange3 addrgenmode none
 		ip link set strange1 master strange0
 		ip link set strange0 up
 		ip link set strange1 up
+		ip link set strange2 up
 		ip addr add 172.31.0.1/24 dev strange0
-		ip route add 172.30.0.0/16 via 172.31.0.9
-		ip link add link strange2 name strange3 type macvlan mode bridge`)
+		ip addr add fd99::1/64 dev strange0 nodad
+		ip route add 172.30.0.0/16 via 172.31.0.9`)
+	until(t, "links are up", func() bool { return strings.Count(h.ip(t, "ip link show dev strange0\nip link show dev eth1"), "state UP") == 2 })
 	parts := kernel.Parts{State: t.TempDir()}
 	if s.network.GetDriver() == "ovs" {
 		parts.Switches = startSwitches(t, h.namespace)
@@ -145,6 +157,11 @@ func (s *site) newHost(t testing.TB, number int) *host {
 // startSwitches runs an Open vSwitch for the host, which has nothing in common with the machine's.
 func startSwitches(t testing.TB, h *namespace) *ovs.Switches {
 	t.Helper()
+	if s := new(unix.Sysinfo_t); lab() {
+		// In the first ten seconds of a machine ovs-vswitchd 3.1 counts no processors, and takes no packet of the kernel's
+		// datapath.
+		until(t, "the lab is as old as ovs-vswitchd expects", func() bool { return unix.Sysinfo(s) == nil && s.Uptime > 10 })
+	}
 	// The path of a socket has at most 107 bytes.
 	dir, err := os.MkdirTemp("", "ovs")
 	if err != nil {
@@ -325,15 +342,15 @@ var moving = regexp.MustCompile(`\w+_timer +[0-9.]+|promiscuity \d+ |allmulti \d
 // strangers are what others have on the host.
 func (h *host) strangers(t testing.TB) string {
 	t.Helper()
-	var out string
+	var lines string
 	for _, name := range []string{"strange0", "strange1", "strange2", "strange3"} {
-		out += h.ip(t, "ip -d link show dev "+name+"\nip addr show dev "+name+"\nip route show dev "+name)
+		lines += "ip addr show dev " + name + "\nip route show dev " + name + "\n"
 	}
-	return moving.ReplaceAllString(out, "")
+	return moving.ReplaceAllString(h.ip(t, lines), "")
 }
 
 // links are those of a namespace, as they are declared.
 func (n *namespace) links(t testing.TB) string {
 	t.Helper()
-	return moving.ReplaceAllString(n.ip(t, "ip -d link show"), "")
+	return moving.ReplaceAllString(n.ip(t, "ip link show"), "")
 }
