@@ -23,8 +23,10 @@ type told struct {
 	said   []byte
 	saidAt time.Time
 	due    time.Time
-	// generation is the newest that is applied. applying: one is being applied; waiting is the newest that came since.
+	// generation is the newest that is applied; held is one that counts as applied as soon as it is known which containers
+	// there are. applying: one is being applied; waiting is the newest that came since.
 	generation int64
+	held       int64
 	applying   bool
 	waiting    *padisv1.ToExecutor
 	clientCA   string
@@ -121,8 +123,12 @@ func (e *Executor) apply(want *padisv1.ToExecutor) {
 func (e *Executor) applied(now time.Time, want *padisv1.ToExecutor, ok bool) {
 	e.applying = false
 	// As long as it is not known what there is, the list of orphans is empty, and would read as if all were gone.
-	if ok && e.knows() {
+	e.held = 0
+	switch {
+	case ok && e.knows():
 		e.generation = want.GetGeneration()
+	case ok:
+		e.held = want.GetGeneration()
 	}
 	// The answer may be what was said before: then the scheduler has not heard it.
 	e.said = nil

@@ -310,9 +310,10 @@ func TestNothingIsAppliedBeforeContainersAreKnown(t *testing.T) {
 			t.Errorf("%v", m)
 		}
 		k.fail("found", nil)
-		w.until("scheduler", "0 [c1]")
-		w.send(&padisv1.ToExecutor{Generation: 5})
 		w.until("scheduler", "5 [c1]")
+		if strings.Contains(w.history("scheduler"), "5 []") {
+			t.Errorf("%s", w.history("scheduler"))
+		}
 	})
 }
 

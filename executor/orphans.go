@@ -92,6 +92,9 @@ func (e *Executor) foundContainers(now time.Time, found []string) {
 		}
 	}
 	e.known, e.keepAt, e.surplusAt = true, now.Add(firstKeep), now.Add(firstKeep)
+	if e.held != 0 && !e.applying {
+		e.generation, e.held = e.held, 0
+	}
 	e.auditBy(now)
 	e.settle(now)
 	if o := e.orphans(); len(o) > 0 {
