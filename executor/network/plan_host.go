@@ -89,6 +89,9 @@ func (w Wanted) HostLinks() []string {
 	}
 	for _, i := range w.Interfaces {
 		out = append(out, i.Host)
+		if i.Driver == DriverRouted && i.has4() {
+			out = append(out, gatewayRoute().Link)
+		}
 	}
 	return distinct(out)
 }

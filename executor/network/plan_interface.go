@@ -169,6 +169,9 @@ func (p *plan) routed(i Interface, host Link, anew bool, have []Route) {
 	if i.has6() && (anew || !slices.Contains(host.Addresses, gateway)) {
 		p.add(AddAddress{Link: i.Host, Address: gateway})
 	}
+	if r := gatewayRoute(); i.has4() && !slices.Contains(have, r) && !slices.Contains(p.routes, Op(AddRoute{r, false})) {
+		p.routes = append(p.routes, AddRoute{r, false})
+	}
 	for _, r := range have {
 		if r.Link == i.Host && r.Destination.IsSingleIP() && !r.Destination.Addr().IsLinkLocalUnicast() && !slices.Contains(i.Addresses, r.Destination) {
 			p.routes = append(p.routes, DelRoute{r, false})
@@ -179,6 +182,12 @@ func (p *plan) routed(i Interface, host Link, anew bool, have []Route) {
 			p.routes = append(p.routes, AddRoute{r, false})
 		}
 	}
+}
+
+// gatewayRoute has the host answer ARP for the gateway: it does so for what it would forward elsewhere, and a host without
+// a default route would forward it nowhere. All routed interfaces share it, and it stays.
+func gatewayRoute() Route {
+	return Route{Destination: netip.PrefixFrom(Gateway4(), 32), Link: "lo"}
 }
 
 // hostRoutes are the routes of the host to the addresses of a routed interface.

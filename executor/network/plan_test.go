@@ -119,7 +119,7 @@ ip -n INSTANCE link set eth0 up
 ip -n INSTANCE link set lo up
 ip -n INSTANCE route replace default via 10.44.255.254 dev eth0
 `, `[ip -n INSTANCE link set eth0 down]`},
-		"routed, dual stack, with a load balancer": {with(launch(&padisv1.Network{Name: "lan", Driver: "routed", Parent: "eth1"}, true), func(l *padisv1.Launch) { l.LoopbackAddresses = []string{"192.0.2.80"} }), &world{host: []Link{device("eth1", "192.0.2.7/24")}, hostSet: ra},
+		"routed, dual stack, with a load balancer": {with(launch(&padisv1.Network{Name: "lan", Driver: "routed", Parent: "eth1"}, true), func(l *padisv1.Launch) { l.LoopbackAddresses = []string{"192.0.2.80"} }), &world{host: []Link{loopback(), device("eth1", "192.0.2.7/24")}, hostSet: ra},
 			`ip netns exec INSTANCE sysctl -w net/ipv4/conf/all/arp_ignore=1
 ip netns exec INSTANCE sysctl -w net/ipv4/conf/all/arp_announce=2
 ip link add END mtu 1500 up type veth peer name eth0 netns INSTANCE address 02:42:0a:2c:00:05 mtu 1500
@@ -143,6 +143,7 @@ ip -n INSTANCE addr replace fd00::5/128 dev eth0 nodad
 ip -n INSTANCE link set eth0 up
 ip -n INSTANCE link set lo up
 ip -n INSTANCE addr replace 192.0.2.80/32 dev lo
+ip route replace 169.254.1.1/32 dev lo
 ip route replace 10.44.0.5/32 dev END
 ip route replace fd00::5/128 dev END
 ip -n INSTANCE route replace default via 169.254.1.1 dev eth0 onlink

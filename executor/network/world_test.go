@@ -28,8 +28,12 @@ type world struct {
 	check func(Op) error
 }
 
+func loopback() Link {
+	return Link{Name: "lo", Kind: "device", Up: true, MTU: 65536, Addresses: prefixes("127.0.0.1/8", "::1/128")}
+}
+
 func newWorld(host ...Link) *world {
-	return &world{host: host, inside: []Link{{Name: "lo", Kind: "device", Addresses: prefixes("127.0.0.1/8", "::1/128")}}, guarded: map[string]GuardedPort{}, hosted: map[string][]string{},
+	return &world{host: append(slices.Clone(host), loopback()), inside: []Link{{Name: "lo", Kind: "device", Addresses: prefixes("127.0.0.1/8", "::1/128")}}, guarded: map[string]GuardedPort{}, hosted: map[string][]string{},
 		hostSet: map[string]string{}, insideSet: map[string]string{}, number: map[string]int{}, guardedNumber: map[string]int{}, valid: map[string]string{}}
 }
 

@@ -85,8 +85,12 @@ func roleOf(w network.Wanted, name, master string) role {
 		}
 	}
 	for _, i := range w.Interfaces {
-		if name == i.Host && i.Driver == network.DriverRouted {
+		switch {
+		case i.Driver != network.DriverRouted:
+		case name == i.Host:
 			r = role{true, true}
+		case name == "lo":
+			r.routes = true // what it answers for
 		}
 	}
 	return r
