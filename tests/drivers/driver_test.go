@@ -46,6 +46,8 @@ type driver struct {
 	wired bool
 	// tag of frames on the wire.
 	tag int
+	// noDefault: the hosts have no default route of IPv4.
+	noDefault bool
 	// spoofed: instances may send what they want.
 	spoofed bool
 	// outgoing: only what instances send can be limited.
@@ -69,5 +71,6 @@ func drivers() []driver {
 		{name: "vxlan", wired: true, routed: true, network: &padisv1.Network{Name: "lan", Driver: "vxlan", Parent: "eth1", Vni: 77, HostGateway: true, Mtu: 1430}},
 		{name: "macvlan", wired: true, spoofed: true, outgoing: true, network: &padisv1.Network{Name: "lan", Driver: "macvlan", Parent: "eth1", AllowSpoofing: true}},
 		{name: "routed", routed: true, probesHere: true, network: &padisv1.Network{Name: "lan", Driver: "routed", Parent: "eth1"}},
+		{name: "routed-no-default", families: []family{ipv4}, noDefault: true, routed: true, probesHere: true, network: &padisv1.Network{Name: "lan", Driver: "routed", Parent: "eth1"}},
 	}
 }

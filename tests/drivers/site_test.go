@@ -121,6 +121,10 @@ func (s *site) newHost(t testing.TB, number int) *host {
 	for _, g := range gateways {
 		h.ip(t, "ip route add default via "+g)
 	}
+	if s.noDefault {
+		// All that there is, is reached by routes of its own.
+		h.ip(t, "ip route del default\nip route add 10.44.0.0/16 via "+wire4+"\nip route add "+far4+" via "+wire4)
+	}
 	h.ip(t, `ip link add strange0 type bridge
 		ip link add strange1 type veth peer name strange2
 		ip link add link strange2 name strange3 type macvlan mode bridge
