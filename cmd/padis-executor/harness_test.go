@@ -117,6 +117,10 @@ type machine struct {
 	statuses map[string][]status
 	offers   []mesos.Offer
 	executor string
+	// from has the address of the executor, said is its last word; grants renews its leases.
+	from   mesos.FromExecutor
+	said   *padisv1.FromExecutor
+	grants bool
 }
 
 type status struct {
@@ -165,6 +169,8 @@ func (m *machine) handle(e mesos.Event) {
 		m.offers = append(m.offers, e.Offers...)
 	case mesos.Rescind:
 		m.offers = slices.DeleteFunc(m.offers, func(o mesos.Offer) bool { return o.ID == e.OfferID })
+	case mesos.FromExecutor:
+		m.heard(e)
 	case mesos.Update:
 		s := status{e.Status, &padisv1.InstanceReport{}}
 		if err := padisv1.Decode(e.Status.Data, s.report); err != nil {
