@@ -149,7 +149,7 @@ func wholeChecksums(link string) error {
 	return nil
 }
 
-// index is the number of a link of the namespace.
+// link finds a link of the namespace.
 func (n *namespace) link(t testing.TB, name string) netlink.Link {
 	t.Helper()
 	var out netlink.Link
