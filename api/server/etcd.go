@@ -88,6 +88,8 @@ func startEtcd(dataDir string, log *zap.Logger) (*embeddedEtcd, error) {
 	cfg.QuotaBackendBytes = 4 << 30
 	cfg.MaxRequestBytes = 4 << 20
 	cfg.MaxTxnOps = 4096
+	// What is in the log is durable already. Copying it to the database holds up whoever writes meanwhile: less often, then.
+	cfg.BackendBatchInterval = time.Second
 	// Beside the API server's own compaction by time, so that a burst of ledger writes does not fill the disk.
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "revision", "50000"
 

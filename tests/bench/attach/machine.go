@@ -24,7 +24,7 @@ type lane interface {
 	detach(ns, number int) error
 }
 
-// machine is one host with two bridges.
+// machine is one host with a bridge for each lane.
 type machine struct {
 	options
 	store   *server.Server
@@ -49,16 +49,7 @@ const owner, hostname = "bench-framework", "host-1"
 
 func newMachine(o options) (*machine, error) {
 	m := &machine{options: o}
-	if err := bed.IP(`link set lo up
-		link add eth1 type veth peer name wire1
-		link add eth2 type veth peer name wire2
-		link set eth1 up
-		link set eth2 up
-		link set wire1 up
-		link set wire2 up
-		link add cni0 type bridge forward_delay 0
-		link set eth2 master cni0
-		link set cni0 up`); err != nil {
+	if err := bed.IP("link set lo up"); err != nil {
 		return nil, err
 	}
 	var err error
@@ -72,20 +63,43 @@ func newMachine(o options) (*machine, error) {
 	if m.host, err = bed.OpenHost(owner, hostname, filepath.Join(o.dir, "state")); err != nil {
 		return nil, err
 	}
-	lanes := map[string]lane{"padis": &padis{control: m.control, host: m.host}}
-	wires := map[string]string{"padis": "wire1", "cni": "wire2"}
-	names := []string{"padis"}
+	ways := []way{{"padis", "", &padis{control: m.control, host: m.host}}}
 	if !o.only {
-		lanes["cni"], names = newPlugins(o.cni, o.dir), append(names, "cni")
+		ways = append(ways, way{"cni_plain", "cni1", newPlugins(o.cni, o.dir, "cni1", "10.45.0.0/16", false)},
+			way{"cni", "cni2", newPlugins(o.cni, o.dir, "cni2", "10.46.0.0/16", true)})
 	}
-	for _, name := range names {
-		eye, err := bed.NewEye(wires[name])
+	for i, w := range ways {
+		if err := wire(i+1, w.bridge); err != nil {
+			return nil, err
+		}
+		eye, err := bed.NewEye(fmt.Sprint("wire", i+1))
 		if err != nil {
 			return nil, err
 		}
-		m.lanes = append(m.lanes, &measured{lane: lanes[name], name: name, eye: eye})
+		m.lanes = append(m.lanes, &measured{lane: w.lane, name: w.name, eye: eye})
 	}
 	return m, nil
+}
+
+// way is a lane with its name in figures, and the bridge that is made for it.
+type way struct {
+	name, bridge string
+	lane
+}
+
+// wire gives the host an uplink eth1, eth2 ... whose other end is watched. The bridge that it is a port of is made for CNI's
+// plugins, which use one that is there; Padis makes its own.
+func wire(number int, bridge string) error {
+	commands := fmt.Sprintf(`link add eth%d type veth peer name wire%[1]d
+		link set eth%[1]d up
+		link set wire%[1]d up`, number)
+	if bridge != "" {
+		commands += fmt.Sprintf(`
+		link add %s type bridge forward_delay 0
+		link set eth%d master %[1]s
+		link set %[1]s up`, bridge, number)
+	}
+	return bed.IP(commands)
 }
 
 func (m *machine) close() {
@@ -157,10 +171,13 @@ func (m *machine) one() ([]figure, error) {
 	own.mu.Lock()
 	out = append(out, figure{"lease_durable_p50_ms", "ms", ms(quantile(own.leased, 0.5))}, figure{"plugged_p50_ms", "ms", ms(quantile(own.plugged, 0.5))})
 	own.mu.Unlock()
-	if len(m.lanes) == 2 {
-		p, c := m.lanes[0].attach, m.lanes[1].attach
-		out = append(out, figure{"attach_ratio_p50_vs_cni", "x", ms(quantile(c, 0.5)) / ms(quantile(p, 0.5))},
-			figure{"attach_ratio_p99_vs_cni", "x", ms(quantile(c, 0.99)) / ms(quantile(p, 0.99))})
+	for _, l := range m.lanes[1:] {
+		for _, q := range []struct {
+			name string
+			at   float64
+		}{{"p50", 0.5}, {"p99", 0.99}} {
+			out = append(out, figure{"attach_ratio_" + q.name + "_vs_" + l.name, "x", ms(quantile(l.attach, q.at)) / ms(quantile(m.lanes[0].attach, q.at))})
+		}
 	}
 	return out, nil
 }

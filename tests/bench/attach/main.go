@@ -1,7 +1,10 @@
 // Command attach measures how long an instance takes to get its network: Padis, from the choice of the address, which is
 // durable in the ledger before anything else happens, until the address answers on the wire, guarded; and beside it, in
-// turn, CNI's plugins bridge and host-local, run as runtimes do, until theirs answers. It runs in namespaces of its own, as
-// root. Edge: talks to a ledger, a kernel and CNI's plugins.
+// turn, CNI's plugins, run as runtimes do, until theirs answers. It runs in namespaces of its own, as root. Edge: talks to a
+// ledger, a kernel and CNI's plugins.
+//
+// CNI is measured twice. cni does the same work: bridge with host-local, the loopback, and a check of what the instance sends.
+// cni_plain is bridge with host-local and nothing else, which is less.
 //
 // The last lines are the figures, one each: `figure: NAME VALUE UNIT`.
 package main
