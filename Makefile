@@ -57,6 +57,10 @@ bench-elastic: setup build ## 8 to 50 instances, ten times; idle cost; executor'
 bench-start: setup build ## Starts of containers beside ctr, 16 at a time; executor with 100 containers; output (root)
 	@$(GO) run ./tests/bench/start
 
+.PHONY: bench-replay
+bench-replay: ## 1,000,000 flows through 100 changes of real servers and the death of a director: how many move
+	@$(GO) run ./tests/bench/replay
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e
