@@ -47,7 +47,7 @@ func (f *farm) send(director int, flow Tuple, flags uint8) outcome {
 		if v.Action != Forward {
 			return outcome{v, server, hops}
 		}
-		if hops > MaxChain+1 {
+		if hops > MaxChain {
 			f.t.Fatalf("%v goes on after %d hops", flow, hops)
 		}
 		copy(frame, v.DstMAC[:])
