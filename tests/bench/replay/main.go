@@ -39,7 +39,7 @@ func main() {
 		{"replay_moved_threshold", "flows", float64(r.routed["threshold"])},
 		{"replay_moved_resilient", "flows", float64(r.routed["resilient"])},
 		{"replay_packets", "packets", float64(r.packets)},
-		{"replay_packets_relayed", "packets", float64(r.relayed)},
+		{"replay_hops_relayed", "hops", float64(r.relayed)},
 		{"replay_packets_repeated", "packets", float64(r.repeated)},
 		{"replay_hops_most", "hops", float64(r.hops)},
 		{"replay_chain_mean", "servers", r.chain},

@@ -28,7 +28,11 @@ type config struct {
 }
 
 type result struct {
-	moved, packets, relayed, repeated, hops int
+	moved, packets int
+	// relayed is the sum of hops from server to server, hops the most that one packet made, the director's included.
+	relayed, hops int
+	// repeated counts the packets that were lost because hosts were late.
+	repeated int
 	// routed counts, by router, the flows that have another director after one of 8 died.
 	routed map[string]int
 	chain  float64
@@ -143,7 +147,7 @@ func (f *farm) check(first, step, router int, settled bool) result {
 					continue // its socket is gone
 				}
 				server, v, hops := f.send(room, n, routers[router].choose(mix(uint64(n)), f.alive), ack)
-				r.packets, r.relayed, r.hops = r.packets+1, r.relayed+hops-1, max(r.hops, hops)
+				r.packets, r.relayed, r.hops = r.packets+1, r.relayed+max(hops-1, 0), max(r.hops, hops)
 				switch {
 				case server == f.holder[n] && v.Reason == lb.Held:
 				case server == nobody && !settled:

@@ -40,7 +40,7 @@ func replay(c config, say func(string, ...any)) (result, error) {
 			return total, err
 		}
 		if i%20 == 19 {
-			say("%d changes: %d flows moved, %d of %d packets relayed", i+1, total.moved, total.relayed, total.packets)
+			say("%d changes: %d flows moved; %d packets, relayed %d times", i+1, total.moved, total.packets, total.relayed)
 		}
 	}
 	total.chain = float64(v.four.Entries()+v.six.Entries()) / 2 / float64(c.slots)
