@@ -205,7 +205,7 @@ func TestDirectorsDecideAsReference(t *testing.T) {
 			defer d.Close()
 			gs := farm(t, r)
 			j := newJudge(t, d, gs, c.actions)
-			f := &frames{r: r, own: directorMAC}
+			f := &frames{r: r, own: directorMAC, wholeIP: c.mode == DirectorTCX}
 			for _, g := range gs {
 				f.services = append(f.services, &g.Service)
 			}

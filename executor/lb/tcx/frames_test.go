@@ -19,6 +19,8 @@ type frames struct {
 	flows []lb.Tuple
 	// senders are source addresses of frames.
 	senders []lb.MAC
+	// wholeIP leaves out frames that are shorter than the header of IP: the kernel runs no tcx program on them.
+	wholeIP bool
 }
 
 var (
@@ -60,7 +62,7 @@ func (f *frames) flow() lb.Tuple {
 	return t
 }
 
-// next is the next frame, of 15 bytes at least: on fewer the kernel runs no program.
+// next is the next frame, of 14 bytes at least: on fewer the kernel runs no program.
 func (f *frames) next() []byte {
 	t := f.flow()
 	packet := f.packet(t, f.transport(t))
@@ -85,7 +87,10 @@ func (f *frames) next() []byte {
 		kind = pick(f, uint16(0x0800), 0x86dd, 0x8100, 0x0806, uint16(f.r.Uint32()))
 	}
 	b = append(binary.BigEndian.AppendUint16(b, kind), packet...)
-	return f.damage(b)
+	if b = f.damage(b); f.wholeIP && len(b) < 54 && (b[12] == 0x86 || len(b) < 34) {
+		return f.next()
+	}
+	return b
 }
 
 func (f *frames) damage(b []byte) []byte {
@@ -93,7 +98,7 @@ func (f *frames) damage(b []byte) []byte {
 	case 0: // padding
 		b = append(b, make([]byte, f.r.IntN(60))...)
 	case 1: // cut
-		b = b[:15+f.r.IntN(len(b)-14)]
+		b = b[:14+f.r.IntN(len(b)-13)]
 	case 2: // a few bytes of the headers are others
 		for range 1 + f.r.IntN(3) {
 			b[12+f.r.IntN(min(len(b)-12, 100))] = byte(f.r.Uint32())

@@ -59,8 +59,8 @@ INLINE int has(struct __sk_buff *skb, const struct frame *f, const struct flow *
 	return found;
 }
 
-/* The chain of a slot: the owner, then the former ones. */
-struct chain { __u16 owner; const struct list *former; };
+/* The chain of a slot: the owner, then the former ones; and the place in it of whose host this is, or -1. */
+struct chain { __u32 length; __u16 owner; const struct list *former; int at; };
 
 INLINE const struct server *member(const struct state *s, const struct chain *c, __u32 i)
 {
@@ -73,41 +73,72 @@ INLINE const struct server *member(const struct state *s, const struct chain *c,
 	return &s->servers[server & (SERVERS - 1)];
 }
 
-/* Sends to the next of the chain. It counts from the chain's end: changes insert at its beginning. */
-INLINE enum reason relay(const struct frame *f, const struct state *s, const struct flow *w, const struct service *v, const struct port *port)
+INLINE int chain(struct chain *c, const struct state *s, const struct flow *w, const struct service *v, const struct port *port)
 {
 	__u32 i = slot(w, v);
 	__u16 *owner = at(v->slots, i * 2, 2);
 	__u32 *list = at(v->chains, i * 4, 4);
 	if (!owner || !list)
-		return LAST_IN_CHAIN;
-	struct chain c = { *owner, at(0, *list * sizeof(struct list), sizeof(struct list)) };
-	if (!c.former)
-		return LAST_IN_CHAIN;
-	__u32 length = c.owner == NOBODY ? 0 : 1 + c.former->count, left = length;
+		return 0;
+	c->owner = *owner;
+	c->former = at(0, *list * sizeof(struct list), sizeof(struct list));
+	if (!c->former)
+		return 0;
+	c->length = c->owner == NOBODY ? 0 : 1 + c->former->count;
+	c->at = -1;
 #pragma clang loop unroll(disable)
-	for (__u32 n = 0; n < CHAIN + 1 && n < length; n++) {
-		const struct server *r = member(s, &c, n);
-		if (r && is(&r->mac, port->self.first4, port->self.last2))
-			left = length - 1 - n;
+	for (__u32 n = 0; n < CHAIN + 1 && n < c->length; n++) {
+		const struct server *r = member(s, c, n);
+		if (r && is(&r->mac, port->self.first4, port->self.last2)) {
+			c->at = n;
+			break;
+		}
 	}
+	return 1;
+}
+
+/* Sends to the next of the chain. How many are left is counted from the chain's end: changes insert at its beginning. Who gets
+ * a packet from a director of another generation, or is not in the chain, begins with the owner. */
+INLINE enum reason relay(const struct frame *f, const struct state *s, const struct chain *c, __u8 own, const struct port *port)
+{
 	__u16 src = *(__u16 *)(f->data + 6);
-	__u8 left_mark = 15, generation = v->mark;
+	__u8 mark = own;
+	int may = 15, at = c->at;
 	if ((src & 0xff) == STAMP) {
-		left_mark = src >> 12;
-		generation = src >> 8 & 15;
+		may = src >> 12;
+		mark = src >> 8 & 15;
 	}
-	if (generation != v->mark)
-		generation = 0;
-	if (left > left_mark)
-		left = left_mark;
-	if (left == 0 || left > length)
-		return generation ? LAST_IN_CHAIN : DISAGREED;
-	const struct server *next = member(s, &c, length - left);
+	int anew = may == 15 && mark != own;
+	if (anew && at > 0)
+		at = -1;
+	int left = (int)c->length - 1 - at;
+	if (left > may)
+		left = may;
+	if (anew)
+		mark = own;
+	else if (mark != own)
+		mark = 0;
+	if (left <= 0)
+		return mark ? LAST_IN_CHAIN : DISAGREED;
+	const struct server *next = member(s, c, c->length - left);
 	if (!next)
 		return DISAGREED;
-	address(f->data, next, left - 1, generation, port->self_last4);
+	address(f->data, next, left - 1, mark, port->self_last4);
 	return RELAYED;
+}
+
+/* What becomes of a packet of a service. */
+INLINE enum reason answer(struct __sk_buff *skb, const struct frame *f, const struct state *s, const struct flow *w, const struct service *v, const struct port *port)
+{
+	struct chain c = {};
+	if (w->protocol != TCP)
+		return DATAGRAM;
+	int opens = w->kind != ICMP_ERROR && (w->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
+	if (!opens && has(skb, f, w, port))
+		return HELD;
+	if (!chain(&c, s, w, v, port))
+		return LAST_IN_CHAIN;
+	return opens && c.at >= 0 ? NEW_FLOW : relay(f, s, &c, v->mark, port);
 }
 
 INLINE int verdict(__u32 counter, enum reason r, __u32 length)
@@ -141,15 +172,7 @@ INLINE int decide(struct __sk_buff *skb, const struct port *port)
 		r = place(w, s, &v);
 	if (r != PLACED || !v)
 		return verdict(0, r == SHORT ? OTHER : r, f.length);
-	if (w->protocol != TCP)
-		r = DATAGRAM;
-	else if (w->kind != ICMP_ERROR && (w->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN)
-		r = NEW_FLOW;
-	else if (has(skb, &f, w, port))
-		r = HELD;
-	else
-		r = relay(&f, s, w, v, port);
-	return verdict(v->counter, r, f.length);
+	return verdict(v->counter, answer(skb, &f, s, w, v, port), f.length);
 }
 
 SEC("tcx/egress") int relay_tcx(struct __sk_buff *skb)
