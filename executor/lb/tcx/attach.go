@@ -36,10 +36,11 @@ type Port struct {
 	MAC lb.MAC
 	// Netns is the number by which the host's network namespace knows the instance's (ip netns list-id; RTM_GETNSID).
 	Netns int
-	// Out is the interface that relayed packets are sent by: the bridge, as if the host had sent them. Then nothing that
-	// guards ports against forged source addresses sees them, and bridges learn nothing from them. With Ingress it is an
-	// interface that they come in by: the host end itself, where there is no bridge device to send by (Open vSwitch's
-	// datapath of user space). Guards must let them pass there.
+	// Out is the interface that relayed packets leave by: one end of a veth pair whose other end is a port of the bridge, with
+	// the bridge's MTU, one pair for each bridge. There nothing guards against forged source addresses, as at the ports of
+	// instances; and the way of one packet through several instances of a host is none of calls in calls, of which the kernel
+	// allows eight: by the bridge's own device the fifth instance would not be reached. With Ingress it is an interface that
+	// they come in by, such as the host end itself if it is not guarded.
 	Out     int
 	Ingress bool
 }

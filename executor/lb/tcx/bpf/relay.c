@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Relays, on the host ends of real servers: a packet of a flow that the instance does not have goes on to the former owners of
  * the flow's slot, one after the other. What Relay of executor/lb does. */
+#include <bpf/bpf_core_read.h>
 #include "place.h"
 
 char _license[] SEC("license") = "GPL";
@@ -20,6 +21,7 @@ enum { TCX_NEXT = -1, TCX_DROP = 2 };
 enum { TCP_LISTEN = 10, TCP_NEW_SYN_RECV = 12 };
 
 struct tcp_request_sock { __u32 snt_isn; } __attribute__((preserve_access_index));
+extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
 
 /* Whether the instance would take the packet as one of its own flows: it has a socket of it, or a half-open connection whose
  * SYN-ACK the packet answers, or its listener's SYN cookie comes back. */
@@ -44,8 +46,9 @@ INLINE int has(struct __sk_buff *skb, const struct frame *f, const struct flow *
 		return 0;
 	int found = 1;
 	if (sk->state == TCP_NEW_SYN_RECV) {
-		struct tcp_request_sock *r = (void *)bpf_skc_to_tcp_request_sock(sk);
-		found = r && w->flags & FLAG_ACK && w->kind != ICMP_ERROR && bpf_ntohl(w->ack) == r->snt_isn + 1;
+		/* bpf_skc_to_tcp_request_sock does not know those of MPTCP, which programs in Go listen for. */
+		struct tcp_request_sock *r = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_request_sock));
+		found = w->flags & FLAG_ACK && w->kind != ICMP_ERROR && bpf_ntohl(w->ack) == r->snt_isn + 1;
 	} else if (sk->state == TCP_LISTEN) {
 		found = 0;
 		struct tcp *tcp = w->kind == WHOLE ? peek(f, w->transport, sizeof *tcp) : 0;
