@@ -67,6 +67,10 @@ bench-attach: ## Attaches with durable leases beside CNI's plugins, 16 at a time
 soak-attach: setup ## CYCLES=n attaches while processes are killed; DIR=d to go on with an earlier run (root)
 	@$(GO) build -o $(BIN)/soak-attach ./tests/soak && $(BIN)/soak-attach -cycles $(CYCLES) $(if $(DIR),-dir $(DIR))
 
+.PHONY: bench-replay
+bench-replay: ## 1,000,000 flows through 100 changes of real servers and the death of a director: how many move
+	@$(GO) run ./tests/bench/replay
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e

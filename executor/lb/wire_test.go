@@ -32,6 +32,17 @@ func TestWireRoundTrip(t *testing.T) {
 	}
 }
 
+// A fresh table takes a byte a slot, a change no more than its servers.
+func TestWireIsCompact(t *testing.T) {
+	g := must(t, nil, service(DefaultTableSize), servers(100))
+	if n := len(g.Encode()); n > DefaultTableSize+3000 {
+		t.Errorf("generation of %d bytes", n)
+	}
+	if n := len(must(t, g, g.Service, servers(101)).ChangeTo(g).Encode()); n > 101*24+50 {
+		t.Errorf("change of %d bytes", n)
+	}
+}
+
 func TestWireGolden(t *testing.T) {
 	before, now := small(t)
 	for name, got := range map[string][]byte{"testdata/generation.bin": now.Encode(), "testdata/change.bin": now.ChangeTo(before).Encode()} {

@@ -71,7 +71,7 @@ func (c *Core) exorcisms() []candidate {
 		s := c.possessed[key]
 		for _, g := range instance.Ghosts(s.rec) {
 			a := c.agents[g.Agent]
-			if g.Container == "" || !s.ghosts[g.Task].ended || a == nil || !a.present || c.stranger(a) != "" || !a.talk.mute && (c.runsExecutor(a) || c.listens(a)) {
+			if g.Container == "" || !s.ghosts[g.Task].ended || c.reclaimable(s, g.Task) || a == nil || !a.present || c.stranger(a) != "" || !a.talk.mute && (c.runsExecutor(a) || c.listens(a)) {
 				continue
 			}
 			rev := c.present(s)

@@ -34,6 +34,10 @@ type agent struct {
 	granted time.Time
 	// seen is what its executor saw of addresses.
 	seen sighting
+	// unheard is a task of the last launch there, until something is heard of it: before, an offer may be older than the launch.
+	unheard string
+	// vacant: an offer shows that no executor of ours runs there.
+	vacant bool
 	// shutdownAt is when an outdated executor was asked to end.
 	shutdownAt time.Time
 }
@@ -88,6 +92,8 @@ func (c *Core) heard(now time.Time, a *agent) {
 func (c *Core) away(a *agent) {
 	if a.present || len(a.offers) > 0 {
 		a.present, a.info = false, nil
+		// Its executor may end and nobody be told.
+		a.talk.sure, a.talk.shown, a.vacant = false, false, false
 		c.turn.heed[a.id] = true
 		clear(a.offers)
 		c.turn.agents[a.id], c.turn.place = true, true
@@ -161,11 +167,44 @@ func (c *Core) offered(now time.Time, offers []mesos.Offer) {
 		a.hostname, a.url, a.attributes = o.Hostname, o.URL, o.Attributes
 		a.leaving = !o.UnavailableFrom.IsZero()
 		a.offers[o.ID] = heldOffer{o, now}
-		a.talk.shown = a.talk.shown || a.executor != nil && slices.Contains(o.ExecutorIDs, a.executor.GetExecutorId())
+		c.manned(now, a, o.ExecutorIDs)
 		c.turn.heed[a.id] = true
 		c.heard(now, a)
 		c.renew(a)
 		c.turn.agents[a.id], c.turn.place = true, true
+	}
+}
+
+// manned takes in which executors of ours the master believes on an agent. It knows of each that its agent knows; that one
+// is missing from an offer which is younger than the last launch there means that it has ended, whatever was told of it.
+func (c *Core) manned(now time.Time, a *agent, listed []string) {
+	switch {
+	case a.executor == nil:
+	case slices.Contains(listed, a.executor.GetExecutorId()):
+		a.talk.shown, a.vacant = true, false
+	case !a.vacant && a.unheard == "" && !c.staged(a):
+		c.lapse(a)
+		a.vacant = true
+		c.turn.agents[a.id] = true
+		for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
+			if s := c.slots[key]; s.rec.GetAgentId() == a.id && s.rec.GetPhase() != padisv1.Phase_ADOPTING {
+				s.ask.start(now)
+				c.schedule(s)
+			}
+		}
+	}
+}
+
+// outlived notes that the executor of a task has ended, as its agent says: nobody else may have said so.
+func (c *Core) outlived(s *slot, st mesos.Status) {
+	a := c.agents[st.AgentID]
+	if s == nil || a == nil || st.Source != "SOURCE_AGENT" || st.Reason != "REASON_EXECUTOR_TERMINATED" && st.Reason != "REASON_EXECUTOR_REREGISTRATION_TIMEOUT" {
+		return
+	}
+	own := s.rec.GetTaskId() == st.TaskID && s.rec.GetPhase() != padisv1.Phase_ADOPTING && s.rec.GetPhase() != padisv1.Phase_STAGING
+	if g := s.ghosts[st.TaskID]; own || g != nil && !g.ended {
+		c.lapse(a)
+		c.turn.heed[a.id] = true
 	}
 }
 
@@ -255,6 +294,7 @@ func (c *Core) failed(now time.Time, f mesos.Failure) {
 		a.shutdownAt = time.Time{}
 		c.lapse(a)
 		c.turn.heed[a.id] = true
+		a.vacant = false
 		if !c.staged(a) {
 			a.executor = nil
 			c.turn.puts[record.ExecutorKey(a.id)] = nil

@@ -118,6 +118,8 @@ type ghost struct {
 	container string
 	// over is when it was said for the first time, and without contradiction since, that the task is no more.
 	over time.Time
+	// away: its agent does not answer.
+	away bool
 	// ended: what was said means that no executor has the task, so that its container can be discarded.
 	ended bool
 }
@@ -261,6 +263,7 @@ func (c *Core) Step(now time.Time, events ...Event) Effects {
 			c.fail(fmt.Errorf("event %T is not known to this version", ev))
 		}
 	}
+	c.regain(now)
 	c.pass(now)
 	c.cool(now)
 	c.upgrade(now)

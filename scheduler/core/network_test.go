@@ -362,6 +362,44 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
+// Both families of an interface are one entry, since its hardware address follows from both; two of one family are two.
+func TestOverlaysOfBothFamilies(t *testing.T) {
+	b := newBench(t, testConfig())
+	cluster := testCluster()
+	cluster.Networks[0] = &padisv1.Network{Name: "net", Driver: "vxlan", Vni: 7}
+	cluster.Pools = append(cluster.Pools, &padisv1.Pool{Name: "six", Network: "net", Cidr: "fd00::/64", Gateway: "fd00::1"})
+	b.step(Declare{cluster})
+	b.mesos(mesos.Subscribed{FrameworkID: "F"})
+	wish := func(pools ...string) (out []*padisv1.NetworkWish) {
+		for _, p := range pools {
+			out = append(out, &padisv1.NetworkWish{Pool: p})
+		}
+		return out
+	}
+	app := testApp("web", 1, "r1", wish("six", "pool", "pool", "six", "six")...)
+	peer := testApp("peer", 1, "r1", wish("pool")...)
+	for i, a := range []*padisv1.WantedApp{app, peer} {
+		a.Revisions[0].Constraints = []*padisv1.Constraint{{Attribute: "hostname", Operator: padisv1.Constraint_CLUSTER, Value: fmt.Sprintf("host-a%d", i+1)}}
+	}
+	b.step(Want{app}, Want{peer})
+	b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("o1", "a1", 900, 900), testOffer("o2", "a2", 900, 900)}})
+	for range 2 {
+		for i, name := range []string{"web", "peer"} {
+			id := fmt.Sprintf("a%d", i+1)
+			b.mesos(status(b.rec(name, 0).GetTaskId(), id, mesos.TaskRunning, "SOURCE_EXECUTOR"))
+			b.word(id, &padisv1.FromExecutor{HostAddresses: []*padisv1.HostAddress{{Interface: "eth0", Address: fmt.Sprintf("192.0.2.%d/24", i+1)}}})
+		}
+		a := b.rec("web", 0).GetAddresses()
+		want := []string{a[1] + "," + a[0], a[2] + "," + a[3], a[4]}
+		slices.Sort(want)
+		if got := b.core.agents["a2"].talk.wish.GetOverlays()[0].GetHosts()[0].GetAddresses(); len(a) != 5 || !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		b.restart(testConfig())
+		b.mesos(mesos.Subscribed{FrameworkID: "F"})
+	}
+}
+
 func TestEndpoints(t *testing.T) {
 	eth := []*padisv1.HostAddress{{Interface: "lo", Address: "127.0.0.1/8"}, {Interface: "eth0", Address: "192.0.2.7/24"}, {Interface: "pb-x", Address: "198.51.100.7/24"}}
 	for _, c := range []struct {

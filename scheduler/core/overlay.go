@@ -16,7 +16,7 @@ import (
 // overlay is who is where in one VXLAN network.
 type overlay struct {
 	network *padisv1.Network
-	// hosts hold the addresses of the instances on each agent.
+	// hosts hold the interfaces of the instances on each agent, by their addresses.
 	hosts map[string]map[string]bool
 	// ends are those hosts by where their tunnels end; nil when something has changed. Agents of one host have one end.
 	ends []*padisv1.OverlayHost
@@ -26,7 +26,8 @@ type overlay struct {
 	before map[string]*padisv1.Overlay
 }
 
-// seat is one address of an instance in an overlay.
+// seat is one interface of an instance in an overlay. Its address is two with a comma between, IPv4 first, if it has both
+// families: its hardware address follows from the IPv4 one, so that the other means nothing without it.
 type seat struct{ network, agent, address string }
 
 // overlaid takes up the VXLAN networks that are declared.
@@ -51,14 +52,7 @@ const driverVXLAN = "vxlan"
 
 // sit keeps the overlays true after the slot's record or leases have changed.
 func (c *Core) sit(s *slot) {
-	var seats []seat
-	if instance.HasTask(s.rec.GetPhase()) {
-		for _, l := range s.leases {
-			if c.overlays[l.GetNetwork()] != nil {
-				seats = append(seats, seat{l.GetNetwork(), s.rec.GetAgentId(), l.GetAddress()})
-			}
-		}
-	}
+	seats := c.seatsOf(s)
 	if slices.Equal(s.seats, seats) {
 		return
 	}
@@ -80,6 +74,37 @@ func (c *Core) sit(s *slot) {
 		c.unsettle(o)
 	}
 	s.seats = seats
+}
+
+// seatsOf are the interfaces of the slot's instance in overlays, as its executor makes them of what was launched: in the
+// order of the wishes, an address joins the first interface of its network that has none of its family.
+func (c *Core) seatsOf(s *slot) []seat {
+	if len(c.overlays) == 0 || !instance.HasTask(s.rec.GetPhase()) {
+		return nil
+	}
+	var seats []seat
+	half := map[seat]bool{} // Those with one family, and which.
+	for _, l := range assign(s.app.revisions[s.rec.GetRevision()].GetNetworks(), s.key.Index, s.leases) {
+		addr, err := netip.ParseAddr(l.GetAddress())
+		if l == nil || c.overlays[l.GetNetwork()] == nil || err != nil {
+			continue
+		}
+		at := slices.IndexFunc(seats, func(o seat) bool {
+			four, single := half[o]
+			return single && o.network == l.GetNetwork() && four != addr.Is4()
+		})
+		if at < 0 {
+			seats = append(seats, seat{l.GetNetwork(), s.rec.GetAgentId(), l.GetAddress()})
+			half[seats[len(seats)-1]] = addr.Is4()
+			continue
+		}
+		pair := []string{seats[at].address, l.GetAddress()}
+		if addr.Is4() {
+			slices.Reverse(pair)
+		}
+		seats[at].address = strings.Join(pair, ",")
+	}
+	return seats
 }
 
 // unsettle notes that the agents of an overlay must be told something else.

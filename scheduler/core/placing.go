@@ -122,6 +122,10 @@ func (c *Core) prepare(now time.Time, s *slot) (candidate, bool) {
 		c.refuse(s, padisv1.ReasonInvalidLaunch, fmt.Sprintf("revision %q is not among those of the App; apply the App again", s.revision), nil)
 		return candidate{}, false
 	}
+	if id := c.lingers(s); id != "" {
+		c.refuse(s, padisv1.ReasonAwaitingRelease, fmt.Sprintf("%s was to replace it and has not ended yet", id), nil)
+		return candidate{}, false
+	}
 	stale := c.book.Stale(s.key, rev.GetNetworks())
 	if len(stale) > 0 && (instance.Haunted(s.rec) || instance.HasTask(s.rec.GetPhase())) {
 		c.refuse(s, padisv1.ReasonAwaitingRelease, fmt.Sprintf("%s must be given up first, but may still be in use on an agent that does not answer; bring the agent back or mark it gone",
@@ -249,7 +253,7 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 		c.turn.puts[record.AgentKey(a.id)] = a.rec
 	}
 	clear(a.offers)
-	a.talk.mute = false
+	a.talk.mute, a.vacant, a.unheard = false, false, acc.Tasks[0].ID
 	c.turn.agents[a.id] = true
 	c.call(acc)
 }
@@ -281,8 +285,10 @@ func (c *Core) runsExecutor(a *agent) bool {
 		}
 	}
 	for key := range a.slots {
+		r := c.slots[key].rec
 		// That of an instance that waits for adoption has ended.
-		if r := c.slots[key].rec; r.GetAgentId() == a.id && r.GetExecutorId() == id && r.GetPhase() != padisv1.Phase_ADOPTING {
+		ended := r.GetPhase() == padisv1.Phase_ADOPTING || r.GetPhase() == padisv1.Phase_UNREACHABLE && a.vacant
+		if r.GetAgentId() == a.id && r.GetExecutorId() == id && !ended {
 			return true
 		}
 	}

@@ -69,7 +69,7 @@ func (c *Core) disconnected() {
 	clear(c.strays)
 	for _, a := range c.agents {
 		a.present, a.shutdownAt = false, time.Time{}
-		a.talk.sure, a.talk.shown = false, false
+		a.talk.sure, a.talk.shown, a.vacant, a.unheard = false, false, false, ""
 		clear(a.offers)
 	}
 	for _, key := range c.Slots() {
@@ -130,6 +130,10 @@ func (c *Core) update(now time.Time, st mesos.Status) {
 	}
 	key, _, _ := instance.TaskKey(st.TaskID)
 	s := c.tasks[key]
+	if a := c.agents[st.AgentID]; a != nil && a.unheard == st.TaskID {
+		a.unheard = ""
+	}
+	c.outlived(s, st)
 	if s == nil || s.rec.GetTaskId() != st.TaskID || !instance.HasTask(s.rec.GetPhase()) {
 		c.foreign(now, s, st)
 		return
@@ -320,6 +324,7 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		delete(c.strays, st.TaskID)
 		if s != nil && s.ghosts[st.TaskID] != nil {
 			s.ghosts[st.TaskID].doubt()
+			s.ghosts[st.TaskID].away, c.turn.place = true, true
 			c.possess(s)
 			c.schedule(s)
 		}
@@ -333,12 +338,21 @@ func (c *Core) foreign(now time.Time, s *slot, st mesos.Status) {
 		return
 	}
 	if s != nil {
+		if c.reclaimed(now, s, st) {
+			return
+		}
 		// What it was launched with is not known any more; what the App demands is the best guess.
 		lease := s.app.rec.GetUnreachable().GetLeaseMs()
 		c.put(s, instance.Haunt(s.rec, instance.Ghost{Agent: st.AgentID, Task: st.TaskID, Container: c.report(st).GetContainer(), LeaseMs: lease}), nil)
 		if g := s.ghosts[st.TaskID]; g != nil {
 			g.doubt()
+			g.away = false
 			c.possess(s)
+			coming := st.State == mesos.TaskStaging || st.State == mesos.TaskStarting
+			if coming && c.reclaimable(s, st.TaskID) {
+				c.schedule(s)
+				return // It is to adopt a container, and is taken back when it has.
+			}
 			if g.container != "" && g.container != st.TaskID && st.State == mesos.TaskStarting {
 				return // It was sent to take the container over, and is killed when it has done so; or if it never gets there.
 			}
@@ -386,6 +400,7 @@ func (c *Core) laid(now time.Time, s *slot, st mesos.Status) {
 	if certain {
 		c.put(s, instance.Release(s.rec, st.TaskID), nil)
 	} else {
+		c.turn.place = true
 		c.possess(s)
 		c.schedule(s)
 	}

@@ -128,6 +128,7 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 		return
 	}
 	c.heard(now, a)
+	a.vacant = false
 	t := &a.talk
 	if r := said.GetRenew(); r != nil {
 		t.mute = false
@@ -296,7 +297,7 @@ func (c *Core) discards(a *agent) []string {
 				continue
 			}
 			claimed[g.Container] = true
-			if s.ghosts[g.Task].ended {
+			if s.ghosts[g.Task].ended && (a.lists() || !c.reclaimable(s, g.Task)) {
 				out = append(out, g.Container)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,18 @@ var deeds = []struct {
 	{"running", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Run(r, nil, nil, now) }},
 	{"stop", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Stop(r, true, "X", "y") }},
 	{"lost", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Lose(r, "X", "y", now) }},
+	{"reclaimed", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) {
+		was := r
+		if !slices.ContainsFunc(r.GetHauntedTasks(), func(id string) bool { return replaced(r, id) >= 0 }) {
+			r = terminated(Haunt(clone(r), Ghost{"a0", "t0", "c0", 0}), &padisv1.Termination{TaskId: "t0", Hostname: "host0", Revision: "r0", Reason: padisv1.ReasonAgentUnreachable, StartedMs: 1})
+		}
+		i := slices.IndexFunc(r.GetHauntedTasks(), func(id string) bool { return replaced(r, id) >= 0 })
+		n, err := Reclaim(r, r.GetHauntedTasks()[i], "e0", now)
+		if err != nil {
+			return was, err
+		}
+		return n, nil
+	}},
 	{"orphaned", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Orphan(r, "y", nil, now) }},
 	{"adopted", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Adopt(r, "e3", now) }},
 	{"prepulling", func(r *padisv1.InstanceRecord) (*padisv1.InstanceRecord, error) { return Prepull(r, "X", "y") }},
@@ -163,7 +176,7 @@ func TestLives(t *testing.T) {
 				t.Fatalf("attempt went back from %d to %d", r.GetAttempt(), n.GetAttempt())
 			}
 			if n.GetTaskId() != r.GetTaskId() && n.GetTaskId() != "" {
-				if ids[n.GetTaskId()] {
+				if ids[n.GetTaskId()] && d.on != "reclaimed" {
 					t.Fatalf("task id %s came twice", n.GetTaskId())
 				}
 				ids[n.GetTaskId()] = true

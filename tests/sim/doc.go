@@ -25,6 +25,7 @@
 //   - At every launch, for the tasks that truly exist: tenant isolation, dedication, Unique, MaxPer, Cluster, Like, Unlike.
 //   - What the core has kept up by increments is what a core made from the ledger knows.
 //   - The ExecutorInfo of an agent's running executor is repeated exactly, and no second one is started beside it.
+//   - Nothing that serves is killed or discarded for a replacement that never ran, when its agent is back.
 //   - No container is started beside one of the same slot that goes on, unless that was given up with its agent; and none is
 //     stopped for another image before that is on its host.
 //
@@ -33,6 +34,6 @@
 // Exactly what is wanted runs and is ready, but for instances that truly fit nowhere, which say why; their bandwidths and
 // loopback addresses are those wanted last, and each executor knows where all others of its overlays are; what hosts have
 // themselves is known to be foreign, and nothing else is in conflict; no task runs, and
-// no container goes on, that is not wanted; all executors that can be are of the version offered; the ledger holds no
+// no container goes on, that is not wanted; no container waits for an executor for long where there is room; all executors that can be are of the version offered; the ledger holds no
 // lease and no record that is not needed; no offer is hoarded; and it stays so.
 package sim

@@ -93,7 +93,7 @@ func (w *World) settle() {
 	why := ""
 	for w.now.Before(end) {
 		w.advance(500 * time.Millisecond)
-		if w.over {
+		if w.truth.watch(); w.over {
 			return
 		}
 		if why = w.user.unmet(); why != "" {

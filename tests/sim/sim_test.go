@@ -84,6 +84,19 @@ var scenarios = map[string]func(*Script){
 		s.Say("It comes back")
 		s.Let(20 * time.Second)
 	},
+	"executor-dies-while-away": func(s *Script) {
+		s.Say("Two containers")
+		s.WantImage("web", 2, "r1", "registry/web:1")
+		s.Let(30 * time.Second)
+		s.Say("A host is cut off from the master, so that its container is replaced; then its executor dies, and the container goes on")
+		host := s.host()
+		s.Cut(host, false, 14*time.Second)
+		s.Let(8 * time.Second)
+		s.KillExecutor(host)
+		s.Let(5 * time.Second)
+		s.Say("It comes back: the container is adopted, and what was to replace it is killed")
+		s.Let(20 * time.Second)
+	},
 	"executor-dies": func(s *Script) {
 		s.Say("One instance")
 		s.Want("web", 1, "r1")

@@ -26,6 +26,10 @@ type truth struct {
 	starts map[record.Slot]int
 	// left says who had an address last, and until when.
 	left map[string]leaving
+	// doomed are the tasks and containers whose end was asked for.
+	doomed map[string]bool
+	// forsaken is since when containers on a host wait for an executor, with nothing in the way.
+	forsaken map[*host]time.Time
 	// lost are the containers that were given up because they could not be reached.
 	lost map[string]bool
 }
@@ -47,7 +51,7 @@ type fate struct {
 }
 
 func newTruth(w *World) *truth {
-	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}, starts: map[record.Slot]int{}, lost: map[string]bool{}, left: map[string]leaving{}}
+	return &truth{w: w, tasks: map[string]*fate{}, statuses: map[string]mesos.Status{}, starts: map[record.Slot]int{}, lost: map[string]bool{}, doomed: map[string]bool{}, forsaken: map[*host]time.Time{}, left: map[string]leaving{}}
 }
 
 // sorted returns the tasks that have not ended.
@@ -97,6 +101,8 @@ func (t *truth) sent(call mesos.Call) {
 		}
 	case mesos.Kill:
 		t.killed(c)
+	case mesos.ToExecutor:
+		t.discarded(c)
 	case mesos.Acknowledge:
 		t.acknowledged(c)
 	}
@@ -153,7 +159,8 @@ func (t *truth) launched(task mesos.Task) {
 		}
 	}
 	for _, o := range t.alive() {
-		if o.slot == slot && !o.doubt && !exorcist && !o.exorcist {
+		// What was to replace a container that is adopted after all has never run, and is killed.
+		if o.slot == slot && !o.doubt && !exorcist && !o.exorcist && !(l.GetAdopt() && t.lost[o.id]) {
 			w.violate("%s is launched while %s, of the same slot, was never said to have ended", f.id, o.id)
 			return
 		}
@@ -264,6 +271,97 @@ func (t *truth) killed(c mesos.Kill) {
 	rec := t.w.store.instance(f.slot)
 	if rec.GetTaskId() == c.TaskID && instance.HasTask(rec.GetPhase()) && rec.GetPhase() != padisv1.Phase_STOPPING && !rec.GetStopWanted() {
 		t.w.violate("task %s is killed and the ledger says %s", c.TaskID, instance.Name(rec.GetPhase()))
+	}
+	if f.running && !f.ended && !t.doomed[f.id] && t.incumbent(f.slot, f.id, f.launch) {
+		t.w.violate("%s, which serves, is killed, and %s, which never ran, is kept", f.id, rec.GetTaskId())
+	}
+	t.doomed[f.id] = true
+}
+
+// discarded checks that no container is discarded for what was to replace it.
+func (t *truth) discarded(c mesos.ToExecutor) {
+	wish := &padisv1.ToExecutor{}
+	if padisv1.Decode(c.Data, wish) != nil {
+		return
+	}
+	for _, h := range t.w.hosts {
+		for _, id := range wish.GetDiscard() {
+			b := h.containers[id]
+			if b == nil || t.doomed[id] {
+				continue
+			}
+			rec := t.w.store.instance(b.slot())
+			for _, g := range instance.Ghosts(rec) {
+				if g.Container == id && b.task == "" && !b.exited && t.incumbent(b.slot(), g.Task, b.launch) {
+					t.w.violate("container %s, which serves, is discarded, and %s, which never ran, is kept", id, rec.GetTaskId())
+				}
+			}
+			t.doomed[id] = true
+		}
+	}
+}
+
+// incumbent tells whether a task that was replaced because it could not be reached is what its slot wants, without a
+// lease, and nothing that was launched since was ever seen to run.
+func (t *truth) incumbent(slot record.Slot, task string, l *padisv1.Launch) bool {
+	rec := t.w.store.instance(slot)
+	app, _ := t.w.store.data[record.AppKey(slot.AppUID)].(*padisv1.WantedApp)
+	wanted := slices.ContainsFunc(app.GetSlots(), func(s *padisv1.WantedSlot) bool {
+		return s.GetIndex() == slot.Index && s.GetRevision() == l.GetRevision()
+	})
+	if !wanted || app.GetForgotten() || rec.GetRunningMs() != 0 || rec.GetTaskId() == task {
+		return false
+	}
+	for _, g := range instance.Ghosts(rec) {
+		if g.Task == task && g.LeaseMs != 0 {
+			return false
+		}
+	}
+	for _, end := range rec.GetTerminations() {
+		switch {
+		case end.GetTaskId() == task:
+			return end.GetReason() == padisv1.ReasonAgentUnreachable && end.GetStartedMs() != 0
+		case end.GetStartedMs() != 0:
+			return false
+		}
+	}
+	return false
+}
+
+// promptly is how long containers without an executor may wait for one, on an agent that is there and has room.
+const promptly = 25 * time.Second
+
+// watch checks that containers on an agent on which the master knows no executor do not wait for one for longer than they
+// must, in times of peace.
+func (t *truth) watch() {
+	w := t.w
+	for _, h := range w.hosts {
+		a, m := h.agent, w.mesos.agents[h.agent.id]
+		linked := w.sched.alive && w.sched.conn != nil && w.sched.conn.confirmed && w.sched.conn.open
+		waits := m != nil && m.connected && len(m.executors) == 0 && a.hears() && a.exec == nil && len(h.orphans()) > 0 && linked
+		if waits {
+			left := w.mesos.free(a.id)
+			for _, o := range w.mesos.offers {
+				if o.agent == a.id && w.now.Sub(o.since) < 5*time.Second { // Older ones have got lost on the way.
+					left = left.Add(o.what)
+				}
+			}
+			needs := mesos.Amounts{CPUMilli: 100, MemoryMilli: 64 * 1000}
+			for _, id := range h.orphans() {
+				r := h.containers[id].launch.GetTemplate().GetResources()
+				needs.CPUMilli, needs.MemoryMilli = max(needs.CPUMilli, 100+r.GetCpuMilli()), max(needs.MemoryMilli, (64+r.GetMemoryMib())*1000)
+			}
+			waits = left.Fits(needs)
+		}
+		switch since, ok := t.forsaken[h]; {
+		case !waits:
+			delete(t.forsaken, h)
+		case !ok:
+			t.forsaken[h] = w.now
+		case w.now.Sub(since) > promptly:
+			w.violate("containers %v on %s have waited for an executor since %s", h.orphans(), h.name, since.Sub(epoch))
+			return
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,8 @@ type Neighbour struct {
 	Password string
 	// 10.255.0.1, over several hops.
 	Multihop bool
+	// The router watches it by BFD, 100 ms and a multiplier of 3, and has a hold time of 60 s besides.
+	BFD bool
 }
 
 func (n Neighbour) local() string {
@@ -85,6 +88,7 @@ protocol device { scan time 10; }
 protocol direct { ipv4; ipv6; }
 protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; merge paths yes limit 8; }
 protocol kernel { ipv6 { import none; export where source = RTS_BGP; }; merge paths yes limit 8; }
+protocol bfd { interface "*" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }; }
 `, d.dir)
 	for i, n := range neighbours {
 		hops, password := "direct;", ""
@@ -94,13 +98,17 @@ protocol kernel { ipv6 { import none; export where source = RTS_BGP; }; merge pa
 		if n.Password != "" {
 			password = fmt.Sprintf("password %q;", n.Password)
 		}
+		bfd := ""
+		if n.BFD {
+			bfd = "bfd on; hold time 60;"
+		}
 		fmt.Fprintf(&b, `protocol bgp n%d {
-  local %s as %d; neighbor %s as %d; %s %s
+  local %s as %d; neighbor %s as %d; %s %s %s
   error wait time 1, 2; error forget time 5; connect delay time 1; connect retry time 2;
   ipv4 { import all; export none; };
   ipv6 { import all; export none; };
 }
-`, i, n.local(), ASN, n.Address, n.ASN, hops, password)
+`, i, n.local(), ASN, n.Address, n.ASN, hops, password, bfd)
 	}
 	conf := filepath.Join(d.dir, "bird.conf")
 	d.l.must(os.WriteFile(conf, []byte(b.String()), 0o644))
@@ -132,6 +140,9 @@ router bgp %d
 		if n.Multihop {
 			fmt.Fprintf(&b, " neighbor %s ebgp-multihop\n", n.Address)
 		}
+		if n.BFD {
+			fmt.Fprintf(&b, " neighbor %s bfd profile fast\n neighbor %s timers 20 60\n", n.Address, n.Address)
+		}
 		if strings.Contains(n.Address, ":") {
 			fmt.Fprintf(&v4, "  no neighbor %s activate\n", n.Address)
 		}
@@ -141,9 +152,15 @@ router bgp %d
 	conf, zebra := filepath.Join(d.dir, "bgpd.conf"), filepath.Join(d.dir, "zebra.conf")
 	d.l.must(os.WriteFile(conf, []byte(b.String()), 0o644))
 	d.l.must(os.WriteFile(zebra, nil, 0o644))
+	watch := filepath.Join(d.dir, "bfdd.conf")
+	d.l.must(os.WriteFile(watch, []byte("bfd\n profile fast\n  receive-interval 100\n  transmit-interval 100\n  detect-multiplier 3\n"), 0o644))
 	common := []string{"-z", filepath.Join(d.dir, "zserv"), "--vty_socket", d.dir, "-u", "frr", "-g", "frr"}
 	d.spawn(append([]string{"/usr/lib/frr/zebra", "-f", zebra, "-i", filepath.Join(d.dir, "zebra.pid")}, common...)...)
 	d.l.Until("zebra is there", func() bool { _, err := os.Stat(filepath.Join(d.dir, "zserv")); return err == nil }, d.Output)
+	if slices.ContainsFunc(neighbours, func(n Neighbour) bool { return n.BFD }) {
+		d.spawn(append([]string{"/usr/lib/frr/bfdd", "-f", watch, "-i", filepath.Join(d.dir, "bfdd.pid"), "--bfdctl", filepath.Join(d.dir, "bfdctl")}, common...)...)
+		d.l.Until("bfdd is there", func() bool { _, err := os.Stat(filepath.Join(d.dir, "bfdd.vty")); return err == nil }, d.Output)
+	}
 	d.spawn(append([]string{"/usr/lib/frr/bgpd", "-f", conf, "-i", filepath.Join(d.dir, "bgpd.pid")}, common...)...)
 	d.await()
 }
@@ -160,7 +177,11 @@ func (d *Daemon) ask(command string) (string, error) {
 		cmd.Args[len(cmd.Args)-1] = "show status"
 	}
 	if d.kind == "frr" {
-		cmd = exec.Command("vtysh", "--vty_socket", d.dir, "-d", "bgpd", "-c", command)
+		daemon := "bgpd"
+		if strings.HasPrefix(command, "show bfd") {
+			daemon = "bfdd"
+		}
+		cmd = exec.Command("vtysh", "--vty_socket", d.dir, "-d", daemon, "-c", command)
 	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -186,6 +207,21 @@ func (d *Daemon) Route(prefix string) string {
 		return d.Ask("show bgp ipv6 unicast " + prefix)
 	}
 	return d.Ask("show bgp ipv4 unicast " + prefix)
+}
+
+// BFD is the state of the router's BFD session with a host, in lower case; empty if there is none.
+func (d *Daemon) BFD(host string) string {
+	d.l.t.Helper()
+	command, address, state := "show bfd sessions", 0, 2
+	if d.kind == "frr" {
+		command, address, state = "show bfd peers brief", 2, 3
+	}
+	for _, line := range strings.Split(d.Ask(command), "\n") {
+		if f := strings.Fields(line); len(f) > state && f[address] == host {
+			return strings.ToLower(f[state])
+		}
+	}
+	return ""
 }
 
 // Output is what the router logged.

@@ -143,6 +143,16 @@ func (l *Lab) run(args ...string) string {
 	return string(out)
 }
 
+// Cut drops all that comes to a host and leaves it, until Heal: its links stay up, as those of a dead host behind a switch do.
+func (l *Lab) Cut(ns string) {
+	l.t.Helper()
+	l.In(ns, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; policy drop; }; "+
+		"add chain inet cut out { type filter hook output priority 0; policy drop; }")
+}
+
+// Heal ends a Cut.
+func (l *Lab) Heal(ns string) { l.t.Helper(); l.In(ns, "nft", "delete table inet cut") }
+
 // Script is an executable that runs the test binary in a namespace, with arguments before its own. Pid tells its process.
 func (l *Lab) Script(ns string, before ...string) string {
 	l.t.Helper()
