@@ -71,6 +71,10 @@ soak-attach: setup ## CYCLES=n attaches while processes are killed; DIR=d to go 
 bench-replay: ## 1,000,000 flows through 100 changes of real servers and the death of a director: how many move
 	@$(GO) run ./tests/bench/replay
 
+.PHONY: bench-lb
+bench-lb: setup ## What directors on tcx and XDP cost per packet; BASELINE_OBJ=other.o is measured beside (root)
+	@$(GO) run ./tests/bench/lb -baseline '$(BASELINE_OBJ)' -baseline-program '$(BASELINE_PROGRAM)'
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e

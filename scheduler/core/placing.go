@@ -123,7 +123,7 @@ func (c *Core) prepare(now time.Time, s *slot) (candidate, bool) {
 		return candidate{}, false
 	}
 	if id := c.lingers(s); id != "" {
-		c.refuse(s, padisv1.ReasonAwaitingRelease, fmt.Sprintf("%s was to replace it and has not ended yet", id), nil)
+		c.refuse(s, padisv1.ReasonAwaitingRelease, fmt.Sprintf("%s was to replace it, is killed and has not ended yet; look at its executor if that takes long", id), nil)
 		return candidate{}, false
 	}
 	stale := c.book.Stale(s.key, rev.GetNetworks())

@@ -247,3 +247,29 @@ func TestAgentsTellOfTheEndOfExecutors(t *testing.T) {
 		t.Error("what was known already was believed of the next executor")
 	}
 }
+
+// A task that was sent to adopt a container is not killed on the way, though its slot was given to another agent.
+func TestAdoptionsAreTakenBack(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.containers(1)
+	container := b.rec("web", 0).GetContainer()
+	b.orphaned(1)
+	b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("o2", "a1", 1000, 512)}})
+	b.now = b.now.Add(5 * time.Minute)
+	old := b.rec("web", 0).GetTaskId()
+	b.mesos(status(old, "a1", mesos.TaskUnreachable, "SOURCE_MASTER"))
+	b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("o3", "a2", 1000, 512)}})
+	next := b.rec("web", 0).GetTaskId()
+	if old == container || b.rec("web", 0).GetAgentId() != "a2" {
+		t.Fatalf("%v", b.rec("web", 0))
+	}
+	for _, state := range []mesos.TaskState{mesos.TaskStaging, mesos.TaskStarting} {
+		if eff := b.mesos(back(old, state)); len(callsOf[mesos.Kill](eff)) != 0 || b.rec("web", 0).GetTaskId() != next {
+			t.Fatalf("%s: %v", state, eff.Calls)
+		}
+	}
+	b.mesos(back(old, mesos.TaskRunning))
+	if r := b.rec("web", 0); r.GetPhase() != padisv1.Phase_RUNNING || r.GetTaskId() != old || r.GetContainer() != container || !r.GetReady() {
+		t.Errorf("%v", r)
+	}
+}
