@@ -139,7 +139,9 @@ func (s *site) newHost(t testing.TB, number int) *host {
 		ip addr add 172.31.0.1/24 dev strange0
 		ip addr add fd99::1/64 dev strange0 nodad
 		ip route add 172.30.0.0/16 via 172.31.0.9`)
-	until(t, "links are up", func() bool { return strings.Count(h.ip(t, "ip link show dev strange0\nip link show dev eth1"), "state UP") == 2 })
+	until(t, "links are up", func() bool {
+		return strings.Count(h.ip(t, "ip link show dev strange0\nip link show dev eth1"), "state UP") == 2
+	})
 	parts := kernel.Parts{State: t.TempDir()}
 	if s.network.GetDriver() == "ovs" {
 		parts.Switches = startSwitches(t, h.namespace)
