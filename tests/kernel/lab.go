@@ -203,10 +203,14 @@ func (l Lab) read(line io.Reader, mark string) (r Result, ended bool) {
 		at := bytes.Index(all, []byte(mark))
 		show := at
 		if at < 0 {
-			show = max(shown, len(all)-len(mark))
-		}
-		if err != nil && at < 0 {
 			show = len(all)
+			// What may become the mark is held back.
+			for begun := min(len(mark)-1, len(all)); begun > 0 && err == nil; begun-- {
+				if bytes.HasSuffix(all, []byte(mark[:begun])) {
+					show -= begun
+					break
+				}
+			}
 		}
 		if l.Output != nil && show > shown {
 			_, _ = l.Output.Write(all[shown:show])
