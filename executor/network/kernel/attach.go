@@ -56,8 +56,8 @@ func (n *Network) Adjust(ns int, w network.Wanted) error {
 }
 
 // connected has the kernel take notice now of those host ends whose other ends have come up, and pass frames through them:
-// by itself it does so when a worker of its gets round to it, which is late on a busy host. Since 6.10 it does before it
-// tells of a link; older kernels only tell.
+// by itself it does so when a worker of its gets round to it, which on a busy host takes milliseconds. Newer kernels do it
+// before they tell of a link (seen with 6.18); older ones only tell.
 func (s *session) connected(w network.Wanted, ops []network.Op) error {
 	var requests []*request
 	for _, i := range w.Interfaces {
