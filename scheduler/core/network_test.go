@@ -426,7 +426,6 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// Two instances with the host's network do not listen on one port of a host.
 // A host is told of the routers that are its own.
 func TestRoutersOfAnAgent(t *testing.T) {
 	all := &padisv1.BgpPeer{Address: "192.0.2.1"}
@@ -441,6 +440,37 @@ func TestRoutersOfAnAgent(t *testing.T) {
 	}
 }
 
+// What is declared of routers reaches hosts whose instances run.
+func TestRoutersChangeWhileInstancesRun(t *testing.T) {
+	b := newBench(t, testConfig())
+	declared := func(asn uint32) *padisv1.Cluster {
+		cluster := testCluster()
+		cluster.Networks[0].Driver = "routed"
+		cluster.Networks[0].Bgp = &padisv1.Bgp{Asn: 64512, Peers: []*padisv1.BgpPeer{{Address: "192.0.2.1", Asn: asn},
+			{Address: "192.0.2.2", Asn: asn, Agents: []*padisv1.AgentSelector{{Attribute: "hostname", Value: "elsewhere"}}}}}
+		return cluster
+	}
+	b.on(declared(64513), testApp("web", 1, "r1", &padisv1.NetworkWish{Pool: "pool"}))
+	told := func() string {
+		var out []string
+		for _, n := range b.core.agents["a1"].talk.wish.GetAnnounced() {
+			for _, p := range n.GetBgp().GetPeers() {
+				out = append(out, fmt.Sprint(n.GetName(), " ", p.GetAddress(), " ", p.GetAsn()))
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	if got := told(); got != "net 192.0.2.1 64513" {
+		t.Errorf("told %q", got)
+	}
+	before := b.core.agents["a1"].talk.wish.GetGeneration()
+	b.step(Declare{declared(64514)})
+	if got := told(); got != "net 192.0.2.1 64514" || b.core.agents["a1"].talk.wish.GetGeneration() <= before {
+		t.Errorf("told %q", got)
+	}
+}
+
+// Two instances with the host's network do not listen on one port of a host.
 func TestPortsOfHosts(t *testing.T) {
 	b := newBench(t, testConfig())
 	cluster := testCluster()
