@@ -69,15 +69,33 @@ func (a *announcer) announce(container string, attachments []*padisv1.Attachment
 	defer a.mu.Unlock()
 	for _, at := range attachments {
 		if n := at.GetNetwork(); own[n.GetName()] != nil {
-			declared, err := speaker.Declared(n)
-			if err != nil {
-				a.log.Warn("a router cannot be told of addresses", zap.Error(err))
-			}
-			a.networks[n.GetName()] = declared
+			a.declared(n)
 		}
 	}
 	a.addresses[container] = own
 	a.set()
+}
+
+// declare has networks announce to the routers that they name now.
+func (a *announcer) declare(networks []*padisv1.Network) {
+	if a.speaker == nil || len(networks) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range networks {
+		a.declared(n)
+	}
+	a.set()
+}
+
+// declared takes in what a network says of its routers, with mu held.
+func (a *announcer) declared(n *padisv1.Network) {
+	d, err := speaker.Declared(n)
+	if err != nil {
+		a.log.Warn("a router cannot be told of addresses", zap.Error(err))
+	}
+	a.networks[n.GetName()] = d
 }
 
 // withdraw has routers forget the addresses of an instance, and waits until they were told, but not for long.

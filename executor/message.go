@@ -112,6 +112,7 @@ func (e *Executor) apply(want *padisv1.ToExecutor) {
 		for _, c := range want.GetNetworks() {
 			ok = e.rewire(c) && ok
 		}
+		e.announcer.declare(want.GetAnnounced())
 		if err := e.overlays.tell(want.GetOverlays()); err != nil {
 			e.Log.Error("a network cannot be told of its other hosts", zap.Error(err))
 			ok = false

@@ -329,6 +329,9 @@ func (s *fakeSpeaker) Set(st speaker.State) uint64 {
 		for _, a := range n.Addresses {
 			all = append(all, n.Name+" "+a.String())
 		}
+		for _, p := range n.Peers {
+			s.w.say("peers", "%v AS%d", p.Address, p.ASN)
+		}
 	}
 	s.w.say("routers", "%s %v %s", st.RouterID, st.NextHop6, strings.Join(all, ", "))
 	return 1
@@ -365,6 +368,10 @@ func TestRoutersAreTold(t *testing.T) {
 		if n := w.heard().GetNetworks(); len(n) != 1 || n[0].GetNetwork() != "out" || len(n[0].GetSessions()) != 1 || n[0].GetSessions()[0].GetEstablished() {
 			t.Errorf("%v", n)
 		}
+		// A network may name other routers while its instances run.
+		w.send(&padisv1.ToExecutor{Generation: 7, Announced: []*padisv1.Network{
+			{Name: "out", Driver: "routed", Bgp: &padisv1.Bgp{Asn: 64512, Peers: []*padisv1.BgpPeer{{Address: "192.0.2.2", Asn: 64514}}}}}})
+		w.until("peers", "192.0.2.2 AS64514")
 		w.Handle(mesos.KillTask{TaskID: "t1"})
 		w.until("t1", "TASK_KILLED Killed exit=143SIGTERM")
 		if h := w.history("routers"); !strings.HasSuffix(h, "7 invalid IP out 10.44.0.2") {

@@ -2,11 +2,12 @@ package network
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
+
+	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
 // MAC is an Ethernet hardware address.
@@ -58,15 +59,10 @@ const (
 	nameLength  = 15 // IFNAMSIZ - 1
 )
 
-var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+func digest(s string, length int) string { return padisv1.Digest(s, length) }
 
-func digest(s string, length int) string {
-	h := sha256.Sum256([]byte(s))
-	return letters.EncodeToString(h[:])[:length]
-}
-
-// BridgeName is the bridge of a Network that names none: "pb-" and twelve characters of a digest of its name.
-func BridgeName(network string) string { return "pb-" + digest(network, 12) }
+// BridgeName is the bridge of a Network that names none.
+func BridgeName(network string) string { return padisv1.BridgeName(network) }
 
 // TunnelName is the tunnel device of a vxlan Network: "pv-" and twelve characters of a digest of its name.
 func TunnelName(network string) string { return "pv-" + digest(network, 12) }

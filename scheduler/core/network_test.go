@@ -401,7 +401,8 @@ func TestOverlaysOfBothFamilies(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	eth := []*padisv1.HostAddress{{Interface: "lo", Address: "127.0.0.1/8"}, {Interface: "eth0", Address: "192.0.2.7/24"}, {Interface: "pb-x", Address: "198.51.100.7/24"}}
+	eth := []*padisv1.HostAddress{{Interface: "lo", Address: "127.0.0.1/8"}, {Interface: "eth0", Address: "192.0.2.7/24"}, {Interface: "pb-x", Address: "198.51.100.7/24"},
+		{Interface: padisv1.BridgeName("unnamed"), Address: "198.51.100.8/24"}}
 	for _, c := range []struct {
 		name, parent, hostname, url string
 		hosts                       []*padisv1.HostAddress
@@ -409,17 +410,63 @@ func TestEndpoints(t *testing.T) {
 	}{
 		{"the parent's", "eth0", "203.0.113.9", "", eth, "192.0.2.7"},
 		{"the bridge's that took the parent", "eth1", "h", "", eth, "198.51.100.7"},
+		{"the unnamed bridge's that took the parent", "eth3", "h", "", eth, "198.51.100.8"},
 		{"nothing known of the parent", "eth2", "203.0.113.9", "", eth, ""},
 		{"the host name", "", "203.0.113.9", "http://203.0.113.10:5051", eth, "203.0.113.9"},
 		{"the url", "", "h", "http://[2001:db8::1]:5051", eth, "2001:db8::1"},
 		{"the first", "", "h", "http://h:5051", eth, "192.0.2.7"},
 		{"none", "", "h", "http://127.0.0.1:5051", nil, ""},
 	} {
-		core := &Core{cluster: &padisv1.Cluster{Networks: []*padisv1.Network{{Name: "flat", Driver: "bridge", Bridge: "pb-x", Parent: "eth1", TakeParent: true}}}}
+		core := &Core{cluster: &padisv1.Cluster{Networks: []*padisv1.Network{{Name: "flat", Driver: "bridge", Bridge: "pb-x", Parent: "eth1", TakeParent: true},
+			{Name: "unnamed", Driver: "bridge", Parent: "eth3", TakeParent: true}}}}
 		a := &agent{hostname: c.hostname, url: c.url, seen: sighting{hosts: c.hosts}}
 		if got := core.endpoint(a, &padisv1.Network{Driver: "vxlan", Parent: c.parent}); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// A host is told of the routers that are its own.
+func TestRoutersOfAnAgent(t *testing.T) {
+	all := &padisv1.BgpPeer{Address: "192.0.2.1"}
+	left := &padisv1.BgpPeer{Address: "192.0.2.2", Agents: []*padisv1.AgentSelector{{Attribute: "rack", Value: "left"}}}
+	n := &padisv1.Network{Name: "net", Driver: "routed", Bgp: &padisv1.Bgp{Asn: 65001, Peers: []*padisv1.BgpPeer{left, all}}}
+	if got := (&agent{attributes: map[string]string{"rack": "left"}}).routers(n); got != n {
+		t.Errorf("%v", got)
+	}
+	got := (&agent{attributes: map[string]string{"rack": "right"}}).routers(n)
+	if peers := got.GetBgp().GetPeers(); len(peers) != 1 || peers[0].GetAddress() != "192.0.2.1" || len(n.GetBgp().GetPeers()) != 2 {
+		t.Errorf("%v of %v", got, n)
+	}
+}
+
+// What is declared of routers reaches hosts whose instances run.
+func TestRoutersChangeWhileInstancesRun(t *testing.T) {
+	b := newBench(t, testConfig())
+	declared := func(asn uint32) *padisv1.Cluster {
+		cluster := testCluster()
+		cluster.Networks[0].Driver = "routed"
+		cluster.Networks[0].Bgp = &padisv1.Bgp{Asn: 64512, Peers: []*padisv1.BgpPeer{{Address: "192.0.2.1", Asn: asn},
+			{Address: "192.0.2.2", Asn: asn, Agents: []*padisv1.AgentSelector{{Attribute: "hostname", Value: "elsewhere"}}}}}
+		return cluster
+	}
+	b.on(declared(64513), testApp("web", 1, "r1", &padisv1.NetworkWish{Pool: "pool"}))
+	told := func() string {
+		var out []string
+		for _, n := range b.core.agents["a1"].talk.wish.GetAnnounced() {
+			for _, p := range n.GetBgp().GetPeers() {
+				out = append(out, fmt.Sprint(n.GetName(), " ", p.GetAddress(), " ", p.GetAsn()))
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	if got := told(); got != "net 192.0.2.1 64513" {
+		t.Errorf("told %q", got)
+	}
+	before := b.core.agents["a1"].talk.wish.GetGeneration()
+	b.step(Declare{declared(64514)})
+	if got := told(); got != "net 192.0.2.1 64514" || b.core.agents["a1"].talk.wish.GetGeneration() <= before {
+		t.Errorf("told %q", got)
 	}
 }
 

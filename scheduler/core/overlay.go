@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -207,8 +208,8 @@ func (c *Core) endpoint(a *agent, n *padisv1.Network) string {
 	if parent := n.GetParent(); parent != "" {
 		at := a.address(parent)
 		for _, o := range c.cluster.GetNetworks() {
-			if at == "" && o.GetParent() == parent && o.GetBridge() != "" {
-				at = a.address(o.GetBridge())
+			if at == "" && o.GetParent() == parent && o.GetTakeParent() {
+				at = a.address(cmp.Or(o.GetBridge(), padisv1.BridgeName(o.GetName())))
 			}
 		}
 		return at

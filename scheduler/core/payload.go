@@ -1,7 +1,10 @@
 package core
 
 import (
+	"slices"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -71,6 +74,7 @@ func (c *Core) payload(a *agent, n *padisv1.InstanceRecord, cand candidate) *pad
 	for _, link := range cand.links {
 		// What is adopted would be answered by itself.
 		link.Probe = instance.Haunted(n) && !l.Adopt && link.GetAddress() != ""
+		link.Network = a.routers(link.GetNetwork())
 		l.Attachments = append(l.Attachments, link)
 	}
 	l.LoopbackAddresses, l.LeaseMs = loopbacks(cand.s.app.rec, cand.links), n.GetLeaseMs()
@@ -78,4 +82,16 @@ func (c *Core) payload(a *agent, n *padisv1.InstanceRecord, cand candidate) *pad
 		l.DnsServers, l.DnsSearch = c.book.DNS(cand.leases[0].GetPool())
 	}
 	return l
+}
+
+// routers leaves of a network's BGP peers those that are the agent's.
+func (a *agent) routers(n *padisv1.Network) *padisv1.Network {
+	peers := n.GetBgp().GetPeers()
+	elsewhere := func(p *padisv1.BgpPeer) bool { return !Selects(p.GetAgents(), a.hostname, a.attributes) }
+	if !slices.ContainsFunc(peers, elsewhere) {
+		return n
+	}
+	n = proto.Clone(n).(*padisv1.Network)
+	n.Bgp.Peers = slices.DeleteFunc(n.Bgp.Peers, elsewhere)
+	return n
 }

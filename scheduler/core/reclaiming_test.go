@@ -273,3 +273,26 @@ func TestAdoptionsAreTakenBack(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 }
+
+// No executor is told to leave while a launch for it may be lost on its way: nobody would look after its containers then.
+func TestUpgradesWaitForLaunches(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.containers(1)
+	b.step(Want{imageApp(2, "r1", "web:1")})
+	b.mesos(mesos.Offers{Offers: []mesos.Offer{testOffer("o2", "a1", 1000, 512)}})
+	cfg := testConfig()
+	cfg.Artifact.SHA256 = strings.Repeat("cd", 32)
+	b.restart(cfg)
+	cluster := testCluster()
+	cluster.ExecutorUpgrade = &padisv1.ExecutorUpgrade{MaxParallel: 1}
+	b.mesos(mesos.Subscribed{FrameworkID: "F"})
+	b.mesos(mesos.AgentsSeen{Agents: []mesos.Agent{{ID: "a1", Hostname: "host-a1", Active: true}}})
+	b.step(Declare{cluster})
+	if up := b.core.Upgrade(); b.core.agents["a1"].executor.GetLeaving() || !strings.Contains(up.Skipped["host-a1"], "launch") {
+		t.Fatalf("%+v", up)
+	}
+	b.mesos(b.ready(1))
+	if !b.core.agents["a1"].executor.GetLeaving() {
+		t.Error("it is not told to leave")
+	}
+}

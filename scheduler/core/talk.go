@@ -224,7 +224,7 @@ func (c *Core) wish(now time.Time, a *agent) {
 	}
 	w := &padisv1.ToExecutor{
 		Generation: t.wish.GetGeneration(), ClientCa: c.cfg.ClientCA, Discard: c.discards(a), Images: c.images(a), Configs: c.configs(a),
-		Leave: a.executor.GetLeaving(), Networks: c.changes(a),
+		Leave: a.executor.GetLeaving(), Networks: c.changes(a), Announced: c.announced(a),
 	}
 	overlays := c.overlaysOf(a)
 	next := max(now.UnixMilli(), t.wish.GetGeneration()+1)
@@ -252,7 +252,7 @@ const maxWish = 1<<20 - 1<<12
 func (c *Core) bounded(a *agent, w *padisv1.ToExecutor, overlays []*padisv1.Overlay) *padisv1.ToExecutor {
 	out := &padisv1.ToExecutor{
 		Generation: w.GetGeneration(), ClientCa: w.GetClientCa(), Discard: w.GetDiscard(), Leave: w.GetLeave(), Images: w.GetImages(),
-		Networks: w.GetNetworks(), Configs: w.GetConfigs(), Overlays: overlays,
+		Networks: w.GetNetworks(), Announced: w.GetAnnounced(), Configs: w.GetConfigs(), Overlays: overlays,
 	}
 	var missing []string
 	for proto.Size(out) > maxWish {

@@ -119,6 +119,10 @@ func (c *Core) unfit(a *agent, up *padisv1.ExecutorUpgrade) string {
 	if !a.present {
 		return "its agent does not answer"
 	}
+	if c.staged(a) {
+		// Lost on its way, it would be waited for, with nobody there who looks after the containers.
+		return "a launch is on its way there"
+	}
 	processes := 0
 	for key := range a.slots {
 		if r := c.slots[key].rec; r.GetAgentId() == a.id && instance.HasTask(r.GetPhase()) && r.GetContainer() == "" {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -122,6 +123,27 @@ func (c *Core) changes(a *agent) []*padisv1.NetworkChange {
 		}
 	}
 	slices.SortFunc(out, func(x, y *padisv1.NetworkChange) int { return cmp.Compare(x.GetContainer(), y.GetContainer()) })
+	return out
+}
+
+// announced are the networks with BGP of the instances on the agent, as they are declared now, by name.
+func (c *Core) announced(a *agent) []*padisv1.Network {
+	by := map[string]*padisv1.Network{}
+	for key := range a.slots {
+		s := c.slots[key]
+		if s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
+			continue
+		}
+		for _, l := range s.leases {
+			if at, ok := c.book.Attachment(l); ok && at.GetNetwork().GetBgp() != nil {
+				by[at.GetNetwork().GetName()] = a.routers(at.GetNetwork())
+			}
+		}
+	}
+	var out []*padisv1.Network
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, by[name])
+	}
 	return out
 }
 

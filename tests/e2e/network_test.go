@@ -19,6 +19,7 @@ type netSpace struct {
 	t        *testing.T
 	networks []string
 	pools    []string
+	tenants  []string
 }
 
 // newNetSpace numbers the test; 10.7N.0.0/16 of its number and fd00:70:N::/48 are its own.
@@ -54,6 +55,7 @@ func (s *netSpace) clean() {
 		}
 	}
 	remove("namespace", s.name)
+	remove("tenant", s.tenants...)
 	remove("ippool", s.pools...)
 	remove("network", s.networks...)
 }
@@ -70,6 +72,12 @@ func (s *netSpace) pool(suffix, network, spec string) string {
 	name := s.name + suffix
 	s.pools = append(s.pools, name)
 	return fmt.Sprintf("---\napiVersion: padis.io/v1alpha1\nkind: IPPool\nmetadata: {name: %s}\nspec: {network: %s, %s}\n", name, network, spec)
+}
+
+// tenant owns the namespace of the test.
+func (s *netSpace) tenant(spec string) string {
+	s.tenants = []string{s.name}
+	return fmt.Sprintf("---\napiVersion: padis.io/v1alpha1\nkind: Tenant\nmetadata: {name: %s}\nspec: {namespaces: [%s], %s}\n", s.name, s.name, spec)
 }
 
 // app is an App that serves HTTP on each of its addresses; more is the rest of its spec, in lines.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"padis.io/padis/mesos/local/hosts"
 )
 
 // Process is a process of the cluster as seen from outside its namespaces.
@@ -92,6 +94,25 @@ func (c *Cluster) InstanceProcess(ns, name string) (Process, error) {
 		}
 	}
 	return Process{}, fmt.Errorf("no process of instance %s/%s", ns, name)
+}
+
+// ExecutorOn returns the executor of an embedded host.
+func (c *Cluster) ExecutorOn(host string) (Process, error) {
+	spec, ok := hosts.Named(host)
+	if !ok {
+		return Process{}, fmt.Errorf("%q is no embedded host", host)
+	}
+	ps, err := c.Processes()
+	if err != nil {
+		return Process{}, err
+	}
+	for _, p := range ps {
+		// With arguments it is something else: what speaks BGP for it, for one.
+		if len(p.Args) == 1 && filepath.Base(p.Args[0]) == "padis-executor" && strings.HasPrefix(p.Env["MESOS_AGENT_ENDPOINT"], spec.Address().Addr().String()+":") {
+			return p, nil
+		}
+	}
+	return Process{}, fmt.Errorf("no executor runs on %s", host)
 }
 
 func processes() ([]Process, error) {

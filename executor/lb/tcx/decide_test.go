@@ -217,3 +217,38 @@ func TestDirectorsDecideAsReference(t *testing.T) {
 		})
 	}
 }
+
+// Whole states follow each other: services come, change and go, and after each step the program does what the reference does.
+func TestStatesFollowEachOther(t *testing.T) {
+	needsRoot(t)
+	s := seed(t)
+	r := rand.New(rand.NewPCG(s, 3))
+	d, err := Load(Options{Mode: DirectorXDP, MAC: directorMAC, Services: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	actions := map[lb.Action]uint32{lb.Pass: 2, lb.Forward: 3, lb.Drop: 1}
+	f := &frames{r: r, own: directorMAC}
+	gs := farm(t, r)
+	for _, g := range gs {
+		f.services = append(f.services, &g.Service)
+	}
+	fragments := map[lb.FragmentKey]lb.Fragment{} // stay from state to state
+	for range 40 {
+		if r.IntN(4) == 0 {
+			gs = farm(t, r)
+		}
+		now := slices.DeleteFunc(slices.Clone(gs), func(*lb.Generation) bool { return r.IntN(3) == 0 })
+		r.Shuffle(len(now), func(i, j int) { now[i], now[j] = now[j], now[i] })
+		j := newJudge(t, d, now, actions)
+		j.fragments = fragments
+		for range 300 {
+			frame := f.next()
+			j.see(frame, lb.Decide(frame, directorMAC, j.tables))
+		}
+	}
+	if len(d.pages) > 2 {
+		t.Errorf("%d pages for states of at most 1.5 MB", len(d.pages))
+	}
+}

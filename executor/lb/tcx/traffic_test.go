@@ -36,16 +36,20 @@ func (l *lab) webs(prev []*lb.Generation, states map[*machine]lb.State) []*lb.Ge
 	return gs
 }
 
-// director loads one in its namespace.
-func (l *lab) director(m *machine, mode Mode) *Dataplane {
+// director loads one in its namespace. With out it names the interface that frames leave by, which is the one they come in by.
+func (l *lab) director(m *machine, mode Mode, out bool) *Dataplane {
 	l.t.Helper()
 	var d *Dataplane
 	m.do(l, func() (err error) {
-		if d, err = Load(Options{Mode: mode, MAC: m.mac, Services: 4}); err != nil {
-			return err
-		}
 		eth0, err := netlink.LinkByName("eth0")
 		if err != nil {
+			return err
+		}
+		o := Options{Mode: mode, MAC: m.mac, Services: 4}
+		if out {
+			o.Out = eth0.Attrs().Index
+		}
+		if d, err = Load(o); err != nil {
 			return err
 		}
 		return d.Attach(eth0.Attrs().Index)
@@ -65,8 +69,12 @@ func (l *lab) passAtPeer(m *machine) {
 }
 
 func TestDirectorsInTraffic(t *testing.T) {
-	for _, mode := range []Mode{DirectorTCX, DirectorXDP, DirectorXDPGeneric} {
-		t.Run(mode.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		mode Mode
+		out  bool
+	}{{DirectorTCX, false}, {DirectorXDP, false}, {DirectorXDPGeneric, false}, {DirectorTCX, true}, {DirectorXDP, true}} {
+		mode := c.mode
+		t.Run(fmt.Sprintf("%s out %v", mode, c.out), func(t *testing.T) {
 			l := newLab(t)
 			client, dir := l.machine("client", 2), l.machine("dir", 10)
 			servers := []*machine{l.machine("s1", 21), l.machine("s2", 22)}
@@ -78,7 +86,7 @@ func TestDirectorsInTraffic(t *testing.T) {
 				l.passAtPeer(dir)
 				l.noChecksumOffload(client)
 			}
-			d := l.director(dir, mode)
+			d := l.director(dir, mode, c.out)
 			gs := l.webs(nil, map[*machine]lb.State{servers[0]: lb.Serving, servers[1]: lb.Serving})
 			l.must(d.Set(gs...))
 			replies := l.replies(dir)
@@ -166,7 +174,7 @@ func TestRelaysInTraffic(t *testing.T) {
 			servers[n-1].do(l, func() error {
 				return os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0)
 			})
-			d, relays := l.director(dir, DirectorTCX), l.relays(ingress, servers...)
+			d, relays := l.director(dir, DirectorTCX, false), l.relays(ingress, servers...)
 			states := map[*machine]lb.State{}
 			var gs []*lb.Generation
 			holder := map[*conn]string{}

@@ -4535,7 +4535,10 @@ type ToExecutor struct {
 	// Where the instances of VXLAN networks are that are not on this host. Whole for each network that this host has.
 	Overlays []*Overlay `protobuf:"bytes,8,rep,name=overlays,proto3" json:"overlays,omitempty"`
 	// Set: the message is nothing but the answer to a request for renewal.
-	Renewed       *Renewal `protobuf:"bytes,9,opt,name=renewed,proto3" json:"renewed,omitempty"`
+	Renewed *Renewal `protobuf:"bytes,9,opt,name=renewed,proto3" json:"renewed,omitempty"`
+	// The networks of instances that run on this host whose addresses are announced by BGP, as they are declared now, with the
+	// routers of this host.
+	Announced     []*Network `protobuf:"bytes,10,rep,name=announced,proto3" json:"announced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4629,6 +4632,13 @@ func (x *ToExecutor) GetOverlays() []*Overlay {
 func (x *ToExecutor) GetRenewed() *Renewal {
 	if x != nil {
 		return x.Renewed
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetAnnounced() []*Network {
+	if x != nil {
+		return x.Announced
 	}
 	return nil
 }
@@ -6273,7 +6283,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12\x1b\n" +
 	"\twas_ready\x18\x12 \x01(\bR\bwasReady\x12-\n" +
 	"\x12loopback_addresses\x18\x13 \x03(\tR\x11loopbackAddresses\x12\x19\n" +
-	"\blease_ms\x18\x14 \x01(\x03R\aleaseMs\"\xe9\x02\n" +
+	"\blease_ms\x18\x14 \x01(\x03R\aleaseMs\"\x9a\x03\n" +
 	"\n" +
 	"ToExecutor\x12\x1e\n" +
 	"\n" +
@@ -6286,7 +6296,9 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x05leave\x18\x06 \x01(\bR\x05leave\x123\n" +
 	"\bnetworks\x18\a \x03(\v2\x17.padis.v1.NetworkChangeR\bnetworks\x12-\n" +
 	"\boverlays\x18\b \x03(\v2\x11.padis.v1.OverlayR\boverlays\x12+\n" +
-	"\arenewed\x18\t \x01(\v2\x11.padis.v1.RenewalR\arenewed\"\x91\x01\n" +
+	"\arenewed\x18\t \x01(\v2\x11.padis.v1.RenewalR\arenewed\x12/\n" +
+	"\tannounced\x18\n" +
+	" \x03(\v2\x11.padis.v1.NetworkR\tannounced\"\x91\x01\n" +
 	"\rNetworkChange\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12-\n" +
 	"\x12loopback_addresses\x18\x02 \x03(\tR\x11loopbackAddresses\x123\n" +
@@ -6565,27 +6577,28 @@ var file_padis_v1_padis_proto_depIdxs = []int32{
 	54, // 67: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
 	55, // 68: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
 	57, // 69: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
-	35, // 70: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
-	56, // 71: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
-	62, // 72: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
-	7,  // 73: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	8,  // 74: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	6,  // 75: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	66, // 76: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	58, // 77: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
-	59, // 78: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
-	60, // 79: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
-	61, // 80: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
-	57, // 81: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
-	67, // 82: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	33, // 83: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	35, // 84: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
-	70, // 85: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	86, // [86:86] is the sub-list for method output_type
-	86, // [86:86] is the sub-list for method input_type
-	86, // [86:86] is the sub-list for extension type_name
-	86, // [86:86] is the sub-list for extension extendee
-	0,  // [0:86] is the sub-list for field type_name
+	33, // 70: padis.v1.ToExecutor.announced:type_name -> padis.v1.Network
+	35, // 71: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
+	56, // 72: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
+	62, // 73: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
+	7,  // 74: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	8,  // 75: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	6,  // 76: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	66, // 77: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	58, // 78: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
+	59, // 79: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
+	60, // 80: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
+	61, // 81: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
+	57, // 82: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
+	67, // 83: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	33, // 84: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	35, // 85: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
+	70, // 86: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	87, // [87:87] is the sub-list for method output_type
+	87, // [87:87] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }

@@ -58,6 +58,7 @@ type answer struct {
 	Status []Status
 	// All states of each peer, in order, as far as changes were not too quick to see.
 	Seen map[netip.Addr]string
+	BGP  []bgp.Session
 }
 
 // be obeys requests, one a line, until there are no more.
@@ -90,6 +91,9 @@ func be() error {
 			}
 		}
 		a.Seen = h.seen
+		if h.speaker != nil {
+			a.BGP = h.speaker.Sessions()
+		}
 		err := json.NewEncoder(os.Stdout).Encode(a)
 		h.Unlock()
 		if err != nil {

@@ -152,6 +152,10 @@ router bgp %d
 	conf, zebra := filepath.Join(d.dir, "bgpd.conf"), filepath.Join(d.dir, "zebra.conf")
 	d.l.must(os.WriteFile(conf, []byte(b.String()), 0o644))
 	d.l.must(os.WriteFile(zebra, nil, 0o644))
+	// What a router that was killed left must not look like the new one: its daemons would try zebra again after a minute only.
+	for _, socket := range []string{"zserv", "bfdd.vty"} {
+		_ = os.Remove(filepath.Join(d.dir, socket))
+	}
 	watch := filepath.Join(d.dir, "bfdd.conf")
 	d.l.must(os.WriteFile(watch, []byte("bfd\n profile fast\n  receive-interval 100\n  transmit-interval 100\n  detect-multiplier 3\n"), 0o644))
 	common := []string{"-z", filepath.Join(d.dir, "zserv"), "--vty_socket", d.dir, "-u", "frr", "-g", "frr"}
