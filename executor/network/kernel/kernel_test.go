@@ -134,14 +134,15 @@ func TestInstancesOfTwoHostsReachEachOther(t *testing.T) {
 }
 
 // An address moves to and fro between two hosts, twenty times, always released before it is configured. A watcher on
-// the switch asks for it all the time: no question is ever answered through two ports.
+// the switch asks for it all the time: no question is ever answered through two ports. Each question is from a hardware
+// address of its own, which the answer goes to: in which order answers are read tells nothing on a busy machine.
 func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 	hosts := []*machine{newMachine(t, "a", "exec"), newMachine(t, "b", "exec")}
 	addr := netip.MustParseAddr("10.44.0.5")
-	asker := network.MAC{2, 0, 0, 0, 0, 9}
 	type seen struct {
-		port string
-		at   time.Time
+		port     string
+		at       time.Time
+		question [6]byte
 	}
 	var mu sync.Mutex
 	var log []seen
@@ -171,9 +172,10 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				if _, found := conflict(frame, asker, addr); found {
+				// Answers only: announcements go to all.
+				if _, found := conflict(frame, network.MAC{}, addr); found && frame[0]&1 == 0 {
 					mu.Lock()
-					log = append(log, seen{h.name, time.Now()})
+					log = append(log, seen{h.name, time.Now(), [6]byte(frame)})
 					mu.Unlock()
 				}
 			}
@@ -189,21 +191,17 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 	}
 	defer unix.Close(question)
 	wg.Go(func() {
-		for {
+		for n := uint32(0); ; n++ {
 			select {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
+				asker := network.MAC{2, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
 				_ = unix.Sendto(question, arpRequest(asker, asker, netip.MustParseAddr("10.44.9.9"), addr), 0, &unix.SockaddrLinklayer{Ifindex: sw.Attrs().Index})
 			}
 		}
 	})
-	// held[i] is the time for which hosts[i%2] had the address.
-	type span struct {
-		host     string
-		from, to time.Time
-	}
-	var held []span
+	moves := 0
 	for i := range 20 {
 		h := hosts[i%2]
 		w := want(t, "exec", fmt.Sprint("task", i), h.name, addr.String())
@@ -218,22 +216,18 @@ func TestAMovingAddressIsNeverAnsweredByTwo(t *testing.T) {
 		if err := h.Detach(-1, w); err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, span{h.name, from, time.Now()})
+		moves++
 	}
 	close(stop)
 	wg.Wait()
-	// The answers in the order of their arrival must change ports exactly as often as the address moved: had two hosts
-	// answered at one time, their answers would be interleaved.
-	turns, last := 0, ""
+	by := map[[6]byte]string{}
 	for _, s := range log {
-		if s.port != last {
-			turns, last = turns+1, s.port
+		if port, ok := by[s.question]; ok && port != s.port {
+			t.Errorf("question %x was answered by %s and by %s", s.question, port, s.port)
 		}
+		by[s.question] = s.port
 	}
-	if turns != len(held) {
-		t.Errorf("the answers changed ports %d times for %d moves", turns, len(held))
-	}
-	t.Logf("%d answers, %d moves", len(log), len(held))
+	t.Logf("%d questions answered, %d moves", len(by), moves)
 }
 
 func BenchmarkAttachDetach(b *testing.B) {
