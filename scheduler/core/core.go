@@ -183,10 +183,11 @@ type turn struct {
 func New(cfg Config, snap record.Snapshot) (*Core, error) {
 	c := &Core{
 		cfg: cfg.withDefaults(), framework: snap.Framework.GetFrameworkId(), cluster: snap.Cluster,
-		apps: map[string]*app{}, slots: map[record.Slot]*slot{}, tasks: map[string]*slot{}, agents: map[string]*agent{},
+		apps: map[string]*app{}, agents: map[string]*agent{},
+		slots: make(map[record.Slot]*slot, len(snap.Instances)), tasks: make(map[string]*slot, len(snap.Instances)),
 		strays: map[string]*stray{}, pending: map[record.Slot]*slot{}, possessed: map[record.Slot]*slot{},
 		talking: map[string]*agent{}, upgrading: map[string]*upgrading{},
-		leases: map[Address]*padisv1.LeaseRecord{}, strangers: map[Address]map[string]string{}, disputes: map[Address]map[string]string{},
+		leases: make(map[Address]*padisv1.LeaseRecord, len(snap.Leases)), strangers: map[Address]map[string]string{}, disputes: map[Address]map[string]string{},
 	}
 	if c.cluster == nil {
 		c.cluster = &padisv1.Cluster{}

@@ -14,7 +14,7 @@ import (
 
 // loadLeases returns the leases whose instances exist, and those that cool; the others are marked for deletion.
 func (c *Core) loadLeases(snap record.Snapshot) []*padisv1.LeaseRecord {
-	known := map[record.Slot]*padisv1.InstanceRecord{}
+	known := make(map[record.Slot]*padisv1.InstanceRecord, len(snap.Instances))
 	for _, r := range snap.Instances {
 		known[instance.SlotOf(r)] = r
 	}

@@ -35,20 +35,24 @@ func (l *Ledger) Load(ctx context.Context) (record.Snapshot, error) {
 }
 
 func (l *Ledger) load(ctx context.Context, page int64) (record.Snapshot, error) {
-	var (
-		out      record.Snapshot
-		revision int64
-		from     = l.cfg.Prefix
-	)
+	var out record.Snapshot
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	next := l.fetch(ctx, l.cfg.Prefix, page, 0)
+	var revision int64
 	for {
-		got, err := l.client.Get(ctx, from,
-			clientv3.WithRange(clientv3.GetPrefixRangeEnd(l.cfg.Prefix)),
-			clientv3.WithLimit(page), clientv3.WithRev(revision))
-		if err != nil {
-			return record.Snapshot{}, fmt.Errorf("ledger: read: %w", err)
+		p := <-next
+		if p.err != nil {
+			return record.Snapshot{}, fmt.Errorf("ledger: read: %w", p.err)
 		}
+		got := p.got
 		if revision == 0 {
 			revision = got.Header.Revision
+		}
+		more := got.More && len(got.Kvs) > 0
+		if more {
+			// etcd looks for the next page while this one is decoded.
+			next = l.fetch(ctx, string(got.Kvs[len(got.Kvs)-1].Key)+"\x00", page, revision)
 		}
 		for _, kv := range got.Kvs {
 			key := strings.TrimPrefix(string(kv.Key), l.cfg.Prefix)
@@ -59,9 +63,26 @@ func (l *Ledger) load(ctx context.Context, page int64) (record.Snapshot, error) 
 				return record.Snapshot{}, fmt.Errorf("ledger: key %s: %w", kv.Key, err)
 			}
 		}
-		if !got.More || len(got.Kvs) == 0 {
+		if !more {
 			return out, nil
 		}
-		from = string(got.Kvs[len(got.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// fetched is one page, or why there is none.
+type fetched struct {
+	got *clientv3.GetResponse
+	err error
+}
+
+// fetch reads a page of the keys from one on, as they were at the revision; 0 is now.
+func (l *Ledger) fetch(ctx context.Context, from string, page, revision int64) <-chan fetched {
+	c := make(chan fetched, 1)
+	go func() {
+		got, err := l.client.Get(ctx, from,
+			clientv3.WithRange(clientv3.GetPrefixRangeEnd(l.cfg.Prefix)),
+			clientv3.WithLimit(page), clientv3.WithRev(revision))
+		c <- fetched{got, err}
+	}()
+	return c
 }
