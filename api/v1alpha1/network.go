@@ -108,7 +108,7 @@ type NetworkSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	MTU int32 `json:"mtu,omitempty"`
 	// Who has the gateway of the network's pools. External: a router on the segment. Host: each host has it on its bridge and
-	// routes for its instances; only of bridge and ovs without a parent, and of vxlan. routed and host need none.
+	// routes for its instances; only of bridge without a parent, and of vxlan. routed and host need none.
 	// +optional
 	// +kubebuilder:default=External
 	// +kubebuilder:validation:Enum=External;Host

@@ -48,7 +48,7 @@ func rulesOf(driver string) rules {
 	case DriverVLAN:
 		return rules{bridge: optional, parent: required, vlan: required}
 	case DriverOVS:
-		return rules{bridge: optional, parent: optional, vlan: optional, hostGateway: true}
+		return rules{bridge: optional, parent: optional, vlan: optional}
 	case DriverVXLAN:
 		return rules{bridge: optional, parent: optional, vni: required, hostGateway: true}
 	case DriverMacvlan:
@@ -92,6 +92,15 @@ func ValidateNetwork(n *Network) field.ErrorList {
 		only("sysctls", len(s.Sysctls) > 0, "another one")
 		only("bandwidth", s.Bandwidth != nil, "another one")
 	}
+	if driver == DriverMacvlan {
+		if !s.AllowSpoofing {
+			errs = append(errs, field.Required(path.Child("allowSpoofing"),
+				"with the driver macvlan nothing stands between an instance and the segment, so what it says it is cannot be checked: set true, or choose the driver bridge"))
+		}
+		if s.Bandwidth != nil && s.Bandwidth.Ingress != nil {
+			only("bandwidth.ingress", true, "bridge, vlan, ovs, vxlan or routed")
+		}
+	}
 	if s.TakeParent {
 		switch {
 		case driver != DriverBridge:
@@ -116,10 +125,13 @@ func validateGateway(n *Network, r rules) field.ErrorList {
 	switch driver := driverOf(s); {
 	case !r.hostGateway:
 		return field.ErrorList{field.Invalid(path.Child("gateway"), s.Gateway,
-			fmt.Sprintf("is nothing that hosts can be with the driver %s: set External, or choose the driver vxlan, or bridge or ovs without a parent", driver))}
+			fmt.Sprintf("is nothing that hosts can be with the driver %s: set External, or choose the driver vxlan, or bridge without a parent", driver))}
 	case driver != DriverVXLAN && s.Parent != "":
 		return field.ErrorList{field.Invalid(path.Child("gateway"), s.Gateway,
 			"would give each host the same address on the segment of parent "+s.Parent+": set External, or unset parent")}
+	}
+	if len(s.Peers) > 0 && s.Bridge != "" {
+		return field.ErrorList{field.Forbidden(path.Child("bridge"), "networks that are routed to each other find each other's bridges by their usual names: unset it, or unset peers")}
 	}
 	if i := slices.Index(s.Peers, n.Name); i >= 0 {
 		return field.ErrorList{field.Invalid(path.Child("peers").Index(i), n.Name, "is the network itself: remove it")}

@@ -92,8 +92,7 @@ func drawWorld(t *rapid.T) *world {
 // disturb changes something that is ours, as others, the kernel and time do.
 func disturb(t *rapid.T, w *world, wanted Wanted) {
 	for _, i := range wanted.Interfaces {
-		h, in := find(w.host, i.Host), find(w.inside, i.Inside)
-		if h != nil {
+		if h := find(w.host, i.Host); h != nil {
 			switch rapid.IntRange(0, 12).Draw(t, "disturb "+i.Host) {
 			case 0:
 				w.one(SetDown{i.Host, false})
@@ -120,7 +119,7 @@ func disturb(t *rapid.T, w *world, wanted Wanted) {
 				w.one(AddRoute{Route: Route{Destination: netip.MustParsePrefix("192.0.2.99/32"), Link: i.Host}})
 			}
 		}
-		if in = find(w.inside, i.Inside); in != nil {
+		if in := find(w.inside, i.Inside); in != nil {
 			switch rapid.IntRange(0, 9).Draw(t, "disturb "+i.Inside) {
 			case 0:
 				w.one(SetDown{i.Inside, true})

@@ -29,7 +29,9 @@ spec:
 		t.Errorf("refers to %v", refs)
 	}
 	ref := Ref{Secret, "infra", "bgp"}
-	with := func(password string) Objects { return Objects{ref: {Data: map[string][]byte{"password": []byte(password)}}} }
+	with := func(password string) Objects {
+		return Objects{ref: {Data: map[string][]byte{"password": []byte(password)}}}
+	}
 	got, problem := Bgp(&n, with("hunter2"))
 	want := &padisv1.Bgp{Asn: 4200000000, Peers: []*padisv1.BgpPeer{
 		{Address: "192.0.2.1", Asn: 64500, Port: 1179, HoldMs: 9000, Password: "hunter2"},

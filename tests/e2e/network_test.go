@@ -134,13 +134,22 @@ func fetching(address string, seconds int) []string {
 // told waits until a command of padis prints all the words.
 func told(t *testing.T, c context.Context, words []string, args ...string) string {
 	t.Helper()
-	var out string
+	var last string
 	until(t, c, fmt.Sprintf("padis %s says %q", strings.Join(args, " "), words), func() (bool, string) {
-		var err error
-		out, err = cluster.Padis(c, args...)
-		return err == nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) }), out
+		out, err := cluster.Padis(c, args...)
+		if c.Err() == nil {
+			last = out
+		}
+		return err == nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) }), last
 	})
-	return out
+	return last
+}
+
+// longer is ctx for what waits for leases, agents and ghosts one after the other.
+func longer(t *testing.T) context.Context {
+	c, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	return c
 }
 
 // lineWith is the first line of a text with the word in it.

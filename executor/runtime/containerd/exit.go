@@ -77,7 +77,9 @@ func (i *instance) conclude() (exit runtime.Exit, ok bool) {
 		i.r.log.Warn("the end of an instance could not be noted; if the executor ends now, nobody learns it", zap.String("instance", i.id), zap.Error(err))
 	}
 	ok = i.r.insist("delete the task of an instance", i.id, func(ctx context.Context) error {
+		i.starting.Lock()
 		_, err := i.r.tasks.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: i.name})
+		i.starting.Unlock()
 		if err = native(err); errdefs.IsNotFound(err) {
 			return nil
 		}

@@ -39,6 +39,10 @@ type instance struct {
 	pid          int
 	pidfd, netns *os.File
 
+	// starting is held while containerd starts the program: a task that ends meanwhile is not deleted yet, because containerd
+	// looks at it once more before it answers.
+	starting sync.Mutex
+
 	mu    sync.Mutex
 	asked string
 
@@ -113,7 +117,9 @@ func (i *instance) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
 	defer cancel()
 	for {
+		i.starting.Lock()
 		_, err := i.r.tasks.Start(ctx, &tasks.StartRequest{ContainerID: i.name})
+		i.starting.Unlock()
 		err = native(err)
 		if err == nil {
 			break
