@@ -79,6 +79,7 @@ func (f *Fabric) build() error {
 	err := inNamespace(f.ns, func() error {
 		return errors.Join(
 			sysctl("net/ipv4/ip_forward", "1"),
+			sysctl6("net/ipv6/conf/all/forwarding", "1"),
 			// The first address of a subnet may go while another one of it stays.
 			sysctl("net/ipv4/conf/"+SwitchBridge+"/promote_secondaries", "1"),
 		)
@@ -110,7 +111,13 @@ func (f *Fabric) buildClient() error {
 	if err := errors.Join(address(f.links, attrs.Name, ClientGateway()), up(f.links, attrs.Name)); err != nil {
 		return err
 	}
-	return configure(client, ClientPrefix(), ClientGateway().Addr())
+	if err := configure(client, ClientPrefix(), ClientGateway().Addr()); err != nil || !hasIPv6() {
+		return err
+	}
+	if err := address(f.links, attrs.Name, ClientGateway6()); err != nil {
+		return err
+	}
+	return inNamespace(client, func() error { return configureLink(ManagementLink, ClientPrefix6(), ClientGateway6().Addr()) })
 }
 
 // Attach plugs the network namespace of process pid into the fabric as the given host: ManagementLink with the host's
@@ -186,7 +193,7 @@ func (f *Fabric) SetGateways(want []netip.Prefix) error {
 	add, del, bad := gatewayChanges(have, want)
 	problems := []error{bad}
 	for _, p := range add {
-		if err := f.links.AddrReplace(link, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+		if err := f.links.AddrReplace(link, atOnce(p)); err != nil {
 			problems = append(problems, fmt.Errorf("add gateway %v: %w", p, err))
 		}
 	}
@@ -223,10 +230,20 @@ func configureHere(own netip.Prefix, gateway netip.Addr, further []string) error
 			return err
 		}
 	}
-	if err := address(links, ManagementLink, own); err != nil {
+	return configureLink(ManagementLink, own, gateway)
+}
+
+// configureLink gives a link of the caller's namespace an address and makes it the way to all others.
+func configureLink(name string, own netip.Prefix, gateway netip.Addr) error {
+	links, err := netlink.NewHandle()
+	if err != nil {
 		return err
 	}
-	link, err := links.LinkByName(ManagementLink)
+	defer links.Close()
+	if err := address(links, name, own); err != nil {
+		return err
+	}
+	link, err := links.LinkByName(name)
 	if err != nil {
 		return err
 	}
@@ -235,6 +252,29 @@ func configureHere(own netip.Prefix, gateway netip.Addr, further []string) error
 		return fmt.Errorf("default route via %v: %w", gateway, err)
 	}
 	return nil
+}
+
+// hasIPv6 tells whether the kernel has it.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// sysctl6 is sysctl, where the kernel has IPv6.
+func sysctl6(name, value string) error {
+	if !hasIPv6() {
+		return nil
+	}
+	return sysctl(name, value)
+}
+
+// atOnce is an address that is used without asking whether somebody has it: nobody is there yet.
+func atOnce(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
 }
 
 func up(links *netlink.Handle, name string) error {
@@ -253,22 +293,23 @@ func address(links *netlink.Handle, name string, p netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := links.AddrReplace(link, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+	if err := links.AddrReplace(link, atOnce(p)); err != nil {
 		return fmt.Errorf("add %v to %s: %w", p, name, err)
 	}
 	return nil
 }
 
 func addresses(links *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
-	list, err := links.AddrList(link, netlink.FAMILY_V4)
+	list, err := links.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
 	}
 	var prefixes []netip.Prefix
 	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP.To4())
+		ip, ok := netip.AddrFromSlice(a.IP)
+		ip = ip.Unmap()
 		ones, _ := a.Mask.Size()
-		if ok {
+		if ok && !ip.IsLinkLocalUnicast() {
 			prefixes = append(prefixes, netip.PrefixFrom(ip, ones))
 		}
 	}

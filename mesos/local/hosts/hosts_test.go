@@ -168,6 +168,8 @@ func TestSetGateways(t *testing.T) {
 		{want: prefixes("10.1.0.2/24"), have: prefixes("10.1.0.2/24")},
 		{want: prefixes("10.1.0.2/25"), have: prefixes("10.1.0.2/25")},
 		{want: prefixes("172.31.0.9/24", "10.3.0.1/24"), have: prefixes("10.3.0.1/24"), err: "overlaps 172.31.0.0/24"},
+		{want: prefixes("10.3.0.1/24", "fd00:3::1/64", "fd00:3::2/64"), have: prefixes("10.3.0.1/24", "fd00:3::1/64", "fd00:3::2/64")},
+		{want: prefixes("fd00:3::2/64", "fd31:0:0:1::9/64"), have: prefixes("fd00:3::2/64"), err: "overlaps fd31:0:0:1::/64"},
 		{want: nil, have: nil},
 	} {
 		err := fabric.SetGateways(step.want)

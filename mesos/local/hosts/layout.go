@@ -30,6 +30,12 @@ func ClientGateway() netip.Prefix { return netip.MustParsePrefix("172.31.1.1/24"
 // ClientPrefix is the address of the client namespace.
 func ClientPrefix() netip.Prefix { return netip.MustParsePrefix("172.31.1.2/24") }
 
+// ClientGateway6 and ClientPrefix6 are the same for IPv6. Hosts have none outside of their instances.
+func ClientGateway6() netip.Prefix { return netip.MustParsePrefix("fd31:0:0:1::1/64") }
+
+// ClientPrefix6 is the IPv6 address of the client namespace.
+func ClientPrefix6() netip.Prefix { return netip.MustParsePrefix("fd31:0:0:1::2/64") }
+
 // Spec is one embedded host.
 type Spec struct {
 	// Index counts from 1.
@@ -95,10 +101,13 @@ func ExpandAttributes(template string, index int) (string, error) {
 
 // checkGateway refuses what would take the place of an address that the fabric itself needs.
 func checkGateway(p netip.Prefix) error {
-	if !p.IsValid() || !p.Addr().Is4() {
-		return fmt.Errorf("gateway %v: not an IPv4 address with a prefix length", p)
+	if !p.IsValid() || p.Addr().Is4In6() || p.Addr().IsLinkLocalUnicast() {
+		return fmt.Errorf("gateway %v: not an address of a subnet with a prefix length", p)
 	}
-	for _, own := range []netip.Prefix{ManagementPrefix(), ClientGateway()} {
+	if p.Addr().Is6() && !hasIPv6() {
+		return fmt.Errorf("gateway %v: this machine's kernel has no IPv6", p)
+	}
+	for _, own := range []netip.Prefix{ManagementPrefix(), ClientGateway(), ClientGateway6()} {
 		if p.Overlaps(own) {
 			return fmt.Errorf("gateway %v: overlaps %v, which the embedded hosts use themselves; choose another CIDR for the pool", p, own.Masked())
 		}
