@@ -12,7 +12,7 @@ import (
 
 // container is an App of a container that serves its page; more is the rest of its spec.
 func (s *netSpace) container(image, name string, replicas int, more string, pools ...string) string {
-	m := strings.Replace(s.app(name, replicas, more, pools...), "    command: [shop, -name, "+name+"]\n", "    image: "+image+"\n", 1)
+	m := strings.Replace(s.app(name, replicas, more, pools...), "    command: [shop, -name, "+name+"]\n", "    image: "+image+"\n    stop: {gracePeriod: 1s}\n", 1)
 	return strings.Replace(m, "path: /healthz", "path: /", 1)
 }
 
@@ -65,7 +65,7 @@ func TestNetworkRouted(t *testing.T) {
 			return strings.Contains(out, i.Name), out
 		})
 	}
-	if out, err := s.in("page-0", "busybox", "ping", "-c", "1", "-w", "5", is[1].Status.Addresses[0]); err != nil {
+	if out, err := s.in("page-0", "busybox", "ping", "-c", "1", "-W", "5", is[1].Status.Addresses[0]); err != nil {
 		t.Errorf("page-0 does not reach page-1: %v\n%s", err, out)
 	}
 
