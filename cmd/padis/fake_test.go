@@ -142,14 +142,14 @@ func playHost(args []string) error {
 }
 
 type fakePool struct {
-	Name, CIDR, Gateway string
+	Name, CIDR, Gateway, Network string
 }
 
 func (p fakePool) object(version int) map[string]any {
 	return map[string]any{
 		"apiVersion": "padis.io/v1alpha1", "kind": "IPPool",
 		"metadata": map[string]any{"name": p.Name, "resourceVersion": strconv.Itoa(version)},
-		"spec":     map[string]any{"cidr": p.CIDR, "gateway": p.Gateway},
+		"spec":     map[string]any{"cidr": p.CIDR, "gateway": p.Gateway, "network": p.Network},
 	}
 }
 
@@ -191,6 +191,11 @@ func playScheduler(args []string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /apis/padis.io/v1alpha1/apps", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, map[string]any{"apiVersion": "padis.io/v1alpha1", "kind": "AppList", "metadata": map[string]any{}, "items": []any{}})
+	})
+	mux.HandleFunc("GET /apis/padis.io/v1alpha1/networks", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"apiVersion": "padis.io/v1alpha1", "kind": "NetworkList", "metadata": map[string]any{}, "items": []any{
+			map[string]any{"apiVersion": "padis.io/v1alpha1", "kind": "Network", "metadata": map[string]any{"name": "tunnels"}, "spec": map[string]any{"driver": "vxlan"}},
+		}})
 	})
 	mux.HandleFunc("GET /apis/padis.io/v1alpha1/ippools", s.get)
 	mux.HandleFunc("POST /test/pools", s.set)

@@ -50,7 +50,7 @@ func answering(ctx context.Context, dataDir string) (*rest.Config, error) {
 	return config, nil
 }
 
-// watchGateways calls set with the gateways of all IPPools, at the beginning, at each change and after each
+// watchGateways calls set with the gateways of all IPPools but those that hosts have themselves, at the beginning, at each change and after each
 // reconnection, until ctx ends.
 func watchGateways(ctx context.Context, config *rest.Config, set func([]netip.Prefix)) error {
 	client, err := dynamic.NewForConfig(config)
@@ -58,9 +58,10 @@ func watchGateways(ctx context.Context, config *rest.Config, set func([]netip.Pr
 		return err
 	}
 	pools := client.Resource(v1alpha1.GroupVersion.WithResource("ippools"))
+	networks := client.Resource(v1alpha1.GroupVersion.WithResource("networks"))
 	for ctx.Err() == nil {
 		// What went wrong does not matter: the control plane is being restarted, and the next list says all.
-		_ = followPools(ctx, pools, set)
+		_ = followPools(ctx, pools, networks, set)
 		if pause(ctx, 500*time.Millisecond) != nil {
 			break
 		}
@@ -68,14 +69,18 @@ func watchGateways(ctx context.Context, config *rest.Config, set func([]netip.Pr
 	return nil
 }
 
-func followPools(ctx context.Context, pools dynamic.ResourceInterface, set func([]netip.Prefix)) error {
+func followPools(ctx context.Context, pools, networks dynamic.ResourceInterface, set func([]netip.Prefix)) error {
 	list, err := pools.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	inner, err := innerNetworks(ctx, networks)
 	if err != nil {
 		return err
 	}
 	known := map[string]netip.Prefix{}
 	for i := range list.Items {
-		remember(known, &list.Items[i])
+		remember(known, inner, &list.Items[i])
 	}
 	set(distinct(known))
 	events, err := pools.Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
@@ -88,11 +93,15 @@ func followPools(ctx context.Context, pools dynamic.ResourceInterface, set func(
 		if !ok || e.Type == watch.Error {
 			return fmt.Errorf("watch of IPPools: %v", e.Object)
 		}
+		// A pool also changes, in its status, when its Network comes.
+		if inner, err = innerNetworks(ctx, networks); err != nil {
+			return err
+		}
 		before := distinct(known)
 		if e.Type == watch.Deleted {
 			delete(known, pool.GetName())
 		} else {
-			remember(known, pool)
+			remember(known, inner, pool)
 		}
 		if after := distinct(known); !slices.Equal(before, after) {
 			set(after)
@@ -101,9 +110,29 @@ func followPools(ctx context.Context, pools dynamic.ResourceInterface, set func(
 	return nil
 }
 
+// innerNetworks are those that are not on the switch: tunnels, routes, and what hosts are the gateway of themselves.
+func innerNetworks(ctx context.Context, networks dynamic.ResourceInterface) (map[string]bool, error) {
+	list, err := networks.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	inner := map[string]bool{}
+	for i := range list.Items {
+		driver, _, _ := unstructured.NestedString(list.Items[i].Object, "spec", "driver")
+		gateway, _, _ := unstructured.NestedString(list.Items[i].Object, "spec", "gateway")
+		inner[list.Items[i].GetName()] = driver == v1alpha1.DriverVXLAN || driver == v1alpha1.DriverRouted || gateway == v1alpha1.GatewayHost
+	}
+	return inner, nil
+}
+
 // remember notes the gateway of a pool: an address with the prefix length of the CIDR. A pool without one, or whose
-// gateway is not in its CIDR, has none.
-func remember(known map[string]netip.Prefix, pool *unstructured.Unstructured) {
+// gateway is not in its CIDR, or not on the switch, has none.
+func remember(known map[string]netip.Prefix, inner map[string]bool, pool *unstructured.Unstructured) {
+	network, _, _ := unstructured.NestedString(pool.Object, "spec", "network")
+	if inner[network] {
+		delete(known, pool.GetName())
+		return
+	}
 	cidr, _, _ := unstructured.NestedString(pool.Object, "spec", "cidr")
 	gateway, _, _ := unstructured.NestedString(pool.Object, "spec", "gateway")
 	prefix, err := gatewayOf(cidr, gateway)

@@ -202,7 +202,8 @@ func TestUp(t *testing.T) {
 			if out, status := u.padis("on", "host-1", "ip", "-o", "-4", "addr"); status != 0 || !strings.Contains(out, "172.31.0.11/24") {
 				t.Errorf("addresses of host-1: %d %s", status, out)
 			}
-			u.setPools(fakePool{"shop", "10.44.0.0/16", "10.44.0.1"}, fakePool{"twin", "10.44.0.0/16", "10.44.0.1"}, fakePool{"none", "10.45.0.0/16", ""})
+			u.setPools(fakePool{Name: "shop", CIDR: "10.44.0.0/16", Gateway: "10.44.0.1"}, fakePool{Name: "twin", CIDR: "10.44.0.0/16", Gateway: "10.44.0.1"},
+				fakePool{Name: "none", CIDR: "10.45.0.0/16"}, fakePool{Name: "inner", CIDR: "10.48.0.0/16", Gateway: "10.48.0.1", Network: "tunnels"})
 			u.expectGateways("10.44.0.1/16")
 			if out, status := u.padis("on", "host-1", "sh", "-c", "ip addr add 10.44.0.7/16 dev eth1 && ip route replace default via 10.44.0.1"); status != 0 {
 				t.Fatalf("give host-1 an address of the pool: %s", out)
@@ -222,7 +223,7 @@ func TestUp(t *testing.T) {
 			scheduler := u.entry("scheduler", 0)
 			kill(t, scheduler.Pid)
 			u.entry("scheduler", scheduler.Pid)
-			u.setPools(fakePool{"shop", "10.46.0.0/24", "10.46.0.1"})
+			u.setPools(fakePool{Name: "shop", CIDR: "10.46.0.0/24", Gateway: "10.46.0.1"})
 			u.expectGateways("10.46.0.1/24")
 
 			// A second one on the same directory, or the same port, is refused.
