@@ -475,7 +475,7 @@ func (e *Executor) leave(now time.Time, bound time.Duration) {
 
 // step lets one event happen to one instance and carries out what follows.
 func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
-	if l.left {
+	if l.left || l.state.Phase == instance.Ended { // a probe may answer after the end
 		return
 	}
 	before := l.state.Phase

@@ -94,6 +94,20 @@ SIGTERM
 TASK_FAILED HealthCheckFailed`)
 }
 
+func TestAProbeThatAnswersAfterTheEndIsNobodysBusiness(t *testing.T) {
+	w := newWorld(t, func(w *world, _ *Config) { w.late = make(chan struct{}) })
+	w.Handle(mesos.LaunchTask{Task: task(t, 1, "x", checks)})
+	w.until("web-1", "TASK_RUNNING Running")
+	w.instance("web-1").end(runtime.Exit{Code: 7})
+	w.until("web-1", "TASK_FAILED Exited exit=7")
+	close(w.late)
+	w.Handle(mesos.LaunchTask{Task: task(t, 2, "x")})
+	w.until("web-2", "TASK_RUNNING Ready ready")
+	if h := w.history("web-1"); strings.Count(h, "TASK_FAILED") != 1 {
+		t.Errorf("reported again:\n%s", h)
+	}
+}
+
 func TestAnAddressThatIsAnsweredIsWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	w.answers["10.44.0.1"] = 2

@@ -31,8 +31,9 @@ type world struct {
 	// answers are how often an address is answered before it is silent; failing is what fails, by name.
 	answers map[string]int
 	failing map[string]error
-	// healthy decides probes.
+	// healthy decides probes, and late, if any, holds their answers up until it is closed.
 	healthy   bool
+	late      chan struct{}
 	instances map[string]*fakeInstance
 	// message is the last to the scheduler.
 	message *padisv1.FromExecutor
@@ -285,6 +286,9 @@ func (w *world) Fetch(ctx context.Context, a *padisv1.Artifact, dir string) erro
 type fakeProber world
 
 func (p *fakeProber) Probe(h *padisv1.HealthCheck, t probe.Target, timeout time.Duration) error {
+	if h.GetTcp() != nil && p.late != nil {
+		<-p.late
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.healthy {
