@@ -51,6 +51,41 @@ func (in BGPSession) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Balance) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.Balance"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceBackend) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceBackend"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceDirector) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceDirector"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceHost) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceHost"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceServer) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceServer"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceVIP) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceVIP"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in DirectorSession) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.DirectorSession"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ForeignAddress) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.ForeignAddress"
 }
@@ -81,8 +116,18 @@ func (in PoolUsage) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ServerFailure) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.ServerFailure"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Termination) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.Termination"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Trace) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.Trace"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -139,6 +139,22 @@ func (g *Generation) suspectsLast(list []uint16) []uint16 {
 	return list
 }
 
+// For is the same table for another service: its slots, servers and histories, with the service's own address, ports, clients and
+// way to place flows. Many listeners of one load balancer so cost one table. The protocol must be the same, because chains of UDP
+// are of another kind.
+func (g *Generation) For(s Service) (*Generation, error) {
+	s.TableSize, s.Seed = g.Service.TableSize, g.Service.Seed
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	if s.Protocol != g.Service.Protocol {
+		return nil, fmt.Errorf("protocol %d of %s: the table is one of protocol %d", s.Protocol, s, g.Service.Protocol)
+	}
+	h := *g
+	h.Service = s
+	return &h, nil
+}
+
 func (g *Generation) same(h *Generation) bool {
 	return g.Service.same(&h.Service) && slices.Equal(g.Servers, h.Servers) && slices.Equal(g.ends, h.ends) && slices.Equal(g.entries, h.entries)
 }

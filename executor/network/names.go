@@ -19,17 +19,8 @@ func (m MAC) String() string {
 	return strings.Join([]string{s[0:2], s[2:4], s[4:6], s[6:8], s[8:10], s[10:12]}, ":")
 }
 
-// AddressMAC is the hardware address of whoever has the address: 02:42 and the four bytes of an IPv4 address, 06 and the
-// first five bytes of SHA-256 over the sixteen of an IPv6 address. An interface with both goes by its IPv4 address.
-func AddressMAC(a netip.Addr) MAC {
-	if a = a.Unmap(); a.Is4() {
-		v := a.As4()
-		return MAC{0x02, 0x42, v[0], v[1], v[2], v[3]}
-	}
-	v := a.As16()
-	h := sha256.Sum256(v[:])
-	return MAC{0x06, h[0], h[1], h[2], h[3], h[4]}
-}
+// AddressMAC is the hardware address of whoever has the address. An interface with both families goes by its IPv4 address.
+func AddressMAC(a netip.Addr) MAC { return padisv1.AddressMAC(a) }
 
 // ours tells whether AddressMAC can have made it.
 func (m MAC) ours() bool { return m[0] == 0x02 && m[1] == 0x42 || m[0] == 0x06 }

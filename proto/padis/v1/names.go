@@ -3,6 +3,7 @@ package padisv1
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"net/netip"
 	"strings"
 )
 
@@ -15,4 +16,16 @@ func BridgeName(network string) string { return "pb-" + Digest(network, 12) }
 func Digest(s string, length int) string {
 	h := sha256.Sum256([]byte(s))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(h[:]))[:length]
+}
+
+// AddressMAC is the hardware address of whoever has the address: 02:42 and the four bytes of an IPv4 address, 06 and the first
+// five bytes of SHA-256 over the sixteen of an IPv6 address. Executors give it to interfaces; tables name real servers by it.
+func AddressMAC(a netip.Addr) [6]byte {
+	if a = a.Unmap(); a.Is4() {
+		v := a.As4()
+		return [6]byte{0x02, 0x42, v[0], v[1], v[2], v[3]}
+	}
+	v := a.As16()
+	h := sha256.Sum256(v[:])
+	return [6]byte{0x06, h[0], h[1], h[2], h[3], h[4]}
 }

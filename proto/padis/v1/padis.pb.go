@@ -172,7 +172,7 @@ func (x Constraint_Operator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Constraint_Operator.Descriptor instead.
 func (Constraint_Operator) EnumDescriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9, 0}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type ConfigFiles_OnChange int32
@@ -224,7 +224,7 @@ func (x ConfigFiles_OnChange) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigFiles_OnChange.Descriptor instead.
 func (ConfigFiles_OnChange) EnumDescriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17, 0}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type UnreachablePolicy_Replace int32
@@ -279,7 +279,7 @@ func (x UnreachablePolicy_Replace) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnreachablePolicy_Replace.Descriptor instead.
 func (UnreachablePolicy_Replace) EnumDescriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36, 0}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // FrameworkRecord is the identity of this framework at the Mesos master.
@@ -358,7 +358,9 @@ type WantedApp struct {
 	// Addresses that instances accept on their loopback and never answer ARP for: those of load balancers.
 	LoopbackAddresses []string `protobuf:"bytes,14,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
 	// What becomes of instances on agents that do not answer.
-	Unreachable   *UnreachablePolicy `protobuf:"bytes,15,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	Unreachable *UnreachablePolicy `protobuf:"bytes,15,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	// The instances are the directors of the LoadBalancer of the same uid; no App is declared for them.
+	Directors     bool `protobuf:"varint,16,opt,name=directors,proto3" json:"directors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +500,739 @@ func (x *WantedApp) GetUnreachable() *UnreachablePolicy {
 	return nil
 }
 
+func (x *WantedApp) GetDirectors() bool {
+	if x != nil {
+		return x.Directors
+	}
+	return false
+}
+
+// WantedBalancer is everything the scheduler must know of one LoadBalancer but its directors, which are a WantedApp of the same
+// uid. It is written by the reconciler of LoadBalancers, whole, and kept in the ledger.
+type WantedBalancer struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Uid       string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Namespace string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Name of the Tenant that owns the namespace; empty if none does.
+	Tenant string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// metadata.generation of the LoadBalancer that this was computed from.
+	Generation int64             `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	Vips       []*VirtualAddress `protobuf:"bytes,6,rep,name=vips,proto3" json:"vips,omitempty"`
+	Listeners  []*Listener       `protobuf:"bytes,7,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	Backends   []*Backend        `protobuf:"bytes,8,rep,name=backends,proto3" json:"backends,omitempty"`
+	// "maglev", "sh"; with the dataplane ipvs also "rr", "wrr" and "wlc".
+	Scheduler string `protobuf:"bytes,9,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	// Slots of each table, a prime; does not change.
+	TableSize uint32 `protobuf:"varint,10,opt,name=table_size,json=tableSize,proto3" json:"table_size,omitempty"`
+	// Enters the hash of each flow, so that clients cannot choose their server; does not change.
+	Seed uint64 `protobuf:"varint,11,opt,name=seed,proto3" json:"seed,omitempty"`
+	// How long a real server that is to end keeps the connections that it has.
+	DrainMs int64 `protobuf:"varint,12,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
+	// A VIP with fewer real servers in rotation than this is not announced; at least 1.
+	MinServers int32 `protobuf:"varint,13,opt,name=min_servers,json=minServers,proto3" json:"min_servers,omitempty"`
+	// Made by directors through the path that clients take. TcpProbe and HttpProbe only.
+	Checks []*HealthCheck `protobuf:"bytes,14,rep,name=checks,proto3" json:"checks,omitempty"`
+	// "auto", "tcx", "xdp", "ipvs" or "nft".
+	Dataplane    string        `protobuf:"bytes,15,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
+	Announcement *Announcement `protobuf:"bytes,16,opt,name=announcement,proto3" json:"announcement,omitempty"`
+	// Connections that a real server has at most, by each director (ipvs); 0 is without a limit.
+	MaxConnections int64 `protobuf:"varint,17,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// Kept by the scheduler: the LoadBalancer is deleted; the record goes when no director announces it any more.
+	Forgotten     bool `protobuf:"varint,18,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WantedBalancer) Reset() {
+	*x = WantedBalancer{}
+	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WantedBalancer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WantedBalancer) ProtoMessage() {}
+
+func (x *WantedBalancer) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WantedBalancer.ProtoReflect.Descriptor instead.
+func (*WantedBalancer) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WantedBalancer) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetVips() []*VirtualAddress {
+	if x != nil {
+		return x.Vips
+	}
+	return nil
+}
+
+func (x *WantedBalancer) GetListeners() []*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+func (x *WantedBalancer) GetBackends() []*Backend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *WantedBalancer) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetTableSize() uint32 {
+	if x != nil {
+		return x.TableSize
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetDrainMs() int64 {
+	if x != nil {
+		return x.DrainMs
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetMinServers() int32 {
+	if x != nil {
+		return x.MinServers
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetChecks() []*HealthCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *WantedBalancer) GetDataplane() string {
+	if x != nil {
+		return x.Dataplane
+	}
+	return ""
+}
+
+func (x *WantedBalancer) GetAnnouncement() *Announcement {
+	if x != nil {
+		return x.Announcement
+	}
+	return nil
+}
+
+func (x *WantedBalancer) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *WantedBalancer) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
+}
+
+// VirtualAddress is a VIP: the address, or the next free one of the pool.
+type VirtualAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pool          string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualAddress) Reset() {
+	*x = VirtualAddress{}
+	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualAddress) ProtoMessage() {}
+
+func (x *VirtualAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualAddress.ProtoReflect.Descriptor instead.
+func (*VirtualAddress) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *VirtualAddress) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *VirtualAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// Listener is a port, or a range, on all VIPs. Direct routing does not change ports: real servers listen on the same.
+type Listener struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "tcp" or "udp".
+	Protocol  string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	FirstPort int32  `protobuf:"varint,3,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
+	LastPort  int32  `protobuf:"varint,4,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
+	// Clients that may use it; empty means all. Those of the VIP's family count; if there are only others, nobody may.
+	SourceRanges  []string `protobuf:"bytes,5,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Listener) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Listener) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Listener) GetFirstPort() int32 {
+	if x != nil {
+		return x.FirstPort
+	}
+	return 0
+}
+
+func (x *Listener) GetLastPort() int32 {
+	if x != nil {
+		return x.LastPort
+	}
+	return 0
+}
+
+func (x *Listener) GetSourceRanges() []string {
+	if x != nil {
+		return x.SourceRanges
+	}
+	return nil
+}
+
+// Backend names real servers: the ready instances of Apps of the same namespace.
+type Backend struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the App, or its labels if empty.
+	App    string            `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of each instance, in proportion to those of other backends; 0 gets no new connections.
+	Weight int32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Instead of a weight: what all instances of this backend together get of all new connections.
+	Percent       int32 `protobuf:"varint,4,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backend) Reset() {
+	*x = Backend{}
+	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backend) ProtoMessage() {}
+
+func (x *Backend) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backend.ProtoReflect.Descriptor instead.
+func (*Backend) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Backend) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Backend) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Backend) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Backend) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+// Announcement is how VIPs are announced, and to which routers.
+type Announcement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Autonomous system of the directors.
+	Asn uint32 `protobuf:"varint,1,opt,name=asn,proto3" json:"asn,omitempty"`
+	// "64512:100", "no-export" and the like are numbers here (RFC 1997).
+	Communities []uint32 `protobuf:"varint,2,rep,packed,name=communities,proto3" json:"communities,omitempty"`
+	// 0 is without.
+	LocalPref     uint32              `protobuf:"varint,3,opt,name=local_pref,json=localPref,proto3" json:"local_pref,omitempty"`
+	Med           uint32              `protobuf:"varint,4,opt,name=med,proto3" json:"med,omitempty"`
+	Peers         []*AnnouncementPeer `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Announcement) Reset() {
+	*x = Announcement{}
+	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announcement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announcement) ProtoMessage() {}
+
+func (x *Announcement) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
+func (*Announcement) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Announcement) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *Announcement) GetCommunities() []uint32 {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *Announcement) GetLocalPref() uint32 {
+	if x != nil {
+		return x.LocalPref
+	}
+	return 0
+}
+
+func (x *Announcement) GetMed() uint32 {
+	if x != nil {
+		return x.Med
+	}
+	return 0
+}
+
+func (x *Announcement) GetPeers() []*AnnouncementPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// AnnouncementPeer is a BGPPeer.
+type AnnouncementPeer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Router *BgpPeer               `protobuf:"bytes,2,opt,name=router,proto3" json:"router,omitempty"`
+	// BFD (RFC 5880): 0 is without.
+	BfdIntervalMs int64 `protobuf:"varint,3,opt,name=bfd_interval_ms,json=bfdIntervalMs,proto3" json:"bfd_interval_ms,omitempty"`
+	BfdMultiplier int32 `protobuf:"varint,4,opt,name=bfd_multiplier,json=bfdMultiplier,proto3" json:"bfd_multiplier,omitempty"`
+	// Tell it VIPs of the other family than the session's, too.
+	BothFamilies  bool `protobuf:"varint,5,opt,name=both_families,json=bothFamilies,proto3" json:"both_families,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnouncementPeer) Reset() {
+	*x = AnnouncementPeer{}
+	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnouncementPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnouncementPeer) ProtoMessage() {}
+
+func (x *AnnouncementPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnouncementPeer.ProtoReflect.Descriptor instead.
+func (*AnnouncementPeer) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AnnouncementPeer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AnnouncementPeer) GetRouter() *BgpPeer {
+	if x != nil {
+		return x.Router
+	}
+	return nil
+}
+
+func (x *AnnouncementPeer) GetBfdIntervalMs() int64 {
+	if x != nil {
+		return x.BfdIntervalMs
+	}
+	return 0
+}
+
+func (x *AnnouncementPeer) GetBfdMultiplier() int32 {
+	if x != nil {
+		return x.BfdMultiplier
+	}
+	return 0
+}
+
+func (x *AnnouncementPeer) GetBothFamilies() bool {
+	if x != nil {
+		return x.BothFamilies
+	}
+	return false
+}
+
+// BalanceRecord is what the scheduler remembers of one LoadBalancer: what was decided cannot be computed from the servers of
+// today, because a flow stays with the server that had its slot when it began (docs/design/0010). Key: uid.
+type BalanceRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Uid   string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Of the newest Balance; grows with each.
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Tables, as executor/lb encodes a generation; of TCP and of UDP, empty if no listener has that protocol.
+	Tcp []byte `protobuf:"bytes,3,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Udp []byte `protobuf:"bytes,4,opt,name=udp,proto3" json:"udp,omitempty"`
+	// The real servers of the tables.
+	Servers []*RealServer `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`
+	// VIPs that instances keep on their loopback: those of the newest Balance, and those that a director may still announce.
+	Vips          []string `protobuf:"bytes,6,rep,name=vips,proto3" json:"vips,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceRecord) Reset() {
+	*x = BalanceRecord{}
+	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceRecord) ProtoMessage() {}
+
+func (x *BalanceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceRecord.ProtoReflect.Descriptor instead.
+func (*BalanceRecord) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BalanceRecord) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *BalanceRecord) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BalanceRecord) GetTcp() []byte {
+	if x != nil {
+		return x.Tcp
+	}
+	return nil
+}
+
+func (x *BalanceRecord) GetUdp() []byte {
+	if x != nil {
+		return x.Udp
+	}
+	return nil
+}
+
+func (x *BalanceRecord) GetServers() []*RealServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *BalanceRecord) GetVips() []string {
+	if x != nil {
+		return x.Vips
+	}
+	return nil
+}
+
+// RealServer is an instance in a table.
+type RealServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in the table: the container, of a plain process the task.
+	Id      string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	AgentId string `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// Its address in the network of the directors.
+	Address   string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Namespace string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// APP-SLOT.
+	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RealServer) Reset() {
+	*x = RealServer{}
+	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RealServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RealServer) ProtoMessage() {}
+
+func (x *RealServer) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RealServer.ProtoReflect.Descriptor instead.
+func (*RealServer) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RealServer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RealServer) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *RealServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RealServer) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RealServer) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 // ConfigData is the content of one ConfigMap or Secret.
 type ConfigData struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -512,7 +1247,7 @@ type ConfigData struct {
 
 func (x *ConfigData) Reset() {
 	*x = ConfigData{}
-	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	mi := &file_padis_v1_padis_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +1259,7 @@ func (x *ConfigData) String() string {
 func (*ConfigData) ProtoMessage() {}
 
 func (x *ConfigData) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[2]
+	mi := &file_padis_v1_padis_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +1272,7 @@ func (x *ConfigData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigData.ProtoReflect.Descriptor instead.
 func (*ConfigData) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{2}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfigData) GetName() string {
@@ -576,7 +1311,7 @@ type RegistryAuth struct {
 
 func (x *RegistryAuth) Reset() {
 	*x = RegistryAuth{}
-	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	mi := &file_padis_v1_padis_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1323,7 @@ func (x *RegistryAuth) String() string {
 func (*RegistryAuth) ProtoMessage() {}
 
 func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[3]
+	mi := &file_padis_v1_padis_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +1336,7 @@ func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryAuth.ProtoReflect.Descriptor instead.
 func (*RegistryAuth) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{3}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RegistryAuth) GetRegistry() string {
@@ -654,7 +1389,7 @@ type Registry struct {
 
 func (x *Registry) Reset() {
 	*x = Registry{}
-	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	mi := &file_padis_v1_padis_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +1401,7 @@ func (x *Registry) String() string {
 func (*Registry) ProtoMessage() {}
 
 func (x *Registry) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[4]
+	mi := &file_padis_v1_padis_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +1414,7 @@ func (x *Registry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registry.ProtoReflect.Descriptor instead.
 func (*Registry) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{4}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registry) GetName() string {
@@ -742,7 +1477,7 @@ type WantedSlot struct {
 
 func (x *WantedSlot) Reset() {
 	*x = WantedSlot{}
-	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	mi := &file_padis_v1_padis_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +1489,7 @@ func (x *WantedSlot) String() string {
 func (*WantedSlot) ProtoMessage() {}
 
 func (x *WantedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[5]
+	mi := &file_padis_v1_padis_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +1502,7 @@ func (x *WantedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedSlot.ProtoReflect.Descriptor instead.
 func (*WantedSlot) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{5}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WantedSlot) GetIndex() int32 {
@@ -799,7 +1534,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	mi := &file_padis_v1_padis_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1546,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[6]
+	mi := &file_padis_v1_padis_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1559,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{6}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Revision) GetHash() string {
@@ -875,7 +1610,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	mi := &file_padis_v1_padis_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1622,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[7]
+	mi := &file_padis_v1_padis_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1635,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{7}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestartPolicy) GetInitialDelayMs() int64 {
@@ -938,7 +1673,7 @@ type NetworkWish struct {
 
 func (x *NetworkWish) Reset() {
 	*x = NetworkWish{}
-	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	mi := &file_padis_v1_padis_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1685,7 @@ func (x *NetworkWish) String() string {
 func (*NetworkWish) ProtoMessage() {}
 
 func (x *NetworkWish) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[8]
+	mi := &file_padis_v1_padis_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1698,7 @@ func (x *NetworkWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkWish.ProtoReflect.Descriptor instead.
 func (*NetworkWish) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{8}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NetworkWish) GetPool() string {
@@ -999,7 +1734,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	mi := &file_padis_v1_padis_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1746,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[9]
+	mi := &file_padis_v1_padis_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1759,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{9}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Constraint) GetAttribute() string {
@@ -1070,14 +1805,16 @@ type Template struct {
 	// Run a small init as PID 1 that passes signals on and reaps orphans.
 	Init bool `protobuf:"varint,16,opt,name=init,proto3" json:"init,omitempty"`
 	// Ask the registry at each start, even if an image of that tag is on the host.
-	AlwaysPull    bool `protobuf:"varint,17,opt,name=always_pull,json=alwaysPull,proto3" json:"always_pull,omitempty"`
+	AlwaysPull bool `protobuf:"varint,17,opt,name=always_pull,json=alwaysPull,proto3" json:"always_pull,omitempty"`
+	// The instance is a director: the executor runs its own, and hands it what the scheduler says of its LoadBalancer.
+	Director      bool `protobuf:"varint,18,opt,name=director,proto3" json:"director,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_padis_v1_padis_proto_msgTypes[10]
+	mi := &file_padis_v1_padis_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1826,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[10]
+	mi := &file_padis_v1_padis_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1839,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{10}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Template) GetCommand() []string {
@@ -1224,6 +1961,13 @@ func (x *Template) GetAlwaysPull() bool {
 	return false
 }
 
+func (x *Template) GetDirector() bool {
+	if x != nil {
+		return x.Director
+	}
+	return false
+}
+
 // Security is what a container may do.
 type Security struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1241,7 +1985,7 @@ type Security struct {
 
 func (x *Security) Reset() {
 	*x = Security{}
-	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	mi := &file_padis_v1_padis_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1997,7 @@ func (x *Security) String() string {
 func (*Security) ProtoMessage() {}
 
 func (x *Security) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[11]
+	mi := &file_padis_v1_padis_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +2010,7 @@ func (x *Security) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Security.ProtoReflect.Descriptor instead.
 func (*Security) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{11}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Security) GetAddCapabilities() []string {
@@ -1325,7 +2069,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	mi := &file_padis_v1_padis_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +2081,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[12]
+	mi := &file_padis_v1_padis_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +2094,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{12}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Volume) GetName() string {
@@ -1470,7 +2214,7 @@ type HostPath struct {
 
 func (x *HostPath) Reset() {
 	*x = HostPath{}
-	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	mi := &file_padis_v1_padis_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +2226,7 @@ func (x *HostPath) String() string {
 func (*HostPath) ProtoMessage() {}
 
 func (x *HostPath) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[13]
+	mi := &file_padis_v1_padis_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +2239,7 @@ func (x *HostPath) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostPath.ProtoReflect.Descriptor instead.
 func (*HostPath) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{13}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostPath) GetPath() string {
@@ -1517,7 +2261,7 @@ type EmptyDir struct {
 
 func (x *EmptyDir) Reset() {
 	*x = EmptyDir{}
-	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	mi := &file_padis_v1_padis_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +2273,7 @@ func (x *EmptyDir) String() string {
 func (*EmptyDir) ProtoMessage() {}
 
 func (x *EmptyDir) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[14]
+	mi := &file_padis_v1_padis_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +2286,7 @@ func (x *EmptyDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyDir.ProtoReflect.Descriptor instead.
 func (*EmptyDir) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{14}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EmptyDir) GetSizeMib() int64 {
@@ -1571,7 +2315,7 @@ type Nfs struct {
 
 func (x *Nfs) Reset() {
 	*x = Nfs{}
-	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	mi := &file_padis_v1_padis_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +2327,7 @@ func (x *Nfs) String() string {
 func (*Nfs) ProtoMessage() {}
 
 func (x *Nfs) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[15]
+	mi := &file_padis_v1_padis_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +2340,7 @@ func (x *Nfs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nfs.ProtoReflect.Descriptor instead.
 func (*Nfs) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{15}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Nfs) GetServer() string {
@@ -1628,7 +2372,7 @@ type AddressLogs struct {
 
 func (x *AddressLogs) Reset() {
 	*x = AddressLogs{}
-	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	mi := &file_padis_v1_padis_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +2384,7 @@ func (x *AddressLogs) String() string {
 func (*AddressLogs) ProtoMessage() {}
 
 func (x *AddressLogs) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[16]
+	mi := &file_padis_v1_padis_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +2397,7 @@ func (x *AddressLogs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressLogs.ProtoReflect.Descriptor instead.
 func (*AddressLogs) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{16}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{24}
 }
 
 // ConfigFiles are the keys of a ConfigMap or Secret as files.
@@ -1674,7 +2418,7 @@ type ConfigFiles struct {
 
 func (x *ConfigFiles) Reset() {
 	*x = ConfigFiles{}
-	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	mi := &file_padis_v1_padis_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +2430,7 @@ func (x *ConfigFiles) String() string {
 func (*ConfigFiles) ProtoMessage() {}
 
 func (x *ConfigFiles) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[17]
+	mi := &file_padis_v1_padis_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2443,7 @@ func (x *ConfigFiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigFiles.ProtoReflect.Descriptor instead.
 func (*ConfigFiles) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{17}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigFiles) GetConfig() string {
@@ -1754,7 +2498,7 @@ type ConfigItem struct {
 
 func (x *ConfigItem) Reset() {
 	*x = ConfigItem{}
-	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	mi := &file_padis_v1_padis_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2510,7 @@ func (x *ConfigItem) String() string {
 func (*ConfigItem) ProtoMessage() {}
 
 func (x *ConfigItem) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[18]
+	mi := &file_padis_v1_padis_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2523,7 @@ func (x *ConfigItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigItem.ProtoReflect.Descriptor instead.
 func (*ConfigItem) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{18}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConfigItem) GetKey() string {
@@ -1806,7 +2550,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_padis_v1_padis_proto_msgTypes[19]
+	mi := &file_padis_v1_padis_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +2562,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[19]
+	mi := &file_padis_v1_padis_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +2575,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{19}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EnvVar) GetName() string {
@@ -1865,7 +2609,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_padis_v1_padis_proto_msgTypes[20]
+	mi := &file_padis_v1_padis_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2621,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[20]
+	mi := &file_padis_v1_padis_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2634,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{20}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Artifact) GetUri() string {
@@ -1942,7 +2686,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_padis_v1_padis_proto_msgTypes[21]
+	mi := &file_padis_v1_padis_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2698,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[21]
+	mi := &file_padis_v1_padis_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2711,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{21}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Resources) GetCpuMilli() int64 {
@@ -2009,7 +2753,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_padis_v1_padis_proto_msgTypes[22]
+	mi := &file_padis_v1_padis_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2765,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[22]
+	mi := &file_padis_v1_padis_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2778,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{22}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Port) GetName() string {
@@ -2078,7 +2822,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_padis_v1_padis_proto_msgTypes[23]
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2834,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[23]
+	mi := &file_padis_v1_padis_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2847,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{23}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HealthCheck) GetProbe() isHealthCheck_Probe {
@@ -2206,7 +2950,7 @@ type TcpProbe struct {
 
 func (x *TcpProbe) Reset() {
 	*x = TcpProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[24]
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2962,7 @@ func (x *TcpProbe) String() string {
 func (*TcpProbe) ProtoMessage() {}
 
 func (x *TcpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[24]
+	mi := &file_padis_v1_padis_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2975,7 @@ func (x *TcpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpProbe.ProtoReflect.Descriptor instead.
 func (*TcpProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{24}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TcpProbe) GetPort() int32 {
@@ -2256,7 +3000,7 @@ type HttpProbe struct {
 
 func (x *HttpProbe) Reset() {
 	*x = HttpProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[25]
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +3012,7 @@ func (x *HttpProbe) String() string {
 func (*HttpProbe) ProtoMessage() {}
 
 func (x *HttpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[25]
+	mi := &file_padis_v1_padis_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +3025,7 @@ func (x *HttpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpProbe.ProtoReflect.Descriptor instead.
 func (*HttpProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{25}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HttpProbe) GetPort() int32 {
@@ -2328,7 +3072,7 @@ type CommandProbe struct {
 
 func (x *CommandProbe) Reset() {
 	*x = CommandProbe{}
-	mi := &file_padis_v1_padis_proto_msgTypes[26]
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +3084,7 @@ func (x *CommandProbe) String() string {
 func (*CommandProbe) ProtoMessage() {}
 
 func (x *CommandProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[26]
+	mi := &file_padis_v1_padis_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +3097,7 @@ func (x *CommandProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandProbe.ProtoReflect.Descriptor instead.
 func (*CommandProbe) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{26}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CommandProbe) GetCommand() []string {
@@ -2374,7 +3118,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_padis_v1_padis_proto_msgTypes[27]
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +3130,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[27]
+	mi := &file_padis_v1_padis_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +3143,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{27}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Stop) GetSignal() string {
@@ -2426,7 +3170,7 @@ type LogPolicy struct {
 
 func (x *LogPolicy) Reset() {
 	*x = LogPolicy{}
-	mi := &file_padis_v1_padis_proto_msgTypes[28]
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +3182,7 @@ func (x *LogPolicy) String() string {
 func (*LogPolicy) ProtoMessage() {}
 
 func (x *LogPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[28]
+	mi := &file_padis_v1_padis_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +3195,7 @@ func (x *LogPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPolicy.ProtoReflect.Descriptor instead.
 func (*LogPolicy) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{28}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LogPolicy) GetMaxBytes() int64 {
@@ -2504,7 +3248,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_padis_v1_padis_proto_msgTypes[29]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +3260,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[29]
+	mi := &file_padis_v1_padis_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +3273,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{29}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Network) GetName() string {
@@ -2666,7 +3410,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_padis_v1_padis_proto_msgTypes[30]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +3422,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[30]
+	mi := &file_padis_v1_padis_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +3435,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{30}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Pool) GetName() string {
@@ -2775,7 +3519,7 @@ type Bandwidth struct {
 
 func (x *Bandwidth) Reset() {
 	*x = Bandwidth{}
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3531,7 @@ func (x *Bandwidth) String() string {
 func (*Bandwidth) ProtoMessage() {}
 
 func (x *Bandwidth) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[31]
+	mi := &file_padis_v1_padis_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3544,7 @@ func (x *Bandwidth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bandwidth.ProtoReflect.Descriptor instead.
 func (*Bandwidth) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{31}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Bandwidth) GetIngress() int64 {
@@ -2828,7 +3572,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3584,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[32]
+	mi := &file_padis_v1_padis_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3597,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{32}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Sysctl) GetName() string {
@@ -2882,7 +3626,7 @@ type Bgp struct {
 
 func (x *Bgp) Reset() {
 	*x = Bgp{}
-	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3638,7 @@ func (x *Bgp) String() string {
 func (*Bgp) ProtoMessage() {}
 
 func (x *Bgp) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[33]
+	mi := &file_padis_v1_padis_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3651,7 @@ func (x *Bgp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bgp.ProtoReflect.Descriptor instead.
 func (*Bgp) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{33}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Bgp) GetAsn() uint32 {
@@ -2942,7 +3686,7 @@ type BgpPeer struct {
 
 func (x *BgpPeer) Reset() {
 	*x = BgpPeer{}
-	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3698,7 @@ func (x *BgpPeer) String() string {
 func (*BgpPeer) ProtoMessage() {}
 
 func (x *BgpPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[34]
+	mi := &file_padis_v1_padis_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3711,7 @@ func (x *BgpPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
 func (*BgpPeer) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{34}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BgpPeer) GetAddress() string {
@@ -3024,7 +3768,7 @@ type AddressQuota struct {
 
 func (x *AddressQuota) Reset() {
 	*x = AddressQuota{}
-	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +3780,7 @@ func (x *AddressQuota) String() string {
 func (*AddressQuota) ProtoMessage() {}
 
 func (x *AddressQuota) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[35]
+	mi := &file_padis_v1_padis_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +3793,7 @@ func (x *AddressQuota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressQuota.ProtoReflect.Descriptor instead.
 func (*AddressQuota) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{35}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AddressQuota) GetPool() string {
@@ -3079,7 +3823,7 @@ type UnreachablePolicy struct {
 
 func (x *UnreachablePolicy) Reset() {
 	*x = UnreachablePolicy{}
-	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3091,7 +3835,7 @@ func (x *UnreachablePolicy) String() string {
 func (*UnreachablePolicy) ProtoMessage() {}
 
 func (x *UnreachablePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[36]
+	mi := &file_padis_v1_padis_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3104,7 +3848,7 @@ func (x *UnreachablePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreachablePolicy.ProtoReflect.Descriptor instead.
 func (*UnreachablePolicy) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{36}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UnreachablePolicy) GetReplace() UnreachablePolicy_Replace {
@@ -3138,7 +3882,7 @@ type AddressRange struct {
 
 func (x *AddressRange) Reset() {
 	*x = AddressRange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[37]
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3894,7 @@ func (x *AddressRange) String() string {
 func (*AddressRange) ProtoMessage() {}
 
 func (x *AddressRange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[37]
+	mi := &file_padis_v1_padis_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3907,7 @@ func (x *AddressRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressRange.ProtoReflect.Descriptor instead.
 func (*AddressRange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{37}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AddressRange) GetFrom() string {
@@ -3198,7 +3942,7 @@ type Tenant struct {
 
 func (x *Tenant) Reset() {
 	*x = Tenant{}
-	mi := &file_padis_v1_padis_proto_msgTypes[38]
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3954,7 @@ func (x *Tenant) String() string {
 func (*Tenant) ProtoMessage() {}
 
 func (x *Tenant) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[38]
+	mi := &file_padis_v1_padis_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3967,7 @@ func (x *Tenant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
 func (*Tenant) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{38}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Tenant) GetName() string {
@@ -3278,7 +4022,7 @@ type AgentSelector struct {
 
 func (x *AgentSelector) Reset() {
 	*x = AgentSelector{}
-	mi := &file_padis_v1_padis_proto_msgTypes[39]
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +4034,7 @@ func (x *AgentSelector) String() string {
 func (*AgentSelector) ProtoMessage() {}
 
 func (x *AgentSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[39]
+	mi := &file_padis_v1_padis_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +4047,7 @@ func (x *AgentSelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSelector.ProtoReflect.Descriptor instead.
 func (*AgentSelector) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{39}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AgentSelector) GetAttribute() string {
@@ -3336,7 +4080,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_padis_v1_padis_proto_msgTypes[40]
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +4092,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[40]
+	mi := &file_padis_v1_padis_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +4105,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{40}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Cluster) GetNetworks() []*Network {
@@ -3422,7 +4166,7 @@ type Prepull struct {
 
 func (x *Prepull) Reset() {
 	*x = Prepull{}
-	mi := &file_padis_v1_padis_proto_msgTypes[41]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +4178,7 @@ func (x *Prepull) String() string {
 func (*Prepull) ProtoMessage() {}
 
 func (x *Prepull) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[41]
+	mi := &file_padis_v1_padis_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +4191,7 @@ func (x *Prepull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepull.ProtoReflect.Descriptor instead.
 func (*Prepull) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{41}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Prepull) GetNamespace() string {
@@ -3501,7 +4245,7 @@ type ExecutorUpgrade struct {
 
 func (x *ExecutorUpgrade) Reset() {
 	*x = ExecutorUpgrade{}
-	mi := &file_padis_v1_padis_proto_msgTypes[42]
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +4257,7 @@ func (x *ExecutorUpgrade) String() string {
 func (*ExecutorUpgrade) ProtoMessage() {}
 
 func (x *ExecutorUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[42]
+	mi := &file_padis_v1_padis_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +4270,7 @@ func (x *ExecutorUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorUpgrade.ProtoReflect.Descriptor instead.
 func (*ExecutorUpgrade) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{42}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExecutorUpgrade) GetArtifactSha256() string {
@@ -3620,7 +4364,7 @@ type InstanceRecord struct {
 
 func (x *InstanceRecord) Reset() {
 	*x = InstanceRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +4376,7 @@ func (x *InstanceRecord) String() string {
 func (*InstanceRecord) ProtoMessage() {}
 
 func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[43]
+	mi := &file_padis_v1_padis_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +4389,7 @@ func (x *InstanceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRecord.ProtoReflect.Descriptor instead.
 func (*InstanceRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{43}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InstanceRecord) GetAppUid() string {
@@ -3920,7 +4664,7 @@ type Termination struct {
 
 func (x *Termination) Reset() {
 	*x = Termination{}
-	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	mi := &file_padis_v1_padis_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4676,7 @@ func (x *Termination) String() string {
 func (*Termination) ProtoMessage() {}
 
 func (x *Termination) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[44]
+	mi := &file_padis_v1_padis_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4689,7 @@ func (x *Termination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termination.ProtoReflect.Descriptor instead.
 func (*Termination) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{44}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Termination) GetTaskId() string {
@@ -4044,7 +4788,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	mi := &file_padis_v1_padis_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4056,7 +4800,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[45]
+	mi := &file_padis_v1_padis_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4069,7 +4813,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{45}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LeaseRecord) GetAddress() string {
@@ -4153,7 +4897,7 @@ type ExecutorRecord struct {
 
 func (x *ExecutorRecord) Reset() {
 	*x = ExecutorRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	mi := &file_padis_v1_padis_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4165,7 +4909,7 @@ func (x *ExecutorRecord) String() string {
 func (*ExecutorRecord) ProtoMessage() {}
 
 func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[46]
+	mi := &file_padis_v1_padis_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4178,7 +4922,7 @@ func (x *ExecutorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorRecord.ProtoReflect.Descriptor instead.
 func (*ExecutorRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{46}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ExecutorRecord) GetAgentId() string {
@@ -4247,7 +4991,7 @@ type AgentRecord struct {
 
 func (x *AgentRecord) Reset() {
 	*x = AgentRecord{}
-	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	mi := &file_padis_v1_padis_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +5003,7 @@ func (x *AgentRecord) String() string {
 func (*AgentRecord) ProtoMessage() {}
 
 func (x *AgentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[47]
+	mi := &file_padis_v1_padis_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +5016,7 @@ func (x *AgentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentRecord.ProtoReflect.Descriptor instead.
 func (*AgentRecord) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{47}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AgentRecord) GetAgentId() string {
@@ -4310,6 +5054,629 @@ func (x *AgentRecord) GetAddresses() []*HostAddress {
 	return nil
 }
 
+// Balance is a LoadBalancer as one host shall know it. Hosts of real servers get it first, and directors when these have it.
+type Balance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Uid   string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Grows with each change of anything below.
+	Number    int64  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// Each VIP with each listener.
+	Services []*BalanceService `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"`
+	// As of BalanceRecord. The table of a protocol is that of the first service of it; that of all others is the same but for
+	// the service's own fields.
+	Tcp []byte `protobuf:"bytes,6,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Udp []byte `protobuf:"bytes,7,opt,name=udp,proto3" json:"udp,omitempty"`
+	// All of them, here and on other hosts.
+	Servers []*RealServer `protobuf:"bytes,8,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Set: for the directors on the host. Otherwise for what the host does for its real servers.
+	Director      *DirectorOrder `protobuf:"bytes,9,opt,name=director,proto3" json:"director,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balance) Reset() {
+	*x = Balance{}
+	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balance) ProtoMessage() {}
+
+func (x *Balance) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balance.ProtoReflect.Descriptor instead.
+func (*Balance) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Balance) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Balance) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Balance) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Balance) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Balance) GetServices() []*BalanceService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Balance) GetTcp() []byte {
+	if x != nil {
+		return x.Tcp
+	}
+	return nil
+}
+
+func (x *Balance) GetUdp() []byte {
+	if x != nil {
+		return x.Udp
+	}
+	return nil
+}
+
+func (x *Balance) GetServers() []*RealServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *Balance) GetDirector() *DirectorOrder {
+	if x != nil {
+		return x.Director
+	}
+	return nil
+}
+
+// BalanceService is one listener on one VIP.
+type BalanceService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vip   string                 `protobuf:"bytes,1,opt,name=vip,proto3" json:"vip,omitempty"`
+	// As of Listener.
+	Protocol  string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	FirstPort int32  `protobuf:"varint,3,opt,name=first_port,json=firstPort,proto3" json:"first_port,omitempty"`
+	LastPort  int32  `protobuf:"varint,4,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`
+	// Prefixes of the VIP's family. nobody: there were only others.
+	SourceRanges  []string `protobuf:"bytes,5,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
+	Nobody        bool     `protobuf:"varint,6,opt,name=nobody,proto3" json:"nobody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceService) Reset() {
+	*x = BalanceService{}
+	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceService) ProtoMessage() {}
+
+func (x *BalanceService) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceService.ProtoReflect.Descriptor instead.
+func (*BalanceService) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *BalanceService) GetVip() string {
+	if x != nil {
+		return x.Vip
+	}
+	return ""
+}
+
+func (x *BalanceService) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *BalanceService) GetFirstPort() int32 {
+	if x != nil {
+		return x.FirstPort
+	}
+	return 0
+}
+
+func (x *BalanceService) GetLastPort() int32 {
+	if x != nil {
+		return x.LastPort
+	}
+	return 0
+}
+
+func (x *BalanceService) GetSourceRanges() []string {
+	if x != nil {
+		return x.SourceRanges
+	}
+	return nil
+}
+
+func (x *BalanceService) GetNobody() bool {
+	if x != nil {
+		return x.Nobody
+	}
+	return false
+}
+
+// DirectorOrder is what directors need beside tables.
+type DirectorOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Task ids of the directors on this host.
+	Tasks     []string `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Dataplane string   `protobuf:"bytes,2,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
+	// "maglev", "sh", "rr", "wrr" or "wlc".
+	Scheduler  string         `protobuf:"bytes,3,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	MinServers int32          `protobuf:"varint,4,opt,name=min_servers,json=minServers,proto3" json:"min_servers,omitempty"`
+	Checks     []*HealthCheck `protobuf:"bytes,5,rep,name=checks,proto3" json:"checks,omitempty"`
+	// The peers are those of this host.
+	Announcement   *Announcement `protobuf:"bytes,6,opt,name=announcement,proto3" json:"announcement,omitempty"`
+	MaxConnections int64         `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DirectorOrder) Reset() {
+	*x = DirectorOrder{}
+	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectorOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectorOrder) ProtoMessage() {}
+
+func (x *DirectorOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectorOrder.ProtoReflect.Descriptor instead.
+func (*DirectorOrder) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *DirectorOrder) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *DirectorOrder) GetDataplane() string {
+	if x != nil {
+		return x.Dataplane
+	}
+	return ""
+}
+
+func (x *DirectorOrder) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
+func (x *DirectorOrder) GetMinServers() int32 {
+	if x != nil {
+		return x.MinServers
+	}
+	return 0
+}
+
+func (x *DirectorOrder) GetChecks() []*HealthCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *DirectorOrder) GetAnnouncement() *Announcement {
+	if x != nil {
+		return x.Announcement
+	}
+	return nil
+}
+
+func (x *DirectorOrder) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+// BalanceState is what a host did of a Balance.
+type BalanceState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Uid   string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Of the newest Balance that the host has for its real servers; 0 if it has none.
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Why the host cannot relay flows that a change has moved; empty if it can.
+	Reason        string           `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string           `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Directors     []*DirectorState `protobuf:"bytes,5,rep,name=directors,proto3" json:"directors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceState) Reset() {
+	*x = BalanceState{}
+	mi := &file_padis_v1_padis_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceState) ProtoMessage() {}
+
+func (x *BalanceState) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceState.ProtoReflect.Descriptor instead.
+func (*BalanceState) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *BalanceState) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *BalanceState) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BalanceState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BalanceState) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *BalanceState) GetDirectors() []*DirectorState {
+	if x != nil {
+		return x.Directors
+	}
+	return nil
+}
+
+// DirectorState is what a director says of itself.
+type DirectorState struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Of the newest Balance that is in force; 0 if none is.
+	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// That was chosen.
+	Dataplane string `protobuf:"bytes,3,opt,name=dataplane,proto3" json:"dataplane,omitempty"`
+	// VIPs that are announced, sorted.
+	Announced []string `protobuf:"bytes,4,rep,name=announced,proto3" json:"announced,omitempty"`
+	// By the name of the AnnouncementPeer.
+	Sessions []*DirectorSession `protobuf:"bytes,5,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// Real servers whose checks fail from here, by id.
+	Failures []*ServerFailure `protobuf:"bytes,6,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Why it cannot do all of it; empty if it does.
+	Reason  string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// It was told to end, and waits until routers send it nothing any more.
+	Draining      bool `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectorState) Reset() {
+	*x = DirectorState{}
+	mi := &file_padis_v1_padis_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectorState) ProtoMessage() {}
+
+func (x *DirectorState) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectorState.ProtoReflect.Descriptor instead.
+func (*DirectorState) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *DirectorState) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *DirectorState) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *DirectorState) GetDataplane() string {
+	if x != nil {
+		return x.Dataplane
+	}
+	return ""
+}
+
+func (x *DirectorState) GetAnnounced() []string {
+	if x != nil {
+		return x.Announced
+	}
+	return nil
+}
+
+func (x *DirectorState) GetSessions() []*DirectorSession {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *DirectorState) GetFailures() []*ServerFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *DirectorState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DirectorState) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DirectorState) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+type DirectorSession struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Peer        string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Address     string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Established bool                   `protobuf:"varint,3,opt,name=established,proto3" json:"established,omitempty"`
+	// Why it is not.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// "up", "down", or empty if there is none.
+	Bfd           string `protobuf:"bytes,5,opt,name=bfd,proto3" json:"bfd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectorSession) Reset() {
+	*x = DirectorSession{}
+	mi := &file_padis_v1_padis_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectorSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectorSession) ProtoMessage() {}
+
+func (x *DirectorSession) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectorSession.ProtoReflect.Descriptor instead.
+func (*DirectorSession) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *DirectorSession) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *DirectorSession) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *DirectorSession) GetEstablished() bool {
+	if x != nil {
+		return x.Established
+	}
+	return false
+}
+
+func (x *DirectorSession) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DirectorSession) GetBfd() string {
+	if x != nil {
+		return x.Bfd
+	}
+	return ""
+}
+
+type ServerFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerFailure) Reset() {
+	*x = ServerFailure{}
+	mi := &file_padis_v1_padis_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerFailure) ProtoMessage() {}
+
+func (x *ServerFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_padis_v1_padis_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerFailure.ProtoReflect.Descriptor instead.
+func (*ServerFailure) Descriptor() ([]byte, []int) {
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ServerFailure) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ServerFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // Launch is TaskInfo.data.
 type Launch struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -4340,14 +5707,16 @@ type Launch struct {
 	// As of WantedApp.
 	LoopbackAddresses []string `protobuf:"bytes,19,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
 	// The instance may use its addresses only this long after it asked for a renewal that was granted; 0 is without end.
-	LeaseMs       int64 `protobuf:"varint,20,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	LeaseMs int64 `protobuf:"varint,20,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// As of NetworkChange.
+	DrainMs       int64 `protobuf:"varint,21,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	mi := &file_padis_v1_padis_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4359,7 +5728,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[48]
+	mi := &file_padis_v1_padis_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4372,7 +5741,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{48}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Launch) GetNamespace() string {
@@ -4515,6 +5884,13 @@ func (x *Launch) GetLeaseMs() int64 {
 	return 0
 }
 
+func (x *Launch) GetDrainMs() int64 {
+	if x != nil {
+		return x.DrainMs
+	}
+	return 0
+}
+
 // ToExecutor is FrameworkMessage data: all that the scheduler wants of one executor beside its tasks. It is sent again
 // until the executor says that it has applied the generation.
 type ToExecutor struct {
@@ -4538,14 +5914,20 @@ type ToExecutor struct {
 	Renewed *Renewal `protobuf:"bytes,9,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	// The networks of instances that run on this host whose addresses are announced by BGP, as they are declared now, with the
 	// routers of this host.
-	Announced     []*Network `protobuf:"bytes,10,rep,name=announced,proto3" json:"announced,omitempty"`
+	Announced []*Network `protobuf:"bytes,10,rep,name=announced,proto3" json:"announced,omitempty"`
+	// Set: the message is nothing but this.
+	Balance *Balance `protobuf:"bytes,11,opt,name=balance,proto3" json:"balance,omitempty"`
+	// uids of all LoadBalancers that concern the real servers of this host; what is here of others is dropped.
+	Balancers []string `protobuf:"bytes,12,rep,name=balancers,proto3" json:"balancers,omitempty"`
+	// The same of those that concern directors here.
+	Directed      []string `protobuf:"bytes,13,rep,name=directed,proto3" json:"directed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ToExecutor) Reset() {
 	*x = ToExecutor{}
-	mi := &file_padis_v1_padis_proto_msgTypes[49]
+	mi := &file_padis_v1_padis_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4557,7 +5939,7 @@ func (x *ToExecutor) String() string {
 func (*ToExecutor) ProtoMessage() {}
 
 func (x *ToExecutor) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[49]
+	mi := &file_padis_v1_padis_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4570,7 +5952,7 @@ func (x *ToExecutor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToExecutor.ProtoReflect.Descriptor instead.
 func (*ToExecutor) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{49}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ToExecutor) GetGeneration() int64 {
@@ -4643,6 +6025,27 @@ func (x *ToExecutor) GetAnnounced() []*Network {
 	return nil
 }
 
+func (x *ToExecutor) GetBalance() *Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetBalancers() []string {
+	if x != nil {
+		return x.Balancers
+	}
+	return nil
+}
+
+func (x *ToExecutor) GetDirected() []string {
+	if x != nil {
+		return x.Directed
+	}
+	return nil
+}
+
 // NetworkChange is what the network of a running instance shall be now.
 type NetworkChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4650,14 +6053,17 @@ type NetworkChange struct {
 	Container         string   `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	LoopbackAddresses []string `protobuf:"bytes,2,rep,name=loopback_addresses,json=loopbackAddresses,proto3" json:"loopback_addresses,omitempty"`
 	// By the index of the attachment.
-	Bandwidths    []*Bandwidth `protobuf:"bytes,3,rep,name=bandwidths,proto3" json:"bandwidths,omitempty"`
+	Bandwidths []*Bandwidth `protobuf:"bytes,3,rep,name=bandwidths,proto3" json:"bandwidths,omitempty"`
+	// When it is told to end, it gets its stop signal after this time, or as soon as no client has a connection to one of its
+	// loopback addresses: until then it is only out of rotation. 0 is at once.
+	DrainMs       int64 `protobuf:"varint,4,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkChange) Reset() {
 	*x = NetworkChange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	mi := &file_padis_v1_padis_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4669,7 +6075,7 @@ func (x *NetworkChange) String() string {
 func (*NetworkChange) ProtoMessage() {}
 
 func (x *NetworkChange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[50]
+	mi := &file_padis_v1_padis_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4682,7 +6088,7 @@ func (x *NetworkChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkChange.ProtoReflect.Descriptor instead.
 func (*NetworkChange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{50}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NetworkChange) GetContainer() string {
@@ -4706,6 +6112,13 @@ func (x *NetworkChange) GetBandwidths() []*Bandwidth {
 	return nil
 }
 
+func (x *NetworkChange) GetDrainMs() int64 {
+	if x != nil {
+		return x.DrainMs
+	}
+	return 0
+}
+
 // Overlay is the part of a VXLAN network that is on other hosts.
 type Overlay struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4717,7 +6130,7 @@ type Overlay struct {
 
 func (x *Overlay) Reset() {
 	*x = Overlay{}
-	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	mi := &file_padis_v1_padis_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4729,7 +6142,7 @@ func (x *Overlay) String() string {
 func (*Overlay) ProtoMessage() {}
 
 func (x *Overlay) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[51]
+	mi := &file_padis_v1_padis_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4742,7 +6155,7 @@ func (x *Overlay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overlay.ProtoReflect.Descriptor instead.
 func (*Overlay) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{51}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Overlay) GetNetwork() string {
@@ -4771,7 +6184,7 @@ type OverlayHost struct {
 
 func (x *OverlayHost) Reset() {
 	*x = OverlayHost{}
-	mi := &file_padis_v1_padis_proto_msgTypes[52]
+	mi := &file_padis_v1_padis_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4783,7 +6196,7 @@ func (x *OverlayHost) String() string {
 func (*OverlayHost) ProtoMessage() {}
 
 func (x *OverlayHost) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[52]
+	mi := &file_padis_v1_padis_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4796,7 +6209,7 @@ func (x *OverlayHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverlayHost.ProtoReflect.Descriptor instead.
 func (*OverlayHost) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{52}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *OverlayHost) GetEndpoint() string {
@@ -4825,7 +6238,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_padis_v1_padis_proto_msgTypes[53]
+	mi := &file_padis_v1_padis_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +6250,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[53]
+	mi := &file_padis_v1_padis_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +6263,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{53}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Renewal) GetSerial() int64 {
@@ -4871,7 +6284,7 @@ type HostAddress struct {
 
 func (x *HostAddress) Reset() {
 	*x = HostAddress{}
-	mi := &file_padis_v1_padis_proto_msgTypes[54]
+	mi := &file_padis_v1_padis_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +6296,7 @@ func (x *HostAddress) String() string {
 func (*HostAddress) ProtoMessage() {}
 
 func (x *HostAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[54]
+	mi := &file_padis_v1_padis_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +6309,7 @@ func (x *HostAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddress.ProtoReflect.Descriptor instead.
 func (*HostAddress) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{54}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *HostAddress) GetInterface() string {
@@ -4925,7 +6338,7 @@ type UsedAddress struct {
 
 func (x *UsedAddress) Reset() {
 	*x = UsedAddress{}
-	mi := &file_padis_v1_padis_proto_msgTypes[55]
+	mi := &file_padis_v1_padis_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4937,7 +6350,7 @@ func (x *UsedAddress) String() string {
 func (*UsedAddress) ProtoMessage() {}
 
 func (x *UsedAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[55]
+	mi := &file_padis_v1_padis_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4950,7 +6363,7 @@ func (x *UsedAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedAddress.ProtoReflect.Descriptor instead.
 func (*UsedAddress) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{55}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *UsedAddress) GetContainer() string {
@@ -4987,7 +6400,7 @@ type AddressConflict struct {
 
 func (x *AddressConflict) Reset() {
 	*x = AddressConflict{}
-	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	mi := &file_padis_v1_padis_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +6412,7 @@ func (x *AddressConflict) String() string {
 func (*AddressConflict) ProtoMessage() {}
 
 func (x *AddressConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[56]
+	mi := &file_padis_v1_padis_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +6425,7 @@ func (x *AddressConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressConflict.ProtoReflect.Descriptor instead.
 func (*AddressConflict) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{56}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *AddressConflict) GetNetwork() string {
@@ -5058,7 +6471,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	mi := &file_padis_v1_padis_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +6483,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[57]
+	mi := &file_padis_v1_padis_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +6496,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{57}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NetworkState) GetNetwork() string {
@@ -5126,7 +6539,7 @@ type BgpSession struct {
 
 func (x *BgpSession) Reset() {
 	*x = BgpSession{}
-	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	mi := &file_padis_v1_padis_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5138,7 +6551,7 @@ func (x *BgpSession) String() string {
 func (*BgpSession) ProtoMessage() {}
 
 func (x *BgpSession) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[58]
+	mi := &file_padis_v1_padis_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5151,7 +6564,7 @@ func (x *BgpSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpSession.ProtoReflect.Descriptor instead.
 func (*BgpSession) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{58}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *BgpSession) GetPeer() string {
@@ -5186,7 +6599,7 @@ type ImageWish struct {
 
 func (x *ImageWish) Reset() {
 	*x = ImageWish{}
-	mi := &file_padis_v1_padis_proto_msgTypes[59]
+	mi := &file_padis_v1_padis_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5198,7 +6611,7 @@ func (x *ImageWish) String() string {
 func (*ImageWish) ProtoMessage() {}
 
 func (x *ImageWish) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[59]
+	mi := &file_padis_v1_padis_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5211,7 +6624,7 @@ func (x *ImageWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWish.ProtoReflect.Descriptor instead.
 func (*ImageWish) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{59}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ImageWish) GetImage() string {
@@ -5245,7 +6658,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_padis_v1_padis_proto_msgTypes[60]
+	mi := &file_padis_v1_padis_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5257,7 +6670,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[60]
+	mi := &file_padis_v1_padis_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5270,7 +6683,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{60}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ConfigChange) GetContainer() string {
@@ -5310,14 +6723,16 @@ type FromExecutor struct {
 	Conflicts []*AddressConflict `protobuf:"bytes,10,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
 	Networks  []*NetworkState    `protobuf:"bytes,11,rep,name=networks,proto3" json:"networks,omitempty"`
 	// Set: the message is nothing but a request for renewal.
-	Renew         *Renewal `protobuf:"bytes,12,opt,name=renew,proto3" json:"renew,omitempty"`
+	Renew *Renewal `protobuf:"bytes,12,opt,name=renew,proto3" json:"renew,omitempty"`
+	// By uid.
+	Balances      []*BalanceState `protobuf:"bytes,13,rep,name=balances,proto3" json:"balances,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FromExecutor) Reset() {
 	*x = FromExecutor{}
-	mi := &file_padis_v1_padis_proto_msgTypes[61]
+	mi := &file_padis_v1_padis_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5329,7 +6744,7 @@ func (x *FromExecutor) String() string {
 func (*FromExecutor) ProtoMessage() {}
 
 func (x *FromExecutor) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[61]
+	mi := &file_padis_v1_padis_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5342,7 +6757,7 @@ func (x *FromExecutor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromExecutor.ProtoReflect.Descriptor instead.
 func (*FromExecutor) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{61}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *FromExecutor) GetGeneration() int64 {
@@ -5429,6 +6844,13 @@ func (x *FromExecutor) GetRenew() *Renewal {
 	return nil
 }
 
+func (x *FromExecutor) GetBalances() []*BalanceState {
+	if x != nil {
+		return x.Balances
+	}
+	return nil
+}
+
 // ImageState is what became of an ImageWish.
 type ImageState struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -5445,7 +6867,7 @@ type ImageState struct {
 
 func (x *ImageState) Reset() {
 	*x = ImageState{}
-	mi := &file_padis_v1_padis_proto_msgTypes[62]
+	mi := &file_padis_v1_padis_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5457,7 +6879,7 @@ func (x *ImageState) String() string {
 func (*ImageState) ProtoMessage() {}
 
 func (x *ImageState) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[62]
+	mi := &file_padis_v1_padis_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5470,7 +6892,7 @@ func (x *ImageState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageState.ProtoReflect.Descriptor instead.
 func (*ImageState) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{62}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ImageState) GetImage() string {
@@ -5526,7 +6948,7 @@ type ImageProgress struct {
 
 func (x *ImageProgress) Reset() {
 	*x = ImageProgress{}
-	mi := &file_padis_v1_padis_proto_msgTypes[63]
+	mi := &file_padis_v1_padis_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5538,7 +6960,7 @@ func (x *ImageProgress) String() string {
 func (*ImageProgress) ProtoMessage() {}
 
 func (x *ImageProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[63]
+	mi := &file_padis_v1_padis_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5551,7 +6973,7 @@ func (x *ImageProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageProgress.ProtoReflect.Descriptor instead.
 func (*ImageProgress) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{63}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ImageProgress) GetDoneBytes() int64 {
@@ -5585,7 +7007,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_padis_v1_padis_proto_msgTypes[64]
+	mi := &file_padis_v1_padis_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +7019,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[64]
+	mi := &file_padis_v1_padis_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +7032,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{64}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Attachment) GetNetwork() *Network {
@@ -5685,7 +7107,7 @@ type InstanceReport struct {
 
 func (x *InstanceReport) Reset() {
 	*x = InstanceReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[65]
+	mi := &file_padis_v1_padis_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5697,7 +7119,7 @@ func (x *InstanceReport) String() string {
 func (*InstanceReport) ProtoMessage() {}
 
 func (x *InstanceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[65]
+	mi := &file_padis_v1_padis_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5710,7 +7132,7 @@ func (x *InstanceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceReport.ProtoReflect.Descriptor instead.
 func (*InstanceReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{65}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *InstanceReport) GetReason() string {
@@ -5802,7 +7224,7 @@ type HealthReport struct {
 
 func (x *HealthReport) Reset() {
 	*x = HealthReport{}
-	mi := &file_padis_v1_padis_proto_msgTypes[66]
+	mi := &file_padis_v1_padis_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5814,7 +7236,7 @@ func (x *HealthReport) String() string {
 func (*HealthReport) ProtoMessage() {}
 
 func (x *HealthReport) ProtoReflect() protoreflect.Message {
-	mi := &file_padis_v1_padis_proto_msgTypes[66]
+	mi := &file_padis_v1_padis_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5827,7 +7249,7 @@ func (x *HealthReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReport.ProtoReflect.Descriptor instead.
 func (*HealthReport) Descriptor() ([]byte, []int) {
-	return file_padis_v1_padis_proto_rawDescGZIP(), []int{66}
+	return file_padis_v1_padis_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *HealthReport) GetProbe() string {
@@ -5864,7 +7286,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\n" +
 	"\x14padis/v1/padis.proto\x12\bpadis.v1\"4\n" +
 	"\x0fFrameworkRecord\x12!\n" +
-	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\xae\x05\n" +
+	"\fframework_id\x18\x01 \x01(\tR\vframeworkId\"\xcc\x05\n" +
 	"\tWantedApp\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -5885,10 +7307,80 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"bandwidths\x18\r \x03(\v2\x13.padis.v1.BandwidthR\n" +
 	"bandwidths\x12-\n" +
 	"\x12loopback_addresses\x18\x0e \x03(\tR\x11loopbackAddresses\x12=\n" +
-	"\vunreachable\x18\x0f \x01(\v2\x1b.padis.v1.UnreachablePolicyR\vunreachable\x1a9\n" +
+	"\vunreachable\x18\x0f \x01(\v2\x1b.padis.v1.UnreachablePolicyR\vunreachable\x12\x1c\n" +
+	"\tdirectors\x18\x10 \x01(\bR\tdirectors\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x04\n" +
+	"\x0eWantedBalancer\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\x03R\n" +
+	"generation\x12,\n" +
+	"\x04vips\x18\x06 \x03(\v2\x18.padis.v1.VirtualAddressR\x04vips\x120\n" +
+	"\tlisteners\x18\a \x03(\v2\x12.padis.v1.ListenerR\tlisteners\x12-\n" +
+	"\bbackends\x18\b \x03(\v2\x11.padis.v1.BackendR\bbackends\x12\x1c\n" +
+	"\tscheduler\x18\t \x01(\tR\tscheduler\x12\x1d\n" +
+	"\n" +
+	"table_size\x18\n" +
+	" \x01(\rR\ttableSize\x12\x12\n" +
+	"\x04seed\x18\v \x01(\x04R\x04seed\x12\x19\n" +
+	"\bdrain_ms\x18\f \x01(\x03R\adrainMs\x12\x1f\n" +
+	"\vmin_servers\x18\r \x01(\x05R\n" +
+	"minServers\x12-\n" +
+	"\x06checks\x18\x0e \x03(\v2\x15.padis.v1.HealthCheckR\x06checks\x12\x1c\n" +
+	"\tdataplane\x18\x0f \x01(\tR\tdataplane\x12:\n" +
+	"\fannouncement\x18\x10 \x01(\v2\x16.padis.v1.AnnouncementR\fannouncement\x12'\n" +
+	"\x0fmax_connections\x18\x11 \x01(\x03R\x0emaxConnections\x12\x1c\n" +
+	"\tforgotten\x18\x12 \x01(\bR\tforgotten\">\n" +
+	"\x0eVirtualAddress\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x9b\x01\n" +
+	"\bListener\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1d\n" +
+	"\n" +
+	"first_port\x18\x03 \x01(\x05R\tfirstPort\x12\x1b\n" +
+	"\tlast_port\x18\x04 \x01(\x05R\blastPort\x12#\n" +
+	"\rsource_ranges\x18\x05 \x03(\tR\fsourceRanges\"\xbf\x01\n" +
+	"\aBackend\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x125\n" +
+	"\x06labels\x18\x02 \x03(\v2\x1d.padis.v1.Backend.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\x05R\x06weight\x12\x18\n" +
+	"\apercent\x18\x04 \x01(\x05R\apercent\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa5\x01\n" +
+	"\fAnnouncement\x12\x10\n" +
+	"\x03asn\x18\x01 \x01(\rR\x03asn\x12 \n" +
+	"\vcommunities\x18\x02 \x03(\rR\vcommunities\x12\x1d\n" +
+	"\n" +
+	"local_pref\x18\x03 \x01(\rR\tlocalPref\x12\x10\n" +
+	"\x03med\x18\x04 \x01(\rR\x03med\x120\n" +
+	"\x05peers\x18\x05 \x03(\v2\x1a.padis.v1.AnnouncementPeerR\x05peers\"\xc5\x01\n" +
+	"\x10AnnouncementPeer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
+	"\x06router\x18\x02 \x01(\v2\x11.padis.v1.BgpPeerR\x06router\x12&\n" +
+	"\x0fbfd_interval_ms\x18\x03 \x01(\x03R\rbfdIntervalMs\x12%\n" +
+	"\x0ebfd_multiplier\x18\x04 \x01(\x05R\rbfdMultiplier\x12#\n" +
+	"\rboth_families\x18\x05 \x01(\bR\fbothFamilies\"\xa1\x01\n" +
+	"\rBalanceRecord\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x10\n" +
+	"\x03tcp\x18\x03 \x01(\fR\x03tcp\x12\x10\n" +
+	"\x03udp\x18\x04 \x01(\fR\x03udp\x12.\n" +
+	"\aservers\x18\x05 \x03(\v2\x14.padis.v1.RealServerR\aservers\x12\x12\n" +
+	"\x04vips\x18\x06 \x03(\tR\x04vips\"\x8b\x01\n" +
+	"\n" +
+	"RealServer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
+	"\bagent_id\x18\x02 \x01(\tR\aagentId\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\"\xa1\x01\n" +
 	"\n" +
 	"ConfigData\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -5944,7 +7436,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\bGROUP_BY\x10\x04\x12\b\n" +
 	"\x04LIKE\x10\x05\x12\n" +
 	"\n" +
-	"\x06UNLIKE\x10\x06\"\xbf\x05\n" +
+	"\x06UNLIKE\x10\x06\"\xdb\x05\n" +
 	"\bTemplate\x12\x18\n" +
 	"\acommand\x18\x01 \x03(\tR\acommand\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\"\n" +
@@ -5965,7 +7457,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\avolumes\x18\x0f \x03(\v2\x10.padis.v1.VolumeR\avolumes\x12\x12\n" +
 	"\x04init\x18\x10 \x01(\bR\x04init\x12\x1f\n" +
 	"\valways_pull\x18\x11 \x01(\bR\n" +
-	"alwaysPull\x1a9\n" +
+	"alwaysPull\x12\x1a\n" +
+	"\bdirector\x18\x12 \x01(\bR\bdirector\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
@@ -6257,7 +7750,59 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\taddresses\x18\x05 \x03(\v2\x15.padis.v1.HostAddressR\taddresses\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x02\n" +
+	"\aBalance\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x124\n" +
+	"\bservices\x18\x05 \x03(\v2\x18.padis.v1.BalanceServiceR\bservices\x12\x10\n" +
+	"\x03tcp\x18\x06 \x01(\fR\x03tcp\x12\x10\n" +
+	"\x03udp\x18\a \x01(\fR\x03udp\x12.\n" +
+	"\aservers\x18\b \x03(\v2\x14.padis.v1.RealServerR\aservers\x123\n" +
+	"\bdirector\x18\t \x01(\v2\x17.padis.v1.DirectorOrderR\bdirector\"\xb7\x01\n" +
+	"\x0eBalanceService\x12\x10\n" +
+	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1d\n" +
+	"\n" +
+	"first_port\x18\x03 \x01(\x05R\tfirstPort\x12\x1b\n" +
+	"\tlast_port\x18\x04 \x01(\x05R\blastPort\x12#\n" +
+	"\rsource_ranges\x18\x05 \x03(\tR\fsourceRanges\x12\x16\n" +
+	"\x06nobody\x18\x06 \x01(\bR\x06nobody\"\x96\x02\n" +
+	"\rDirectorOrder\x12\x14\n" +
+	"\x05tasks\x18\x01 \x03(\tR\x05tasks\x12\x1c\n" +
+	"\tdataplane\x18\x02 \x01(\tR\tdataplane\x12\x1c\n" +
+	"\tscheduler\x18\x03 \x01(\tR\tscheduler\x12\x1f\n" +
+	"\vmin_servers\x18\x04 \x01(\x05R\n" +
+	"minServers\x12-\n" +
+	"\x06checks\x18\x05 \x03(\v2\x15.padis.v1.HealthCheckR\x06checks\x12:\n" +
+	"\fannouncement\x18\x06 \x01(\v2\x16.padis.v1.AnnouncementR\fannouncement\x12'\n" +
+	"\x0fmax_connections\x18\a \x01(\x03R\x0emaxConnections\"\xa1\x01\n" +
+	"\fBalanceState\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x125\n" +
+	"\tdirectors\x18\x05 \x03(\v2\x17.padis.v1.DirectorStateR\tdirectors\"\xb6\x02\n" +
+	"\rDirectorState\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x1c\n" +
+	"\tdataplane\x18\x03 \x01(\tR\tdataplane\x12\x1c\n" +
+	"\tannounced\x18\x04 \x03(\tR\tannounced\x125\n" +
+	"\bsessions\x18\x05 \x03(\v2\x19.padis.v1.DirectorSessionR\bsessions\x123\n" +
+	"\bfailures\x18\x06 \x03(\v2\x17.padis.v1.ServerFailureR\bfailures\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x12\x1a\n" +
+	"\bdraining\x18\t \x01(\bR\bdraining\"\x8d\x01\n" +
+	"\x0fDirectorSession\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
+	"\vestablished\x18\x03 \x01(\bR\vestablished\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x10\n" +
+	"\x03bfd\x18\x05 \x01(\tR\x03bfd\"A\n" +
+	"\rServerFailure\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xd0\x05\n" +
 	"\x06Launch\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x17\n" +
@@ -6283,7 +7828,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\aconfigs\x18\x11 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\x12\x1b\n" +
 	"\twas_ready\x18\x12 \x01(\bR\bwasReady\x12-\n" +
 	"\x12loopback_addresses\x18\x13 \x03(\tR\x11loopbackAddresses\x12\x19\n" +
-	"\blease_ms\x18\x14 \x01(\x03R\aleaseMs\"\x9a\x03\n" +
+	"\blease_ms\x18\x14 \x01(\x03R\aleaseMs\x12\x19\n" +
+	"\bdrain_ms\x18\x15 \x01(\x03R\adrainMs\"\x81\x04\n" +
 	"\n" +
 	"ToExecutor\x12\x1e\n" +
 	"\n" +
@@ -6298,13 +7844,17 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\boverlays\x18\b \x03(\v2\x11.padis.v1.OverlayR\boverlays\x12+\n" +
 	"\arenewed\x18\t \x01(\v2\x11.padis.v1.RenewalR\arenewed\x12/\n" +
 	"\tannounced\x18\n" +
-	" \x03(\v2\x11.padis.v1.NetworkR\tannounced\"\x91\x01\n" +
+	" \x03(\v2\x11.padis.v1.NetworkR\tannounced\x12+\n" +
+	"\abalance\x18\v \x01(\v2\x11.padis.v1.BalanceR\abalance\x12\x1c\n" +
+	"\tbalancers\x18\f \x03(\tR\tbalancers\x12\x1a\n" +
+	"\bdirected\x18\r \x03(\tR\bdirected\"\xac\x01\n" +
 	"\rNetworkChange\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12-\n" +
 	"\x12loopback_addresses\x18\x02 \x03(\tR\x11loopbackAddresses\x123\n" +
 	"\n" +
 	"bandwidths\x18\x03 \x03(\v2\x13.padis.v1.BandwidthR\n" +
-	"bandwidths\"P\n" +
+	"bandwidths\x12\x19\n" +
+	"\bdrain_ms\x18\x04 \x01(\x03R\adrainMs\"P\n" +
 	"\aOverlay\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12+\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x15.padis.v1.OverlayHostR\x05hosts\"G\n" +
@@ -6343,7 +7893,7 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"registries\"\\\n" +
 	"\fConfigChange\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12.\n" +
-	"\aconfigs\x18\x02 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xfc\x03\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x14.padis.v1.ConfigDataR\aconfigs\"\xb0\x04\n" +
 	"\fFromExecutor\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -6359,7 +7909,8 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\tconflicts\x18\n" +
 	" \x03(\v2\x19.padis.v1.AddressConflictR\tconflicts\x122\n" +
 	"\bnetworks\x18\v \x03(\v2\x16.padis.v1.NetworkStateR\bnetworks\x12'\n" +
-	"\x05renew\x18\f \x01(\v2\x11.padis.v1.RenewalR\x05renew\"\xbb\x01\n" +
+	"\x05renew\x18\f \x01(\v2\x11.padis.v1.RenewalR\x05renew\x122\n" +
+	"\bbalances\x18\r \x03(\v2\x16.padis.v1.BalanceStateR\bbalances\"\xbb\x01\n" +
 	"\n" +
 	"ImageState\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x18\n" +
@@ -6426,7 +7977,7 @@ func file_padis_v1_padis_proto_rawDescGZIP() []byte {
 }
 
 var file_padis_v1_padis_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_padis_v1_padis_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_padis_v1_padis_proto_goTypes = []any{
 	(Phase)(0),                     // 0: padis.v1.Phase
 	(Constraint_Operator)(0),       // 1: padis.v1.Constraint.Operator
@@ -6434,171 +7985,206 @@ var file_padis_v1_padis_proto_goTypes = []any{
 	(UnreachablePolicy_Replace)(0), // 3: padis.v1.UnreachablePolicy.Replace
 	(*FrameworkRecord)(nil),        // 4: padis.v1.FrameworkRecord
 	(*WantedApp)(nil),              // 5: padis.v1.WantedApp
-	(*ConfigData)(nil),             // 6: padis.v1.ConfigData
-	(*RegistryAuth)(nil),           // 7: padis.v1.RegistryAuth
-	(*Registry)(nil),               // 8: padis.v1.Registry
-	(*WantedSlot)(nil),             // 9: padis.v1.WantedSlot
-	(*Revision)(nil),               // 10: padis.v1.Revision
-	(*RestartPolicy)(nil),          // 11: padis.v1.RestartPolicy
-	(*NetworkWish)(nil),            // 12: padis.v1.NetworkWish
-	(*Constraint)(nil),             // 13: padis.v1.Constraint
-	(*Template)(nil),               // 14: padis.v1.Template
-	(*Security)(nil),               // 15: padis.v1.Security
-	(*Volume)(nil),                 // 16: padis.v1.Volume
-	(*HostPath)(nil),               // 17: padis.v1.HostPath
-	(*EmptyDir)(nil),               // 18: padis.v1.EmptyDir
-	(*Nfs)(nil),                    // 19: padis.v1.Nfs
-	(*AddressLogs)(nil),            // 20: padis.v1.AddressLogs
-	(*ConfigFiles)(nil),            // 21: padis.v1.ConfigFiles
-	(*ConfigItem)(nil),             // 22: padis.v1.ConfigItem
-	(*EnvVar)(nil),                 // 23: padis.v1.EnvVar
-	(*Artifact)(nil),               // 24: padis.v1.Artifact
-	(*Resources)(nil),              // 25: padis.v1.Resources
-	(*Port)(nil),                   // 26: padis.v1.Port
-	(*HealthCheck)(nil),            // 27: padis.v1.HealthCheck
-	(*TcpProbe)(nil),               // 28: padis.v1.TcpProbe
-	(*HttpProbe)(nil),              // 29: padis.v1.HttpProbe
-	(*CommandProbe)(nil),           // 30: padis.v1.CommandProbe
-	(*Stop)(nil),                   // 31: padis.v1.Stop
-	(*LogPolicy)(nil),              // 32: padis.v1.LogPolicy
-	(*Network)(nil),                // 33: padis.v1.Network
-	(*Pool)(nil),                   // 34: padis.v1.Pool
-	(*Bandwidth)(nil),              // 35: padis.v1.Bandwidth
-	(*Sysctl)(nil),                 // 36: padis.v1.Sysctl
-	(*Bgp)(nil),                    // 37: padis.v1.Bgp
-	(*BgpPeer)(nil),                // 38: padis.v1.BgpPeer
-	(*AddressQuota)(nil),           // 39: padis.v1.AddressQuota
-	(*UnreachablePolicy)(nil),      // 40: padis.v1.UnreachablePolicy
-	(*AddressRange)(nil),           // 41: padis.v1.AddressRange
-	(*Tenant)(nil),                 // 42: padis.v1.Tenant
-	(*AgentSelector)(nil),          // 43: padis.v1.AgentSelector
-	(*Cluster)(nil),                // 44: padis.v1.Cluster
-	(*Prepull)(nil),                // 45: padis.v1.Prepull
-	(*ExecutorUpgrade)(nil),        // 46: padis.v1.ExecutorUpgrade
-	(*InstanceRecord)(nil),         // 47: padis.v1.InstanceRecord
-	(*Termination)(nil),            // 48: padis.v1.Termination
-	(*LeaseRecord)(nil),            // 49: padis.v1.LeaseRecord
-	(*ExecutorRecord)(nil),         // 50: padis.v1.ExecutorRecord
-	(*AgentRecord)(nil),            // 51: padis.v1.AgentRecord
-	(*Launch)(nil),                 // 52: padis.v1.Launch
-	(*ToExecutor)(nil),             // 53: padis.v1.ToExecutor
-	(*NetworkChange)(nil),          // 54: padis.v1.NetworkChange
-	(*Overlay)(nil),                // 55: padis.v1.Overlay
-	(*OverlayHost)(nil),            // 56: padis.v1.OverlayHost
-	(*Renewal)(nil),                // 57: padis.v1.Renewal
-	(*HostAddress)(nil),            // 58: padis.v1.HostAddress
-	(*UsedAddress)(nil),            // 59: padis.v1.UsedAddress
-	(*AddressConflict)(nil),        // 60: padis.v1.AddressConflict
-	(*NetworkState)(nil),           // 61: padis.v1.NetworkState
-	(*BgpSession)(nil),             // 62: padis.v1.BgpSession
-	(*ImageWish)(nil),              // 63: padis.v1.ImageWish
-	(*ConfigChange)(nil),           // 64: padis.v1.ConfigChange
-	(*FromExecutor)(nil),           // 65: padis.v1.FromExecutor
-	(*ImageState)(nil),             // 66: padis.v1.ImageState
-	(*ImageProgress)(nil),          // 67: padis.v1.ImageProgress
-	(*Attachment)(nil),             // 68: padis.v1.Attachment
-	(*InstanceReport)(nil),         // 69: padis.v1.InstanceReport
-	(*HealthReport)(nil),           // 70: padis.v1.HealthReport
-	nil,                            // 71: padis.v1.WantedApp.LabelsEntry
-	nil,                            // 72: padis.v1.ConfigData.DataEntry
-	nil,                            // 73: padis.v1.Template.LabelsEntry
-	nil,                            // 74: padis.v1.HttpProbe.HeadersEntry
-	nil,                            // 75: padis.v1.InstanceRecord.ConfigHashesEntry
-	nil,                            // 76: padis.v1.AgentRecord.AttributesEntry
+	(*WantedBalancer)(nil),         // 6: padis.v1.WantedBalancer
+	(*VirtualAddress)(nil),         // 7: padis.v1.VirtualAddress
+	(*Listener)(nil),               // 8: padis.v1.Listener
+	(*Backend)(nil),                // 9: padis.v1.Backend
+	(*Announcement)(nil),           // 10: padis.v1.Announcement
+	(*AnnouncementPeer)(nil),       // 11: padis.v1.AnnouncementPeer
+	(*BalanceRecord)(nil),          // 12: padis.v1.BalanceRecord
+	(*RealServer)(nil),             // 13: padis.v1.RealServer
+	(*ConfigData)(nil),             // 14: padis.v1.ConfigData
+	(*RegistryAuth)(nil),           // 15: padis.v1.RegistryAuth
+	(*Registry)(nil),               // 16: padis.v1.Registry
+	(*WantedSlot)(nil),             // 17: padis.v1.WantedSlot
+	(*Revision)(nil),               // 18: padis.v1.Revision
+	(*RestartPolicy)(nil),          // 19: padis.v1.RestartPolicy
+	(*NetworkWish)(nil),            // 20: padis.v1.NetworkWish
+	(*Constraint)(nil),             // 21: padis.v1.Constraint
+	(*Template)(nil),               // 22: padis.v1.Template
+	(*Security)(nil),               // 23: padis.v1.Security
+	(*Volume)(nil),                 // 24: padis.v1.Volume
+	(*HostPath)(nil),               // 25: padis.v1.HostPath
+	(*EmptyDir)(nil),               // 26: padis.v1.EmptyDir
+	(*Nfs)(nil),                    // 27: padis.v1.Nfs
+	(*AddressLogs)(nil),            // 28: padis.v1.AddressLogs
+	(*ConfigFiles)(nil),            // 29: padis.v1.ConfigFiles
+	(*ConfigItem)(nil),             // 30: padis.v1.ConfigItem
+	(*EnvVar)(nil),                 // 31: padis.v1.EnvVar
+	(*Artifact)(nil),               // 32: padis.v1.Artifact
+	(*Resources)(nil),              // 33: padis.v1.Resources
+	(*Port)(nil),                   // 34: padis.v1.Port
+	(*HealthCheck)(nil),            // 35: padis.v1.HealthCheck
+	(*TcpProbe)(nil),               // 36: padis.v1.TcpProbe
+	(*HttpProbe)(nil),              // 37: padis.v1.HttpProbe
+	(*CommandProbe)(nil),           // 38: padis.v1.CommandProbe
+	(*Stop)(nil),                   // 39: padis.v1.Stop
+	(*LogPolicy)(nil),              // 40: padis.v1.LogPolicy
+	(*Network)(nil),                // 41: padis.v1.Network
+	(*Pool)(nil),                   // 42: padis.v1.Pool
+	(*Bandwidth)(nil),              // 43: padis.v1.Bandwidth
+	(*Sysctl)(nil),                 // 44: padis.v1.Sysctl
+	(*Bgp)(nil),                    // 45: padis.v1.Bgp
+	(*BgpPeer)(nil),                // 46: padis.v1.BgpPeer
+	(*AddressQuota)(nil),           // 47: padis.v1.AddressQuota
+	(*UnreachablePolicy)(nil),      // 48: padis.v1.UnreachablePolicy
+	(*AddressRange)(nil),           // 49: padis.v1.AddressRange
+	(*Tenant)(nil),                 // 50: padis.v1.Tenant
+	(*AgentSelector)(nil),          // 51: padis.v1.AgentSelector
+	(*Cluster)(nil),                // 52: padis.v1.Cluster
+	(*Prepull)(nil),                // 53: padis.v1.Prepull
+	(*ExecutorUpgrade)(nil),        // 54: padis.v1.ExecutorUpgrade
+	(*InstanceRecord)(nil),         // 55: padis.v1.InstanceRecord
+	(*Termination)(nil),            // 56: padis.v1.Termination
+	(*LeaseRecord)(nil),            // 57: padis.v1.LeaseRecord
+	(*ExecutorRecord)(nil),         // 58: padis.v1.ExecutorRecord
+	(*AgentRecord)(nil),            // 59: padis.v1.AgentRecord
+	(*Balance)(nil),                // 60: padis.v1.Balance
+	(*BalanceService)(nil),         // 61: padis.v1.BalanceService
+	(*DirectorOrder)(nil),          // 62: padis.v1.DirectorOrder
+	(*BalanceState)(nil),           // 63: padis.v1.BalanceState
+	(*DirectorState)(nil),          // 64: padis.v1.DirectorState
+	(*DirectorSession)(nil),        // 65: padis.v1.DirectorSession
+	(*ServerFailure)(nil),          // 66: padis.v1.ServerFailure
+	(*Launch)(nil),                 // 67: padis.v1.Launch
+	(*ToExecutor)(nil),             // 68: padis.v1.ToExecutor
+	(*NetworkChange)(nil),          // 69: padis.v1.NetworkChange
+	(*Overlay)(nil),                // 70: padis.v1.Overlay
+	(*OverlayHost)(nil),            // 71: padis.v1.OverlayHost
+	(*Renewal)(nil),                // 72: padis.v1.Renewal
+	(*HostAddress)(nil),            // 73: padis.v1.HostAddress
+	(*UsedAddress)(nil),            // 74: padis.v1.UsedAddress
+	(*AddressConflict)(nil),        // 75: padis.v1.AddressConflict
+	(*NetworkState)(nil),           // 76: padis.v1.NetworkState
+	(*BgpSession)(nil),             // 77: padis.v1.BgpSession
+	(*ImageWish)(nil),              // 78: padis.v1.ImageWish
+	(*ConfigChange)(nil),           // 79: padis.v1.ConfigChange
+	(*FromExecutor)(nil),           // 80: padis.v1.FromExecutor
+	(*ImageState)(nil),             // 81: padis.v1.ImageState
+	(*ImageProgress)(nil),          // 82: padis.v1.ImageProgress
+	(*Attachment)(nil),             // 83: padis.v1.Attachment
+	(*InstanceReport)(nil),         // 84: padis.v1.InstanceReport
+	(*HealthReport)(nil),           // 85: padis.v1.HealthReport
+	nil,                            // 86: padis.v1.WantedApp.LabelsEntry
+	nil,                            // 87: padis.v1.Backend.LabelsEntry
+	nil,                            // 88: padis.v1.ConfigData.DataEntry
+	nil,                            // 89: padis.v1.Template.LabelsEntry
+	nil,                            // 90: padis.v1.HttpProbe.HeadersEntry
+	nil,                            // 91: padis.v1.InstanceRecord.ConfigHashesEntry
+	nil,                            // 92: padis.v1.AgentRecord.AttributesEntry
 }
 var file_padis_v1_padis_proto_depIdxs = []int32{
-	71, // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
-	9,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
-	10, // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
-	6,  // 3: padis.v1.WantedApp.configs:type_name -> padis.v1.ConfigData
-	7,  // 4: padis.v1.WantedApp.registry_auths:type_name -> padis.v1.RegistryAuth
-	35, // 5: padis.v1.WantedApp.bandwidths:type_name -> padis.v1.Bandwidth
-	40, // 6: padis.v1.WantedApp.unreachable:type_name -> padis.v1.UnreachablePolicy
-	72, // 7: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
-	43, // 8: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
-	14, // 9: padis.v1.Revision.template:type_name -> padis.v1.Template
-	13, // 10: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
-	12, // 11: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
-	11, // 12: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
-	1,  // 13: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
-	23, // 14: padis.v1.Template.env:type_name -> padis.v1.EnvVar
-	24, // 15: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
-	25, // 16: padis.v1.Template.resources:type_name -> padis.v1.Resources
-	26, // 17: padis.v1.Template.ports:type_name -> padis.v1.Port
-	27, // 18: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
-	31, // 19: padis.v1.Template.stop:type_name -> padis.v1.Stop
-	32, // 20: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
-	73, // 21: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
-	15, // 22: padis.v1.Template.security:type_name -> padis.v1.Security
-	16, // 23: padis.v1.Template.volumes:type_name -> padis.v1.Volume
-	17, // 24: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
-	18, // 25: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
-	19, // 26: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
-	21, // 27: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
-	20, // 28: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
-	22, // 29: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
-	2,  // 30: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
-	28, // 31: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
-	29, // 32: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
-	30, // 33: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
-	74, // 34: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
-	36, // 35: padis.v1.Network.sysctls:type_name -> padis.v1.Sysctl
-	37, // 36: padis.v1.Network.bgp:type_name -> padis.v1.Bgp
-	35, // 37: padis.v1.Network.bandwidth:type_name -> padis.v1.Bandwidth
-	41, // 38: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
-	41, // 39: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
-	38, // 40: padis.v1.Bgp.peers:type_name -> padis.v1.BgpPeer
-	43, // 41: padis.v1.BgpPeer.agents:type_name -> padis.v1.AgentSelector
-	3,  // 42: padis.v1.UnreachablePolicy.replace:type_name -> padis.v1.UnreachablePolicy.Replace
-	43, // 43: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
-	39, // 44: padis.v1.Tenant.address_quotas:type_name -> padis.v1.AddressQuota
-	33, // 45: padis.v1.Cluster.networks:type_name -> padis.v1.Network
-	34, // 46: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
-	42, // 47: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
-	8,  // 48: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
-	45, // 49: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
-	46, // 50: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
-	43, // 51: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
-	7,  // 52: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
-	0,  // 53: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
-	48, // 54: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
-	48, // 55: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
-	75, // 56: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
-	25, // 57: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
-	76, // 58: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	58, // 59: padis.v1.AgentRecord.addresses:type_name -> padis.v1.HostAddress
-	14, // 60: padis.v1.Launch.template:type_name -> padis.v1.Template
-	68, // 61: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	7,  // 62: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
-	8,  // 63: padis.v1.Launch.registries:type_name -> padis.v1.Registry
-	6,  // 64: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
-	63, // 65: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
-	64, // 66: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
-	54, // 67: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
-	55, // 68: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
-	57, // 69: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
-	33, // 70: padis.v1.ToExecutor.announced:type_name -> padis.v1.Network
-	35, // 71: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
-	56, // 72: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
-	62, // 73: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
-	7,  // 74: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	8,  // 75: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	6,  // 76: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	66, // 77: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	58, // 78: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
-	59, // 79: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
-	60, // 80: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
-	61, // 81: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
-	57, // 82: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
-	67, // 83: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	33, // 84: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	35, // 85: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
-	70, // 86: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	87, // [87:87] is the sub-list for method output_type
-	87, // [87:87] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	86,  // 0: padis.v1.WantedApp.labels:type_name -> padis.v1.WantedApp.LabelsEntry
+	17,  // 1: padis.v1.WantedApp.slots:type_name -> padis.v1.WantedSlot
+	18,  // 2: padis.v1.WantedApp.revisions:type_name -> padis.v1.Revision
+	14,  // 3: padis.v1.WantedApp.configs:type_name -> padis.v1.ConfigData
+	15,  // 4: padis.v1.WantedApp.registry_auths:type_name -> padis.v1.RegistryAuth
+	43,  // 5: padis.v1.WantedApp.bandwidths:type_name -> padis.v1.Bandwidth
+	48,  // 6: padis.v1.WantedApp.unreachable:type_name -> padis.v1.UnreachablePolicy
+	7,   // 7: padis.v1.WantedBalancer.vips:type_name -> padis.v1.VirtualAddress
+	8,   // 8: padis.v1.WantedBalancer.listeners:type_name -> padis.v1.Listener
+	9,   // 9: padis.v1.WantedBalancer.backends:type_name -> padis.v1.Backend
+	35,  // 10: padis.v1.WantedBalancer.checks:type_name -> padis.v1.HealthCheck
+	10,  // 11: padis.v1.WantedBalancer.announcement:type_name -> padis.v1.Announcement
+	87,  // 12: padis.v1.Backend.labels:type_name -> padis.v1.Backend.LabelsEntry
+	11,  // 13: padis.v1.Announcement.peers:type_name -> padis.v1.AnnouncementPeer
+	46,  // 14: padis.v1.AnnouncementPeer.router:type_name -> padis.v1.BgpPeer
+	13,  // 15: padis.v1.BalanceRecord.servers:type_name -> padis.v1.RealServer
+	88,  // 16: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
+	51,  // 17: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
+	22,  // 18: padis.v1.Revision.template:type_name -> padis.v1.Template
+	21,  // 19: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
+	20,  // 20: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
+	19,  // 21: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
+	1,   // 22: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
+	31,  // 23: padis.v1.Template.env:type_name -> padis.v1.EnvVar
+	32,  // 24: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
+	33,  // 25: padis.v1.Template.resources:type_name -> padis.v1.Resources
+	34,  // 26: padis.v1.Template.ports:type_name -> padis.v1.Port
+	35,  // 27: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
+	39,  // 28: padis.v1.Template.stop:type_name -> padis.v1.Stop
+	40,  // 29: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
+	89,  // 30: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
+	23,  // 31: padis.v1.Template.security:type_name -> padis.v1.Security
+	24,  // 32: padis.v1.Template.volumes:type_name -> padis.v1.Volume
+	25,  // 33: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
+	26,  // 34: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
+	27,  // 35: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
+	29,  // 36: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
+	28,  // 37: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
+	30,  // 38: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
+	2,   // 39: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
+	36,  // 40: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
+	37,  // 41: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
+	38,  // 42: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
+	90,  // 43: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
+	44,  // 44: padis.v1.Network.sysctls:type_name -> padis.v1.Sysctl
+	45,  // 45: padis.v1.Network.bgp:type_name -> padis.v1.Bgp
+	43,  // 46: padis.v1.Network.bandwidth:type_name -> padis.v1.Bandwidth
+	49,  // 47: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
+	49,  // 48: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
+	46,  // 49: padis.v1.Bgp.peers:type_name -> padis.v1.BgpPeer
+	51,  // 50: padis.v1.BgpPeer.agents:type_name -> padis.v1.AgentSelector
+	3,   // 51: padis.v1.UnreachablePolicy.replace:type_name -> padis.v1.UnreachablePolicy.Replace
+	51,  // 52: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
+	47,  // 53: padis.v1.Tenant.address_quotas:type_name -> padis.v1.AddressQuota
+	41,  // 54: padis.v1.Cluster.networks:type_name -> padis.v1.Network
+	42,  // 55: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
+	50,  // 56: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
+	16,  // 57: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
+	53,  // 58: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
+	54,  // 59: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
+	51,  // 60: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
+	15,  // 61: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
+	0,   // 62: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
+	56,  // 63: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
+	56,  // 64: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
+	91,  // 65: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
+	33,  // 66: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
+	92,  // 67: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
+	73,  // 68: padis.v1.AgentRecord.addresses:type_name -> padis.v1.HostAddress
+	61,  // 69: padis.v1.Balance.services:type_name -> padis.v1.BalanceService
+	13,  // 70: padis.v1.Balance.servers:type_name -> padis.v1.RealServer
+	62,  // 71: padis.v1.Balance.director:type_name -> padis.v1.DirectorOrder
+	35,  // 72: padis.v1.DirectorOrder.checks:type_name -> padis.v1.HealthCheck
+	10,  // 73: padis.v1.DirectorOrder.announcement:type_name -> padis.v1.Announcement
+	64,  // 74: padis.v1.BalanceState.directors:type_name -> padis.v1.DirectorState
+	65,  // 75: padis.v1.DirectorState.sessions:type_name -> padis.v1.DirectorSession
+	66,  // 76: padis.v1.DirectorState.failures:type_name -> padis.v1.ServerFailure
+	22,  // 77: padis.v1.Launch.template:type_name -> padis.v1.Template
+	83,  // 78: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	15,  // 79: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	16,  // 80: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	14,  // 81: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	78,  // 82: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	79,  // 83: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	69,  // 84: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
+	70,  // 85: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
+	72,  // 86: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
+	41,  // 87: padis.v1.ToExecutor.announced:type_name -> padis.v1.Network
+	60,  // 88: padis.v1.ToExecutor.balance:type_name -> padis.v1.Balance
+	43,  // 89: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
+	71,  // 90: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
+	77,  // 91: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
+	15,  // 92: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	16,  // 93: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	14,  // 94: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	81,  // 95: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	73,  // 96: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
+	74,  // 97: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
+	75,  // 98: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
+	76,  // 99: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
+	72,  // 100: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
+	63,  // 101: padis.v1.FromExecutor.balances:type_name -> padis.v1.BalanceState
+	82,  // 102: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	41,  // 103: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	43,  // 104: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
+	85,  // 105: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	106, // [106:106] is the sub-list for method output_type
+	106, // [106:106] is the sub-list for method input_type
+	106, // [106:106] is the sub-list for extension type_name
+	106, // [106:106] is the sub-list for extension extendee
+	0,   // [0:106] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }
@@ -6606,14 +8192,14 @@ func file_padis_v1_padis_proto_init() {
 	if File_padis_v1_padis_proto != nil {
 		return
 	}
-	file_padis_v1_padis_proto_msgTypes[12].OneofWrappers = []any{
+	file_padis_v1_padis_proto_msgTypes[20].OneofWrappers = []any{
 		(*Volume_HostPath)(nil),
 		(*Volume_EmptyDir)(nil),
 		(*Volume_Nfs)(nil),
 		(*Volume_Config)(nil),
 		(*Volume_Logs)(nil),
 	}
-	file_padis_v1_padis_proto_msgTypes[23].OneofWrappers = []any{
+	file_padis_v1_padis_proto_msgTypes[31].OneofWrappers = []any{
 		(*HealthCheck_Tcp)(nil),
 		(*HealthCheck_Http)(nil),
 		(*HealthCheck_Command)(nil),
@@ -6624,7 +8210,7 @@ func file_padis_v1_padis_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_padis_v1_padis_proto_rawDesc), len(file_padis_v1_padis_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   73,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -51,6 +51,36 @@ const (
 	ReasonExecutorLost      = "ExecutorLost"
 	ReasonTaskLost          = "TaskLost"
 
+	// How it stands with a LoadBalancer, its directors and its real servers.
+	// It is announced as it should be.
+	ReasonAnnounced = "Announced"
+	// Nothing is announced: no real server is in rotation, or fewer than minServers.
+	ReasonTooFewServers = "TooFewServers"
+	// No director runs that could announce.
+	ReasonNoDirectors = "NoDirectors"
+	// Directors announce, but not all that should.
+	ReasonFewerDirectors = "FewerDirectors"
+	// More directors than the router has equal-cost paths.
+	ReasonTooManyPaths = "TooManyPaths"
+	// A backend selects no App.
+	ReasonNoBackends = "NoBackends"
+	// The App's instances cannot be real servers: no address in the directors' network, or a driver without a segment.
+	ReasonBackendUnreachable = "BackendUnreachable"
+	// The host of a real server cannot send on what belongs to another: changes may break connections.
+	ReasonRelayUnavailable = "RelayUnavailable"
+	// The dataplane that is asked for does not work on the host.
+	ReasonDataplaneUnavailable = "DataplaneUnavailable"
+	// A VIP has no lease.
+	ReasonAwaitingVIP = "AwaitingVIP"
+	// A real server is on its way into rotation: its VIPs are being configured, or hosts and directors are being told.
+	ReasonJoining = "Joining"
+	// A real server is out of rotation and keeps what connections it has.
+	ReasonDraining = "Draining"
+	// Directors do not reach it on the path that clients take.
+	ReasonCheckFailed = "CheckFailed"
+	// The host of a real server does not answer.
+	ReasonHostSilent = "HostSilent"
+
 	// Why an instance could not be started on its agent.
 	ReasonArtifactFailed  = "ArtifactFailed"
 	ReasonCommandNotFound = "CommandNotFound"
