@@ -62,6 +62,7 @@ func generated(name string) bool {
 var mustBePure = []string{
 	"proto/padis/v1", "proto/padis/stream", "mesos", "api/v1alpha1", "api/runtime", "reconcile/rollout", "reconcile/wanted", "reconcile/declared", "scheduler/core", "scheduler/place", "scheduler/instance", "scheduler/ipam",
 	"scheduler/record", "scheduler/project", "executor/network", "executor/health", "executor/lb", "executor/lb/bfd",
+	"executor/director/wire",
 }
 
 func TestPurePackages(t *testing.T) {
