@@ -1,116 +1,146 @@
 package runtime
 
-// Balance is how it stands with a LoadBalancer: what the scheduler has decided and what hosts and directors say.
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// BalanceObject is the kind Balance: how it stands with the LoadBalancer of the same name. It is put together when it is
+// read, and kept nowhere.
 //
-// +kubebuilder:object:generate=false
+// +kubebuilder:object:root=true
+type BalanceObject struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Status            Balance `json:"status"`
+}
+
+// BalanceObjectList is a list of Balances.
+//
+// +kubebuilder:object:root=true
+type BalanceObjectList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BalanceObject `json:"items"`
+}
+
+// TraceObject is the kind Trace, the answer of balances/trace.
+//
+// +kubebuilder:object:root=true
+type TraceObject struct {
+	metav1.TypeMeta `json:",inline"`
+	Status          Trace `json:"status"`
+}
+
+// Balance is how it stands with a LoadBalancer: what the scheduler has decided and what hosts and directors say.
 type Balance struct {
-	UID, Namespace, Name string
+	UID       string `json:"-"`
+	Namespace string `json:"-"`
+	Name      string `json:"-"`
 	// Number of the newest decision.
-	Number int64
-	VIPs   []BalanceVIP
+	Number int64        `json:"number"`
+	VIPs   []BalanceVIP `json:"vips,omitempty"`
 	// Servers in rotation, on their way in or out, and why, by instance.
-	Servers   []BalanceServer
-	Directors []BalanceDirector
+	Servers   []BalanceServer   `json:"servers,omitempty"`
+	Directors []BalanceDirector `json:"directors,omitempty"`
 	// Hosts of real servers that cannot do their part, or have not yet.
-	Hosts []BalanceHost
+	Hosts []BalanceHost `json:"hosts,omitempty"`
 	// Backends that give no real server, and why.
-	Backends []BalanceBackend
+	Backends []BalanceBackend `json:"backends,omitempty"`
 }
 
 // BalanceVIP is a VIP, in the order of the declaration.
-//
-// +kubebuilder:object:generate=false
 type BalanceVIP struct {
-	Pool, Address string
+	Pool    string `json:"pool"`
+	Address string `json:"address,omitempty"`
 	// Why it has no address; empty if it has.
-	Reason, Message string
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 	// Announcing are the instances of the directors that say so.
-	Announcing []string
+	Announcing []string `json:"announcing,omitempty"`
 }
 
 // BalanceServer is an instance that a backend selects.
-//
-// +kubebuilder:object:generate=false
 type BalanceServer struct {
 	// ID in the table; Instance is APP-SLOT.
-	ID, Instance, Host, Address string
+	ID       string `json:"id,omitempty"`
+	Instance string `json:"instance"`
+	Host     string `json:"host,omitempty"`
+	Address  string `json:"address,omitempty"`
 	// State is serving, draining, suspect, or waiting: not in the table.
-	State string
+	State string `json:"state"`
 	// Why it does not serve; empty if it does.
-	Reason, Message string
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 	// Weight as it was declared, and Slots of how many it owns.
-	Weight       int32
-	Slots, Table int32
+	Weight int32 `json:"weight"`
+	Slots  int32 `json:"slots"`
+	Table  int32 `json:"table"`
 }
 
 // BalanceDirector is an instance of the directors.
-//
-// +kubebuilder:object:generate=false
 type BalanceDirector struct {
-	Instance, Host, Address string
+	Instance string `json:"instance"`
+	Host     string `json:"host,omitempty"`
+	Address  string `json:"address,omitempty"`
 	// Phase and Ready are those of the instance.
-	Phase string
-	Ready bool
+	Phase string `json:"phase,omitempty"`
+	Ready bool   `json:"ready"`
 	// Number of what it has in force; 0 if nothing was heard of it.
-	Number    int64
-	Dataplane string
-	Announced []string
-	Sessions  []DirectorSession
+	Number    int64             `json:"number"`
+	Dataplane string            `json:"dataplane,omitempty"`
+	Announced []string          `json:"announced,omitempty"`
+	Sessions  []DirectorSession `json:"sessions,omitempty"`
 	// Failures are real servers that it does not reach: instance and why.
-	Failures []ServerFailure
-	Draining bool
+	Failures []ServerFailure `json:"failures,omitempty"`
+	Draining bool            `json:"draining,omitempty"`
 	// Why it cannot do all of it; empty if it does.
-	Reason, Message string
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // DirectorSession is the session of a director with a router.
-//
-// +kubebuilder:object:generate=false
 type DirectorSession struct {
 	// Peer is the name of the BGPPeer.
-	Peer, Address string
-	Established   bool
+	Peer        string `json:"peer"`
+	Address     string `json:"address"`
+	Established bool   `json:"established"`
 	// Message says why it is not established.
-	Message string
+	Message string `json:"message,omitempty"`
 	// BFD is up, down, or empty if there is none.
-	BFD string
+	BFD string `json:"bfd,omitempty"`
 }
 
 // ServerFailure is a real server that a director does not reach.
-//
-// +kubebuilder:object:generate=false
-type ServerFailure struct{ Instance, Message string }
+type ServerFailure struct {
+	Instance string `json:"instance"`
+	Message  string `json:"message,omitempty"`
+}
 
 // BalanceHost is a host of real servers.
-//
-// +kubebuilder:object:generate=false
 type BalanceHost struct {
-	Host string
+	Host string `json:"host"`
 	// Number that it has.
-	Number          int64
-	Reason, Message string
+	Number  int64  `json:"number"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // BalanceBackend is what a backend selects, by its index in the declaration.
-//
-// +kubebuilder:object:generate=false
 type BalanceBackend struct {
-	Index           int
-	Reason, Message string
+	Index   int    `json:"index"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Trace is the way of one flow.
-//
-// +kubebuilder:object:generate=false
 type Trace struct {
 	// Listener that takes it; Slot of Table slots.
-	Listener    string
-	Slot, Table int32
-	Number      int64
+	Listener string `json:"listener,omitempty"`
+	Slot     int32  `json:"slot"`
+	Table    int32  `json:"table"`
+	Number   int64  `json:"number"`
 	// Chain of its slot: instances, the owner first, then those who had the slot before.
-	Chain []BalanceServer
+	Chain []BalanceServer `json:"chain,omitempty"`
 	// Directors that take it, whichever the router chooses.
-	Directors []string
+	Directors []string `json:"directors,omitempty"`
 	// Why nobody takes it; empty if somebody does.
-	Refusal string
+	Refusal string `json:"refusal,omitempty"`
 }

@@ -71,6 +71,16 @@ func (in BalanceHost) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceObject) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceObject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BalanceObjectList) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.BalanceObjectList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in BalanceServer) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.BalanceServer"
 }
@@ -128,6 +138,11 @@ func (in Termination) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Trace) OpenAPIModelName() string {
 	return "io.padis.runtime.v1alpha1.Trace"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in TraceObject) OpenAPIModelName() string {
+	return "io.padis.runtime.v1alpha1.TraceObject"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -25,7 +25,7 @@ var roots = map[string][]string{
 	"k8s.io/api/coordination/v1":   {"Lease", "LeaseList"},
 	"k8s.io/api/authorization/v1":  {"SelfSubjectAccessReview", "SelfSubjectRulesReview"},
 	"k8s.io/api/authentication/v1": {"SelfSubjectReview"},
-	"padis.io/padis/api/runtime":   {"Instance", "InstanceList", "Agent", "AgentList", "Address", "AddressList", "Usage", "UsageList"},
+	"padis.io/padis/api/runtime":   {"Instance", "InstanceList", "Agent", "AgentList", "Address", "AddressList", "Usage", "UsageList", "BalanceObject", "BalanceObjectList", "TraceObject"},
 }
 
 var mention = regexp.MustCompile(`(\w+\.\w+)\{\}\.OpenAPIModelName\(\)`)

@@ -57,10 +57,22 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		apiruntime.AgentList{}.OpenAPIModelName():                        schema_padisio_padis_api_runtime_AgentList(ref),
 		apiruntime.AgentStatus{}.OpenAPIModelName():                      schema_padisio_padis_api_runtime_AgentStatus(ref),
 		apiruntime.Amounts{}.OpenAPIModelName():                          schema_padisio_padis_api_runtime_Amounts(ref),
+		apiruntime.Balance{}.OpenAPIModelName():                          schema_padisio_padis_api_runtime_Balance(ref),
+		apiruntime.BalanceBackend{}.OpenAPIModelName():                   schema_padisio_padis_api_runtime_BalanceBackend(ref),
+		apiruntime.BalanceDirector{}.OpenAPIModelName():                  schema_padisio_padis_api_runtime_BalanceDirector(ref),
+		apiruntime.BalanceHost{}.OpenAPIModelName():                      schema_padisio_padis_api_runtime_BalanceHost(ref),
+		apiruntime.BalanceObject{}.OpenAPIModelName():                    schema_padisio_padis_api_runtime_BalanceObject(ref),
+		apiruntime.BalanceObjectList{}.OpenAPIModelName():                schema_padisio_padis_api_runtime_BalanceObjectList(ref),
+		apiruntime.BalanceServer{}.OpenAPIModelName():                    schema_padisio_padis_api_runtime_BalanceServer(ref),
+		apiruntime.BalanceVIP{}.OpenAPIModelName():                       schema_padisio_padis_api_runtime_BalanceVIP(ref),
+		apiruntime.DirectorSession{}.OpenAPIModelName():                  schema_padisio_padis_api_runtime_DirectorSession(ref),
 		apiruntime.Instance{}.OpenAPIModelName():                         schema_padisio_padis_api_runtime_Instance(ref),
 		apiruntime.InstanceList{}.OpenAPIModelName():                     schema_padisio_padis_api_runtime_InstanceList(ref),
 		apiruntime.InstanceStatus{}.OpenAPIModelName():                   schema_padisio_padis_api_runtime_InstanceStatus(ref),
+		apiruntime.ServerFailure{}.OpenAPIModelName():                    schema_padisio_padis_api_runtime_ServerFailure(ref),
 		apiruntime.Termination{}.OpenAPIModelName():                      schema_padisio_padis_api_runtime_Termination(ref),
+		apiruntime.Trace{}.OpenAPIModelName():                            schema_padisio_padis_api_runtime_Trace(ref),
+		apiruntime.TraceObject{}.OpenAPIModelName():                      schema_padisio_padis_api_runtime_TraceObject(ref),
 		apiruntime.Usage{}.OpenAPIModelName():                            schema_padisio_padis_api_runtime_Usage(ref),
 		apiruntime.UsageList{}.OpenAPIModelName():                        schema_padisio_padis_api_runtime_UsageList(ref),
 		apiruntime.UsageStatus{}.OpenAPIModelName():                      schema_padisio_padis_api_runtime_UsageStatus(ref),
@@ -2109,6 +2121,564 @@ func schema_padisio_padis_api_runtime_Amounts(ref common.ReferenceCallback) comm
 	}
 }
 
+func schema_padisio_padis_api_runtime_Balance(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Balance is how it stands with a LoadBalancer: what the scheduler has decided and what hosts and directors say.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"number": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Number of the newest decision.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"vips": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceVIP{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"servers": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Servers in rotation, on their way in or out, and why, by instance.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceServer{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"directors": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceDirector{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"hosts": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Hosts of real servers that cannot do their part, or have not yet.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceHost{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"backends": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Backends that give no real server, and why.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceBackend{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"number"},
+			},
+		},
+		Dependencies: []string{
+			apiruntime.BalanceBackend{}.OpenAPIModelName(), apiruntime.BalanceDirector{}.OpenAPIModelName(), apiruntime.BalanceHost{}.OpenAPIModelName(), apiruntime.BalanceServer{}.OpenAPIModelName(), apiruntime.BalanceVIP{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceBackend(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceBackend is what a backend selects, by its index in the declaration.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"index": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+				},
+				Required: []string{"index"},
+			},
+		},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceDirector(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceDirector is an instance of the directors.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"instance": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"host": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Phase and Ready are those of the instance.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Default: false,
+							Type:    []string{"boolean"},
+							Format:  "",
+						},
+					},
+					"number": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Number of what it has in force; 0 if nothing was heard of it.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"dataplane": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"announced": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"sessions": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.DirectorSession{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"failures": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Failures are real servers that it does not reach: instance and why.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.ServerFailure{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"draining": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"boolean"},
+							Format: "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Why it cannot do all of it; empty if it does.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+				},
+				Required: []string{"instance", "ready", "number"},
+			},
+		},
+		Dependencies: []string{
+			apiruntime.DirectorSession{}.OpenAPIModelName(), apiruntime.ServerFailure{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceHost(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceHost is a host of real servers.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"host": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"number": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Number that it has.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+				},
+				Required: []string{"host", "number"},
+			},
+		},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceObject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceObject is the kind Balance: how it stands with the LoadBalancer of the same name. It is put together when it is read, and kept nowhere.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(apiruntime.Balance{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"status"},
+			},
+		},
+		Dependencies: []string{
+			metav1.ObjectMeta{}.OpenAPIModelName(), apiruntime.Balance{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceObjectList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceObjectList is a list of Balances.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceObject{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			metav1.ListMeta{}.OpenAPIModelName(), apiruntime.BalanceObject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceServer(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceServer is an instance that a backend selects.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"id": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ID in the table; Instance is APP-SLOT.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"instance": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"host": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "State is serving, draining, suspect, or waiting: not in the table.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Why it does not serve; empty if it does.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"weight": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Weight as it was declared, and Slots of how many it owns.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"slots": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"table": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+				},
+				Required: []string{"instance", "state", "weight", "slots", "table"},
+			},
+		},
+	}
+}
+
+func schema_padisio_padis_api_runtime_BalanceVIP(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BalanceVIP is a VIP, in the order of the declaration.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"pool": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Why it has no address; empty if it has.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"announcing": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Announcing are the instances of the directors that say so.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"pool"},
+			},
+		},
+	}
+}
+
+func schema_padisio_padis_api_runtime_DirectorSession(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DirectorSession is the session of a director with a router.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"peer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Peer is the name of the BGPPeer.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"established": {
+						SchemaProps: spec.SchemaProps{
+							Default: false,
+							Type:    []string{"boolean"},
+							Format:  "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Message says why it is not established.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"bfd": {
+						SchemaProps: spec.SchemaProps{
+							Description: "BFD is up, down, or empty if there is none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"peer", "address", "established"},
+			},
+		},
+	}
+}
+
 func schema_padisio_padis_api_runtime_Instance(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -2372,6 +2942,33 @@ func schema_padisio_padis_api_runtime_InstanceStatus(ref common.ReferenceCallbac
 	}
 }
 
+func schema_padisio_padis_api_runtime_ServerFailure(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ServerFailure is a real server that a director does not reach.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"instance": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+				},
+				Required: []string{"instance"},
+			},
+		},
+	}
+}
+
 func schema_padisio_padis_api_runtime_Termination(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -2445,6 +3042,120 @@ func schema_padisio_padis_api_runtime_Termination(ref common.ReferenceCallback) 
 		},
 		Dependencies: []string{
 			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_Trace(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Trace is the way of one flow.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"listener": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Listener that takes it; Slot of Table slots.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"slot": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"table": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"number": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int64",
+						},
+					},
+					"chain": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Chain of its slot: instances, the owner first, then those who had the slot before.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiruntime.BalanceServer{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"directors": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Directors that take it, whichever the router chooses.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"refusal": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Why nobody takes it; empty if somebody does.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"slot", "table", "number"},
+			},
+		},
+		Dependencies: []string{
+			apiruntime.BalanceServer{}.OpenAPIModelName()},
+	}
+}
+
+func schema_padisio_padis_api_runtime_TraceObject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TraceObject is the kind Trace, the answer of balances/trace.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(apiruntime.Trace{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"status"},
+			},
+		},
+		Dependencies: []string{
+			apiruntime.Trace{}.OpenAPIModelName()},
 	}
 }
 
