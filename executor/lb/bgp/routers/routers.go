@@ -19,16 +19,20 @@ import (
 const inner = "PADIS_TEST_ROUTERS"
 
 // Main runs the tests in network, mount and process namespaces of their own. Call it from TestMain.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Isolated(m.Run)) }
+
+// Isolated runs what a program does in such namespaces, and returns its exit status. The program is started again for it, so
+// it comes first in main.
+func Isolated(run func() int) int {
 	if os.Getuid() != 0 {
-		os.Exit(m.Run()) // New skips
+		return run() // New skips
 	}
 	if os.Getenv(inner) != "" {
 		if err := isolate(); err != nil {
 			fmt.Fprintln(os.Stderr, "routers:", err)
-			os.Exit(1)
+			return 1
 		}
-		os.Exit(m.Run())
+		return run()
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inner+"=1")
@@ -36,8 +40,9 @@ func Main(m *testing.M) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func isolate() error {
@@ -56,7 +61,7 @@ func isolate() error {
 //
 // The router has 10.255.0.1 besides, for sessions over several hops.
 type Lab struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
@@ -67,7 +72,7 @@ const (
 )
 
 // New makes the namespaces and cables. A test has one at a time.
-func New(t *testing.T) *Lab {
+func New(t testing.TB) *Lab {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces with daemons in them take root")
