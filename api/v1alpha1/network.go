@@ -14,6 +14,7 @@ const (
 	DriverMacvlan = "macvlan"
 	DriverRouted  = "routed"
 	DriverHost    = "host"
+	DriverVirtual = "virtual"
 )
 
 // Values of gateway of a Network.
@@ -63,10 +64,11 @@ type NetworkSpec struct {
 	// bridge on each host with a VLAN of the parent interface. ovs: an Open vSwitch bridge, with a tag if vlan is set.
 	// vxlan: a segment of its own across all hosts, in tunnels between them. macvlan: directly on the parent interface;
 	// the host itself does not reach its instances. routed: without a segment, by a route of each host to each of its
-	// instances, announced by BGP if bgp is set. host: instances have the network of their host, and no address of a pool.
+	// instances, announced by BGP if bgp is set. host: instances have the network of their host, and no address of a pool. virtual: no
+	// segment at all; its pools give addresses to LoadBalancers only.
 	// +optional
 	// +kubebuilder:default=bridge
-	// +kubebuilder:validation:Enum=bridge;vlan;ovs;vxlan;macvlan;routed;host
+	// +kubebuilder:validation:Enum=bridge;vlan;ovs;vxlan;macvlan;routed;host;virtual
 	Driver string `json:"driver,omitempty"`
 	// Name of the bridge on each host; without it each host makes one of its own choice. Only of bridge, vlan, ovs and vxlan.
 	// +optional
@@ -163,11 +165,11 @@ type BGP struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
-	Peers []BGPPeer `json:"peers"`
+	Peers []BGPRouter `json:"peers"`
 }
 
-// BGPPeer is a router.
-type BGPPeer struct {
+// BGPRouter is a router of one Network.
+type BGPRouter struct {
 	// Address of the router.
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address, for example 10.44.0.1 or fd00:44::1"

@@ -43,11 +43,12 @@ type IPPoolSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + oldSelf + ', addresses of the pool are in use under it: create a new IPPool and move the Apps over'",reason=FieldValueForbidden
 	Network string `json:"network"`
-	// Subnet, for example 10.44.0.0/16 or fd00:44::/64. Its network, broadcast and gateway addresses are never handed out.
+	// Subnet, for example 10.44.0.0/16 or fd00:44::/64. Its network, broadcast and gateway addresses are never handed out;
+	// a /31 or /32, which only a Network with the driver virtual may have, has neither.
 	// An instance with an address of each family on one interface takes them of two pools of the same Network.
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a subnet, for example 10.44.0.0/16 or fd00:44::/64"
-	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().family() != 4 || (cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 30)",message="must have a prefix length from /8 to /30"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().family() != 4 || (cidr(self).prefixLength() >= 8)",message="must have a prefix length from /8 to /30, or to /32 on a Network with the driver virtual"
 	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).ip().family() != 6 || cidr(self).prefixLength() >= 48",message="must have a prefix length from /48 to /128"
 	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="has bits set behind the prefix: write the first address of the subnet, for example 10.44.0.0/16"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + oldSelf + ', addresses of the pool are in use under it: create a new IPPool and move the Apps over'",reason=FieldValueForbidden

@@ -19,6 +19,8 @@ func AddToScheme(s *runtime.Scheme) error {
 		&Registry{}, &RegistryList{},
 		&ExecutorUpgrade{}, &ExecutorUpgradeList{},
 		&ImagePrepull{}, &ImagePrepullList{},
+		&LoadBalancer{}, &LoadBalancerList{},
+		&BGPPeer{}, &BGPPeerList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
