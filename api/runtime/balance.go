@@ -1,6 +1,17 @@
 package runtime
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// AddBalances registers the kinds Balance, BalanceList and Trace, whose names are not those of their Go types.
+func AddBalances(s *runtime.Scheme, gv schema.GroupVersion) {
+	s.AddKnownTypeWithName(gv.WithKind("Balance"), &BalanceObject{})
+	s.AddKnownTypeWithName(gv.WithKind("BalanceList"), &BalanceObjectList{})
+	s.AddKnownTypeWithName(gv.WithKind("Trace"), &TraceObject{})
+}
 
 // BalanceObject is the kind Balance: how it stands with the LoadBalancer of the same name. It is put together when it is
 // read, and kept nowhere.

@@ -12,9 +12,7 @@ var GroupVersion = schema.GroupVersion{Group: "runtime.padis.io", Version: "v1al
 // AddToScheme registers the projections.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &Instance{}, &InstanceList{}, &Agent{}, &AgentList{}, &Address{}, &AddressList{}, &Usage{}, &UsageList{})
-	for kind, object := range map[string]runtime.Object{"Balance": &BalanceObject{}, "BalanceList": &BalanceObjectList{}, "Trace": &TraceObject{}} {
-		s.AddKnownTypeWithName(GroupVersion.WithKind(kind), object)
-	}
+	AddBalances(s, GroupVersion)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -135,7 +135,7 @@ func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.Etcd
 		{coordv1.GroupName, "v1", map[string]rest.Storage{"leases": leases}},
 		{"authorization.k8s.io", "v1", map[string]rest.Storage{"selfsubjectaccessreviews": accessReviews{}, "selfsubjectrulesreviews": rulesReviews{}}},
 		{"authentication.k8s.io", "v1", map[string]rest.Storage{"selfsubjectreviews": selfReviews{}}},
-		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, live.Doors{Logs: cfg.Logs, Access: cfg.Access, Audit: log, Authorizer: access{}})},
+		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, live.Doors{Logs: cfg.Logs, Access: cfg.Access, Balances: cfg.Balances, Audit: log, Authorizer: access{}})},
 	} {
 		info := genericapiserver.NewDefaultAPIGroupInfo(g.group, t.scheme, t.params, t.codecs)
 		info.VersionedResourcesStorageMap[g.version] = g.storage

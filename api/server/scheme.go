@@ -41,6 +41,8 @@ func newTyped() (*typed, error) {
 	both(authnv1.SchemeGroupVersion, &authnv1.SelfSubjectReview{})
 	both(runtime.GroupVersion, &runtime.Instance{}, &runtime.InstanceList{}, &runtime.Agent{}, &runtime.AgentList{},
 		&runtime.Address{}, &runtime.AddressList{}, &runtime.Usage{}, &runtime.UsageList{})
+	runtime.AddBalances(s, runtime.GroupVersion)
+	runtime.AddBalances(s, schema.GroupVersion{Group: runtime.GroupVersion.Group, Version: kruntime.APIVersionInternal})
 	s.AddUnversionedTypes(schema.GroupVersion{Version: "v1"}, &metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{},
 		&metav1.APIGroup{}, &metav1.APIResourceList{})
 	errs = append(errs,

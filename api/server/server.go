@@ -55,6 +55,8 @@ type Config struct {
 	Logs live.LogReader
 	// Access reaches into instances; nil answers that there is no way.
 	Access live.Access
+	// Balances knows how it stands with LoadBalancers; nil answers that nobody does.
+	Balances live.Balances
 	// Open, when it is closed, lets clients in, but not before all kinds are served; nil waits for nothing else. Whoever
 	// fills Live closes it when what was known before the start is there again.
 	Open <-chan struct{}

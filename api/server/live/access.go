@@ -58,11 +58,12 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// Doors are what the API server needs to let people reach into instances. Each may be nil: then that is not served, or
+// Doors are what the API server needs to let people reach into instances, and to tell how it stands with LoadBalancers. Each may be nil: then that is not served, or
 // not kept.
 type Doors struct {
 	Logs       LogReader
 	Access     Access
+	Balances   Balances
 	Audit      *audit.Log
 	Authorizer authorizer.Authorizer
 }

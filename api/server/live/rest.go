@@ -33,6 +33,8 @@ func Storage(s *Stores, d Doors) map[string]rest.Storage {
 		"agents":                storage[*runtime.Agent]{s.Agents},
 		"addresses":             storage[*runtime.Address]{s.Addresses},
 		"usages":                usageStorage{sub},
+		"balances":              balanceStorage{d.Balances},
+		"balances/trace":        traceStorage{balanceStorage{d.Balances}},
 	}
 }
 
