@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"padis.io/padis/executor/network"
 	"padis.io/padis/executor/network/kernel"
 	"padis.io/padis/executor/runtime"
+	"padis.io/padis/executor/usage"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
@@ -85,6 +87,8 @@ type Config struct {
 	Access  Access
 	// Speaker may be nil: then nothing is announced.
 	Speaker Speaker
+	// Clients tells whom an instance serves at some of its addresses, by its process; nil is package usage.
+	Clients func(pid int, addresses []netip.Addr) (usage.Clients, error)
 	// Boot is the time since the start of the host, its sleep included; nil is the kernel's.
 	Boot func() time.Duration
 	// Version of the executor, as the scheduler is told.
@@ -124,6 +128,9 @@ func (c *Config) validate() error {
 	c.Keep.defaults()
 	if c.Boot == nil {
 		c.Boot = sinceBoot
+	}
+	if c.Clients == nil {
+		c.Clients = usage.ClientsOf
 	}
 	if c.ShutdownGrace <= 0 {
 		c.ShutdownGrace = DefaultShutdownGrace
@@ -447,7 +454,7 @@ func (e *Executor) shutdown(now time.Time) {
 	e.Log.Info("shutting down", zap.Int("instances", len(e.lives)))
 	for _, l := range e.lives {
 		grace := min(l.state.Grace(), e.bound())
-		e.step(now, l, instance.KillWanted{Grace: &grace})
+		e.step(now, l, instance.KillWanted{Grace: &grace, Hurry: true})
 	}
 	for _, c := range e.orphans() {
 		e.discardAtEnd(c)
@@ -469,7 +476,7 @@ func (e *Executor) leave(now time.Time, bound time.Duration) {
 			continue
 		}
 		grace := min(l.state.Grace(), bound)
-		e.step(now, l, instance.KillWanted{Grace: &grace})
+		e.step(now, l, instance.KillWanted{Grace: &grace, Hurry: bound != forever})
 	}
 }
 
@@ -489,6 +496,9 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 	e.noteNetwork(now, l, ev)
 	if next.Phase != before {
 		e.Log.Debug("phase", zap.String("task", next.TaskID), zap.Stringer("from", before), zap.Stringer("to", next.Phase))
+	}
+	if before == instance.Draining && next.Phase != before {
+		l.cancel()
 	}
 	for _, a := range actions {
 		l.carryOut(a)

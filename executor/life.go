@@ -110,6 +110,9 @@ func (l *life) carryOut(a instance.Action) {
 				l.executor.Log.Warn("an address could not be announced", zap.String("task", l.plan.TaskID), zap.Error(err))
 			}
 		}()
+	case instance.Linger:
+		ctx := l.cancellable()
+		go l.linger(ctx)
 	case instance.Signal:
 		go func() {
 			if err := l.instance.Stop(a.Name); err != nil {

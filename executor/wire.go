@@ -182,10 +182,10 @@ func (l *life) change(c *padisv1.NetworkChange, host instance.Host) error {
 	return nil
 }
 
-// changed is a launch with other loopback addresses and bandwidths.
+// changed is a launch with other loopback addresses, drain and bandwidths.
 func changed(l *padisv1.Launch, c *padisv1.NetworkChange) *padisv1.Launch {
 	l = proto.CloneOf(l)
-	l.LoopbackAddresses = c.GetLoopbackAddresses()
+	l.LoopbackAddresses, l.DrainMs = c.GetLoopbackAddresses(), c.GetDrainMs()
 	for i, b := range c.GetBandwidths() {
 		if i < len(l.GetAttachments()) {
 			l.Attachments[i].Bandwidth = b
@@ -209,7 +209,10 @@ func (e *Executor) rewire(c *padisv1.NetworkChange) bool {
 		e.Log.Error("the network of an instance could not be changed; it is as it was", zap.String("container", c.GetContainer()), zap.Error(err))
 	}
 	f := failure(padisv1.ReasonNetworkFailed, err)
-	e.post(func(now time.Time) { e.fared(now, l.plan.Wanted, f) })
+	e.post(func(now time.Time) {
+		e.fared(now, l.plan.Wanted, f)
+		e.step(now, l, instance.Rewired{Drain: l.drainTime()})
+	})
 	return err == nil
 }
 

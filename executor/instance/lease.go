@@ -38,7 +38,7 @@ func (s State) AwaitsGrant() bool {
 
 // Holds tells whether it runs and has its addresses by a lease.
 func (s State) Holds() bool {
-	return s.Leased() && (s.Phase == Running || s.Phase == Stopping) && s.link == linkUp
+	return s.Leased() && (s.Phase == Running || s.Phase == Draining || s.Phase == Stopping) && s.link == linkUp
 }
 
 // Silent tells whether it runs without its addresses.
@@ -82,6 +82,7 @@ func (m *machine) silence() {
 	m.link, m.linkAt, m.linkTries = linkSilencing, time.Time{}, 0
 	m.do(Silence{})
 	m.reportDown(padisv1.ReasonLeaseExpired, leaseOver)
+	m.drained() // nobody reaches it any more
 }
 
 // reportDown says why a running instance cannot be reached.
@@ -205,7 +206,7 @@ func (m *machine) tickLink() {
 		// Adopted, and not renewed for so long that the kernel has taken its addresses away.
 		m.link = linkDown
 		m.report(mesos.TaskStarting, nil, padisv1.ReasonLeaseExpired, leaseOver)
-	case m.link == linkSilencing && (m.Phase == Running || m.Phase == Stopping):
+	case m.link == linkSilencing && (m.Phase == Running || m.Phase == Draining || m.Phase == Stopping):
 		m.do(Silence{})
 	}
 }

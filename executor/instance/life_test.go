@@ -23,6 +23,8 @@ type model struct {
 	// waited: its exit has come, or will.
 	waited                         bool
 	attached, silent, ended, asked bool
+	// lingers: the connections are watched. signalled: the program was told to end.
+	lingers, signalled bool
 	// configured: the kernel has the addresses. granted: the lease goes on. lost: it was over since the last probe.
 	configured, granted, lost bool
 }
@@ -90,7 +92,13 @@ func (m *model) carryOut(a Action) {
 		m.pending = append(m.pending, e)
 	case Start:
 		m.pending = append(m.pending, Started{m.fail()})
+	case Linger:
+		if m.lingers || m.signalled || m.state.Reported().Report.GetReady() {
+			m.Fatal("keeps connections, and clients still come, or it has its signal")
+		}
+		m.lingers = true
 	case Signal, Kill:
+		m.signalled = true
 		if !m.held {
 			m.Fatalf("%T to what is not held", a)
 		}
@@ -205,7 +213,11 @@ func (m *model) turn(killing bool) {
 		m.step(Tick{})
 	case k == 1 && !m.ended && !killing && rapid.IntRange(0, 5).Draw(m.T, "kill") == 0:
 		m.asked = true
-		m.step(KillWanted{})
+		m.step(KillWanted{Hurry: rapid.Bool().Draw(m.T, "hurry")})
+	case k == 1 && !m.ended && rapid.Bool().Draw(m.T, "rewired"):
+		m.step(Rewired{time.Duration(rapid.IntRange(0, 3).Draw(m.T, "drain")) * time.Second})
+	case k == 2 && m.lingers && rapid.Bool().Draw(m.T, "drained"):
+		m.step(Drained{})
 	case k == 2 && m.checks > 0:
 		m.checks--
 		m.step(Checked{0, rapid.Bool().Draw(m.T, "ok"), "x"})
@@ -226,7 +238,7 @@ func (m *model) turn(killing bool) {
 
 // Whatever happens in whatever order the executor can bring it: a network is configured only after its address was
 // found silent where that is demanded; nothing is released while processes live; no container is left by an instance
-// that has ended; the end is reported once, and last, and only after the release; and whoever is told to end does.
+// that has ended; connections are kept only before the signal and by who is not ready; the end is reported once, and last, and only after the release; and whoever is told to end does.
 func TestAnyLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{T: t, launch: launch(), now: start}
@@ -244,6 +256,9 @@ func TestAnyLife(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "checks") {
 			checked(m.launch)
+		}
+		if rapid.Bool().Draw(t, "balanced") {
+			balanced(m.launch)
 		}
 		if rapid.Bool().Draw(t, "leased") {
 			leased(m.launch)

@@ -32,6 +32,7 @@ func (m *machine) begin() bool {
 	if m.Phase != New {
 		return false
 	}
+	m.drain = Drain(m.Launch)
 	if m.Launch.GetAdopt() {
 		m.report(mesos.TaskStarting, nil, padisv1.ReasonAdopting, "The container is being taken over; it runs on meanwhile.")
 		m.adopt()
@@ -293,11 +294,17 @@ func (m *machine) kill(e KillWanted) bool {
 	}
 	if m.ending == nil && m.Phase < Stopping {
 		m.ending = &ending{state: mesos.TaskKilled, reason: padisv1.ReasonKilled, message: "It was stopped as wanted.", grace: e.Grace}
-		m.report(mesos.TaskKilling, nil, padisv1.ReasonStopping, "It is being stopped.")
+		if m.drains() && !e.Hurry {
+			m.keepConnections()
+			return true
+		}
+		m.report(mesos.TaskKilling, nil, padisv1.ReasonStopping, stopping)
 	}
 	switch {
 	case m.Phase == Running:
 		m.stop(m.grace(e.Grace))
+	case m.Phase == Draining:
+		m.hurry(e)
 	case m.Phase == Stopping:
 		if by := m.now.Add(m.grace(e.Grace)); by.Before(m.at) {
 			m.at = by
@@ -403,6 +410,8 @@ func (m *machine) tick() bool {
 		m.wait(Attaching, Attach{})
 	case m.Phase == Probing && due:
 		m.wait(Probing, Probe{})
+	case m.Phase == Draining && due:
+		m.drained()
 	case m.Phase == Stopping && due:
 		m.leave()
 	case m.Phase == Releasing && due:

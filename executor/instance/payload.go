@@ -7,6 +7,9 @@
 //	files       image      addresses  name-       network      program      probes     signal     SIGKILL    network     reported
 //	            if any     silent?    spaces                                                                 silent
 //
+// What load balancers send clients to goes from Running to Draining first, if it is to be stopped: it is not ready any more, and
+// keeps the connections that it has, before it gets its signal.
+//
 // A container that an earlier executor made is adopted instead: Adopting -> Attaching -> Running. Only the word that there
 // is no such container lets the task fail; whatever else goes wrong is tried again, because the container may well serve.
 //

@@ -24,13 +24,14 @@ const (
 	Attaching
 	Launching
 	Running
+	Draining
 	Stopping
 	Killing
 	Releasing
 	Ended
 )
 
-var phaseNames = [...]string{"New", "Adopting", "Fetching", "Pulling", "Leasing", "Probing", "Creating", "Attaching", "Launching", "Running", "Stopping", "Killing", "Releasing", "Ended"}
+var phaseNames = [...]string{"New", "Adopting", "Fetching", "Pulling", "Leasing", "Probing", "Creating", "Attaching", "Launching", "Running", "Draining", "Stopping", "Killing", "Releasing", "Ended"}
 
 func (p Phase) String() string { return phaseNames[p] }
 
@@ -47,6 +48,10 @@ const (
 	releaseRetry = 200 * time.Millisecond
 	// progressPause is the time between two reports of how far a pull is.
 	progressPause = 2 * time.Second
+	// UnseenDrain bounds the drain of an instance of which no TCP connection was seen: what it has with datagrams, nobody can see.
+	UnseenDrain = 5 * time.Second
+	// LeastDrain is how long directors may take to hear that an instance is out of rotation.
+	LeastDrain = time.Second
 	// defaultGrace is the time between the stop signal and SIGKILL, as in the API.
 	defaultGrace = 10 * time.Second
 )
@@ -73,7 +78,11 @@ type State struct {
 	digest string
 	health health.State
 	begun  time.Time
-	// retries of what the phase waits for, and when the next one is; deadline of Stopping.
+	// drain is how long it keeps its connections before it is told to end; 0 if clients reach it by its own addresses only.
+	// since is when it began to.
+	drain time.Duration
+	since time.Time
+	// retries of what the phase waits for, and when the next one is; deadline of Draining and Stopping.
 	retries int
 	at      time.Time
 	// announced counts the announcements that were made, configured is when the network was.
@@ -162,8 +171,15 @@ type (
 	}
 	// Released: nobody answers for the addresses, and nothing is left.
 	Released struct{ Failure *Failure }
-	// KillWanted asks for the end. Grace is nil if the template's applies.
-	KillWanted struct{ Grace *time.Duration }
+	// Rewired: its drain is another now; see Drain.
+	Rewired struct{ Drain time.Duration }
+	// Drained: no client has a connection to it by a load balancer any more.
+	Drained struct{}
+	// KillWanted asks for the end. Grace is nil if the template's applies. Hurry leaves no time for a drain.
+	KillWanted struct {
+		Grace *time.Duration
+		Hurry bool
+	}
 	// Tick lets time pass.
 	Tick struct{}
 )
@@ -184,6 +200,8 @@ func (Started) event()      {}
 func (Checked) event()      {}
 func (Exited) event()       {}
 func (Released) event()     {}
+func (Rewired) event()      {}
+func (Drained) event()      {}
 func (KillWanted) event()   {}
 func (Tick) event()         {}
 
@@ -221,6 +239,8 @@ type (
 	}
 	// Announce repeats the announcement of the addresses.
 	Announce struct{}
+	// Linger watches the connections that come by load balancers, until there are none: then Drained.
+	Linger struct{}
 	// Signal asks the program to end.
 	Signal struct{ Name string }
 	// Kill ends all processes.
@@ -246,6 +266,7 @@ func (Release) action()  {}
 func (Cancel) action()   {}
 func (Check) action()    {}
 func (Announce) action() {}
+func (Linger) action()   {}
 func (Signal) action()   {}
 func (Kill) action()     {}
 func (Report) action()   {}
@@ -289,6 +310,10 @@ func Step(now time.Time, s State, e Event) (State, []Action, error) {
 		ok = m.exited(e)
 	case Released:
 		ok = m.released(e)
+	case Rewired:
+		ok = m.rewired(e)
+	case Drained:
+		ok = m.drained()
 	case KillWanted:
 		ok = m.kill(e)
 	case Tick:

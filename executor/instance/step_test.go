@@ -67,6 +67,8 @@ func adopted(l *padisv1.Launch) {
 	l.Container, l.Adopt, l.WasReady, l.Attempt = "shop.web-3.1a2b3c4d.0", true, true, 2
 }
 
+func balanced(l *padisv1.Launch) { l.LoopbackAddresses, l.DrainMs = []string{"192.0.2.1"}, 30_000 }
+
 func leased(l *padisv1.Launch) { l.LeaseMs = 9000 }
 
 func unready(l *padisv1.Launch) { l.WasReady = false }
@@ -118,8 +120,8 @@ func TestLives(t *testing.T) {
 		"dies":                  {launch(), then(Exited{Code: 139, Signal: "SIGSEGV"}, Released{})},
 		"killed":                {launch(), then(KillWanted{}, KillWanted{}, Exited{Code: 143, Signal: "SIGTERM"}, Released{})},
 		"killed after grace":    {launch(), then(KillWanted{}, after{}, Exited{Code: 137, Signal: "SIGKILL"}, Released{})},
-		"killed, then sooner":   {launch(), then(KillWanted{}, KillWanted{grace(time.Second)}, after{}, Exited{Code: 137, Signal: "SIGKILL"}, Released{})},
-		"killed without grace":  {launch(), then(KillWanted{grace(0)}, Exited{Code: 137, Signal: "SIGKILL"}, Released{})},
+		"killed, then sooner":   {launch(), then(KillWanted{}, KillWanted{Grace: grace(time.Second)}, after{}, Exited{Code: 137, Signal: "SIGKILL"}, Released{})},
+		"killed without grace":  {launch(), then(KillWanted{Grace: grace(0)}, Exited{Code: 137, Signal: "SIGKILL"}, Released{})},
 		"killed while fetching": {launch(), []Event{Begun{}, KillWanted{}, Fetched{no}, Released{}}},
 		"killed while created":  {launch(), []Event{Begun{}, Fetched{}, KillWanted{}, Created{PID: 7}, Exited{Signal: "SIGKILL"}, Released{}}},
 		"no files":              {launch(), []Event{Begun{}, Fetched{no}, Released{}}},
@@ -153,7 +155,7 @@ func TestLives(t *testing.T) {
 		"adopted without network":     {launch(adopted), append([]Event{Begun{}, Adopted{PID: 7}}, attempts(attachRetries, Exited{Code: 143}, Released{})...)},
 		"adoption of the ended":       {launch(adopted), []Event{Begun{}, Adopted{Ended: &Exited{Code: 137, Signal: "SIGKILL", OOMKilled: true}}, Released{}}},
 		"adoption of nothing":         {launch(adopted), []Event{Begun{}, Adopted{Failure: gone}, Released{}}},
-		"killed while adopting":       {launch(adopted), []Event{Begun{}, KillWanted{grace(time.Second)}, Adopted{PID: 7}, after{}, Exited{Signal: "SIGKILL"}, Released{}}},
+		"killed while adopting":       {launch(adopted), []Event{Begun{}, KillWanted{Grace: grace(time.Second)}, Adopted{PID: 7}, after{}, Exited{Signal: "SIGKILL"}, Released{}}},
 		"killed before its adoption":  {launch(adopted), []Event{Begun{}, Adopted{Failure: no}, KillWanted{}, Released{no}, after{}, Released{}}},
 		"killed while being attached": {launch(adopted), []Event{Begun{}, Adopted{PID: 7}, Attached{no}, KillWanted{}, Exited{Code: 143}, Released{}}},
 		"leased":                      {launch(leased), leasing(Granted{}, Renewed{}, Exited{}, Released{})},
@@ -170,6 +172,19 @@ func TestLives(t *testing.T) {
 		"adopted with a lease":        {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, Granted{}, Renewed{}, Attached{}, Granted{}, Renewed{}}},
 		"adopted after its lease":     {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, after{}, Granted{}, Renewed{Failure: no}, after{}, Granted{}, Renewed{Expired: true}, Silenced{no}, after{}, Granted{}, Renewed{Expired: true}, Silenced{}, Probed{}, Attached{}}},
 		"adopted, ends unleased":      {launch(adopted, leased), []Event{Begun{}, Adopted{PID: 7}, Exited{}, Released{}}},
+		"drained":                     {launch(balanced, checked), then(Checked{0, true, ""}, KillWanted{}, Checked{0, false, "x"}, wait(2*time.Second), Drained{}, Drained{}, Exited{Code: 143, Signal: "SIGTERM"}, Released{})},
+		"drained in time":             {launch(balanced), then(KillWanted{grace(time.Second), false}, KillWanted{grace(time.Second), false}, after{}, after{}, Exited{Signal: "SIGKILL"}, Released{})},
+		"drain cut short":             {launch(balanced), then(KillWanted{}, wait(time.Second), KillWanted{grace(time.Second), false}, after{}, Exited{Signal: "SIGKILL"}, Released{})},
+		"drain without grace":         {launch(balanced), then(KillWanted{grace(0), false}, Drained{}, Exited{Signal: "SIGKILL"}, Released{})},
+		"no drain in a hurry":         {launch(balanced), then(KillWanted{nil, true}, Exited{Code: 143}, Released{})},
+		"hurry while draining":        {launch(balanced), then(KillWanted{}, KillWanted{nil, true}, Exited{Code: 143}, Released{})},
+		"drain changed":               {launch(), then(Rewired{time.Minute}, KillWanted{}, Rewired{10 * time.Second}, after{}, Drained{}, Exited{Code: 143}, Released{})},
+		"drain taken back":            {launch(balanced), then(KillWanted{}, Rewired{}, Exited{Code: 143}, Released{})},
+		"ended while draining":        {launch(balanced), then(KillWanted{}, Exited{Code: 3}, Released{})},
+		"lease over while draining":   {launch(balanced, leased), leasing(KillWanted{}, Granted{}, Renewed{}, Lapsed{}, Silenced{}, Exited{Code: 143}, Released{})},
+		"no drain without a lease":    {launch(balanced, leased), leasing(Lapsed{}, KillWanted{}, Silenced{}, Exited{Code: 143}, Released{})},
+		"failed checks do not drain":  {launch(balanced, checked), then(Checked{0, true, ""}, after{}, after{}, Checked{0, false, "slow"}, after{}, Checked{0, false, "slower"}, Exited{Signal: "SIGTERM"}, Released{})},
+		"adopted and drained":         {launch(adopted, balanced), adoption(KillWanted{}, Drained{}, Exited{Code: 143}, Released{})},
 		"no network wanted":           {launch(func(l *padisv1.Launch) { l.Attachments = nil }), then(after{}, Exited{}, Released{})},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -246,10 +261,14 @@ func describe(x any) string {
 		}
 		return "Release"
 	case KillWanted:
+		out := "KillWanted"
 		if x.Grace != nil {
-			return "KillWanted " + x.Grace.String()
+			out += " " + x.Grace.String()
 		}
-		return "KillWanted"
+		if x.Hurry {
+			out += " in a hurry"
+		}
+		return out
 	case interface{ event() }, interface{ action() }:
 		name := strings.TrimPrefix(fmt.Sprintf("%T", x), "instance.")
 		fields := strings.NewReplacer("Failure:<nil>", "", "Failure:"+fmt.Sprint(no), "failed", "{", "", "}", "").Replace(fmt.Sprintf("%+v", x))

@@ -60,7 +60,7 @@ func listening(process string, b *buffer) (uint64, error) {
 	defer unix.Close(fd)
 	var total uint64
 	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
-		n, err := dump(fd, family, b)
+		n, err := dump(fd, family, unix.IPPROTO_TCP, 1<<stateListen, b, nil)
 		// A host without IPv6 has no answer for it.
 		if err != nil && family == unix.AF_INET {
 			return 0, err
@@ -115,14 +115,15 @@ const (
 	requestLen       = headerLen + 56 // struct inet_diag_req_v2
 )
 
-// dump asks for the listening sockets of one family, and counts them.
-func dump(fd int, family uint8, b *buffer) (total uint64, err error) {
+// dump asks for the sockets of one family and protocol that are in one of the states (a bit each), and counts them; each, if
+// there is one, is given the struct inet_diag_msg of each.
+func dump(fd int, family, protocol uint8, states uint32, b *buffer, each func([]byte)) (total uint64, err error) {
 	request := make([]byte, requestLen)
 	binary.NativeEndian.PutUint32(request[0:], requestLen)
 	binary.NativeEndian.PutUint16(request[4:], sockDiagByFamily)
 	binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	request[headerLen], request[headerLen+1] = family, unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(request[headerLen+4:], 1<<stateListen)
+	request[headerLen], request[headerLen+1] = family, protocol
+	binary.NativeEndian.PutUint32(request[headerLen+4:], states)
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, err
 	}
@@ -131,7 +132,7 @@ func dump(fd int, family uint8, b *buffer) (total uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		found, done, err := parseDump(b.b[:n])
+		found, done, err := parseDump(b.b[:n], each)
 		total += found
 		if done || err != nil {
 			return total, err
@@ -140,7 +141,7 @@ func dump(fd int, family uint8, b *buffer) (total uint64, err error) {
 }
 
 // parseDump counts the sockets of one datagram of the answer, and tells whether it was the last.
-func parseDump(b []byte) (sockets uint64, done bool, err error) {
+func parseDump(b []byte, each func([]byte)) (sockets uint64, done bool, err error) {
 	for len(b) >= headerLen {
 		length := int(binary.NativeEndian.Uint32(b))
 		if length < headerLen || length > len(b) {
@@ -156,6 +157,9 @@ func parseDump(b []byte) (sockets uint64, done bool, err error) {
 			return sockets, true, unix.Errno(-int32(binary.NativeEndian.Uint32(b[headerLen:])))
 		case sockDiagByFamily:
 			sockets++
+			if each != nil {
+				each(b[headerLen:length])
+			}
 		}
 		b = b[min((length+3)&^3, len(b)):]
 	}

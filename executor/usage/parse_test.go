@@ -148,14 +148,14 @@ func FuzzDump(f *testing.F) {
 	failed := []byte{20, 0, 0, 0, unix.NLMSG_ERROR, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff}
 	f.Add(append(append([]byte{}, socket...), done...))
 	f.Add(failed)
-	if n, last, err := parseDump(append(append([]byte{}, socket...), done...)); n != 1 || !last || err != nil {
+	if n, last, err := parseDump(append(append([]byte{}, socket...), done...), nil); n != 1 || !last || err != nil {
 		f.Errorf("%d %v %v", n, last, err)
 	}
-	if _, last, err := parseDump(failed); !last || fmt.Sprint(err) != "no such file or directory" {
+	if _, last, err := parseDump(failed, nil); !last || fmt.Sprint(err) != "no such file or directory" {
 		f.Errorf("%v %v", last, err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if n, _, _ := parseDump(b); n > uint64(len(b)/headerLen) {
+		if n, _, _ := parseDump(b, func(m []byte) { parseSocket(m) }); n > uint64(len(b)/headerLen) {
 			t.Errorf("%d sockets in %d bytes", n, len(b))
 		}
 	})
