@@ -94,6 +94,9 @@ func Remedy(reason string) string {
 		if text := networkRemedy(reason); text != "" {
 			return text
 		}
+		if text := balanceRemedy(reason); text != "" {
+			return text
+		}
 		return containerRemedy(reason)
 	}
 }
@@ -113,6 +116,34 @@ func networkRemedy(reason string) string {
 		return "give these machines other addresses, or reserve what they have with `padis ip reserve`"
 	case padisv1.ReasonPeerDown:
 		return "compare spec.bgp of the Network with the configuration of the router: address, asn, password"
+	default:
+		return ""
+	}
+}
+
+// balanceRemedy is about LoadBalancers.
+func balanceRemedy(reason string) string {
+	switch reason {
+	case padisv1.ReasonTooFewServers:
+		return "get more instances of the backends' Apps ready, or lower spec.minServers; `padis why app/NAME` says why instances are not"
+	case padisv1.ReasonNoDirectors:
+		return "raise spec.directors.replicas, or see with `padis get instances` why no director runs"
+	case padisv1.ReasonFewerDirectors:
+		return "see which director does not announce, and why, with `padis describe lb NAME`"
+	case padisv1.ReasonTooManyPaths:
+		return "lower spec.directors.replicas, or raise the equal-cost paths of the router and spec.maximumPaths of its BGPPeer"
+	case padisv1.ReasonNoBackends:
+		return "apply the App that spec.backends names, in the namespace of the LoadBalancer, or correct the name or the labels"
+	case padisv1.ReasonBackendUnreachable:
+		return "give the App a pool of the same Network as spec.directors.networks, and a driver with a segment: bridge, vlan or vxlan"
+	case padisv1.ReasonRelayUnavailable:
+		return "the host's kernel must let the executor attach eBPF programs (Linux 6.6 or newer, CAP_BPF and CAP_NET_ADMIN); until then changes may break connections of its instances"
+	case padisv1.ReasonDataplaneUnavailable:
+		return "set spec.dataplane to Auto or to one that the hosts' kernel has, or keep directors to other hosts with spec.directors.placement"
+	case padisv1.ReasonCheckFailed:
+		return "see that the instance listens on the VIP (0.0.0.0 or ::, not its own address alone) and answers as spec.healthChecks expect"
+	case padisv1.ReasonHostSilent:
+		return "see whether the host is up and its executor reaches the Mesos agent; flows of its instances come back with it"
 	default:
 		return ""
 	}

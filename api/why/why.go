@@ -19,8 +19,10 @@ type Snapshot struct {
 	App *v1alpha1.App
 	// Instances of the App.
 	Instances []runtime.Instance
-	Pools     []v1alpha1.IPPool
-	Agents    []runtime.Agent
+	// DirectorOf is the name of the LoadBalancer whose directors the instances are; empty if they are of an App.
+	DirectorOf string
+	Pools      []v1alpha1.IPPool
+	Agents     []runtime.Agent
 	// Events of the App and its instances.
 	Events []Event
 }
@@ -104,7 +106,9 @@ func Instance(s Snapshot, i runtime.Instance) Node {
 		}
 		root.add(Dim, text)
 	}
-	if s.App == nil {
+	if s.DirectorOf != "" {
+		root.add(Dim, "it is a director: `padis why lb/"+s.DirectorOf+" -n "+i.Namespace+"` says how its LoadBalancer fares")
+	} else if s.App == nil {
 		root.add(Waiting, "its App "+i.Status.App+" does not exist any more: it is being removed")
 	} else {
 		root.add(Dim, "app/"+s.App.Name+": "+summary(s)+"; `padis why app/"+s.App.Name+" -n "+s.App.Namespace+"` shows the others")

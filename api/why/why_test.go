@@ -150,6 +150,12 @@ func scenarios() map[string]string {
 		"instance-backoff": Instance(mixed, mixed.Instances[2]).String(),
 		"instance-orphan":  Instance(orphan, mixed.Instances[4]).String(),
 
+		"instance-director": Instance(Snapshot{Now: now, DirectorOf: "web", Instances: []runtime.Instance{ready(0)}}, ready(0)).String(),
+
+		"balance-fine":    LoadBalancer(balanced()).String(),
+		"balance-unknown": LoadBalancer(BalanceSnapshot{Now: now, LoadBalancer: balanced().LoadBalancer}).String(),
+		"balance-trouble": LoadBalancer(troubled()).String(),
+
 		"containers":          App(containers).String(),
 		"instance-adopting":   Instance(containers, moving[1]).String(),
 		"instance-prepulling": Instance(containers, moving[2]).String(),
@@ -184,6 +190,7 @@ func TestEveryReasonIsConsidered(t *testing.T) {
 		padisv1.ReasonBackOff, padisv1.ReasonStopping, padisv1.ReasonUpdating, padisv1.ReasonScaledIn, padisv1.ReasonAgentGone, padisv1.ReasonTaskLost,
 		padisv1.ReasonAccepted, padisv1.ReasonComplete, padisv1.ReasonScaledOut, padisv1.ReasonScaledToZero, padisv1.ReasonUpdated,
 		padisv1.ReasonReaddressing, padisv1.ReasonPlacementChanged, padisv1.ReasonContainerGone,
+		padisv1.ReasonAnnounced, padisv1.ReasonAwaitingVIP, padisv1.ReasonJoining, padisv1.ReasonDraining,
 	}
 	for _, reason := range reasons(t) {
 		if has, waits := Remedy(reason) != "", slices.Contains(patience, reason); has == waits {
