@@ -1076,7 +1076,12 @@ type BalanceRecord struct {
 	// The real servers of the tables.
 	Servers []*RealServer `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`
 	// VIPs that instances keep on their loopback: those of the newest Balance, and those that a director may still announce.
-	Vips          []string `protobuf:"bytes,6,rep,name=vips,proto3" json:"vips,omitempty"`
+	Vips []string `protobuf:"bytes,6,rep,name=vips,proto3" json:"vips,omitempty"`
+	// What else the newest Balance says; whoever gets it later gets the same. The order is without tasks, and has all peers.
+	Services []*BalanceService `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
+	Order    *DirectorOrder    `protobuf:"bytes,8,opt,name=order,proto3" json:"order,omitempty"`
+	// Real servers that are in no table any more, but that a director may still send to: they keep the VIPs, too.
+	Former        []*RealServer `protobuf:"bytes,9,rep,name=former,proto3" json:"former,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1153,6 +1158,27 @@ func (x *BalanceRecord) GetVips() []string {
 	return nil
 }
 
+func (x *BalanceRecord) GetServices() []*BalanceService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *BalanceRecord) GetOrder() *DirectorOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *BalanceRecord) GetFormer() []*RealServer {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
 // RealServer is an instance in a table.
 type RealServer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,7 +1189,9 @@ type RealServer struct {
 	Address   string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Namespace string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// APP-SLOT.
-	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Kept by the scheduler: since when no backend selects it, in Unix milliseconds; 0 if one does.
+	LeftMs        int64 `protobuf:"varint,6,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1231,6 +1259,13 @@ func (x *RealServer) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *RealServer) GetLeftMs() int64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
 }
 
 // ConfigData is the content of one ConfigMap or Secret.
@@ -7366,21 +7401,25 @@ const file_padis_v1_padis_proto_rawDesc = "" +
 	"\x06router\x18\x02 \x01(\v2\x11.padis.v1.BgpPeerR\x06router\x12&\n" +
 	"\x0fbfd_interval_ms\x18\x03 \x01(\x03R\rbfdIntervalMs\x12%\n" +
 	"\x0ebfd_multiplier\x18\x04 \x01(\x05R\rbfdMultiplier\x12#\n" +
-	"\rboth_families\x18\x05 \x01(\bR\fbothFamilies\"\xa1\x01\n" +
+	"\rboth_families\x18\x05 \x01(\bR\fbothFamilies\"\xb4\x02\n" +
 	"\rBalanceRecord\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12\x10\n" +
 	"\x03tcp\x18\x03 \x01(\fR\x03tcp\x12\x10\n" +
 	"\x03udp\x18\x04 \x01(\fR\x03udp\x12.\n" +
 	"\aservers\x18\x05 \x03(\v2\x14.padis.v1.RealServerR\aservers\x12\x12\n" +
-	"\x04vips\x18\x06 \x03(\tR\x04vips\"\x8b\x01\n" +
+	"\x04vips\x18\x06 \x03(\tR\x04vips\x124\n" +
+	"\bservices\x18\a \x03(\v2\x18.padis.v1.BalanceServiceR\bservices\x12-\n" +
+	"\x05order\x18\b \x01(\v2\x17.padis.v1.DirectorOrderR\x05order\x12,\n" +
+	"\x06former\x18\t \x03(\v2\x14.padis.v1.RealServerR\x06former\"\xa4\x01\n" +
 	"\n" +
 	"RealServer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
 	"\bagent_id\x18\x02 \x01(\tR\aagentId\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1c\n" +
 	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x1a\n" +
-	"\binstance\x18\x05 \x01(\tR\binstance\"\xa1\x01\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\x12\x17\n" +
+	"\aleft_ms\x18\x06 \x01(\x03R\x06leftMs\"\xa1\x01\n" +
 	"\n" +
 	"ConfigData\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -8090,101 +8129,104 @@ var file_padis_v1_padis_proto_depIdxs = []int32{
 	11,  // 13: padis.v1.Announcement.peers:type_name -> padis.v1.AnnouncementPeer
 	46,  // 14: padis.v1.AnnouncementPeer.router:type_name -> padis.v1.BgpPeer
 	13,  // 15: padis.v1.BalanceRecord.servers:type_name -> padis.v1.RealServer
-	88,  // 16: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
-	51,  // 17: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
-	22,  // 18: padis.v1.Revision.template:type_name -> padis.v1.Template
-	21,  // 19: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
-	20,  // 20: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
-	19,  // 21: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
-	1,   // 22: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
-	31,  // 23: padis.v1.Template.env:type_name -> padis.v1.EnvVar
-	32,  // 24: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
-	33,  // 25: padis.v1.Template.resources:type_name -> padis.v1.Resources
-	34,  // 26: padis.v1.Template.ports:type_name -> padis.v1.Port
-	35,  // 27: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
-	39,  // 28: padis.v1.Template.stop:type_name -> padis.v1.Stop
-	40,  // 29: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
-	89,  // 30: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
-	23,  // 31: padis.v1.Template.security:type_name -> padis.v1.Security
-	24,  // 32: padis.v1.Template.volumes:type_name -> padis.v1.Volume
-	25,  // 33: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
-	26,  // 34: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
-	27,  // 35: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
-	29,  // 36: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
-	28,  // 37: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
-	30,  // 38: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
-	2,   // 39: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
-	36,  // 40: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
-	37,  // 41: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
-	38,  // 42: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
-	90,  // 43: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
-	44,  // 44: padis.v1.Network.sysctls:type_name -> padis.v1.Sysctl
-	45,  // 45: padis.v1.Network.bgp:type_name -> padis.v1.Bgp
-	43,  // 46: padis.v1.Network.bandwidth:type_name -> padis.v1.Bandwidth
-	49,  // 47: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
-	49,  // 48: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
-	46,  // 49: padis.v1.Bgp.peers:type_name -> padis.v1.BgpPeer
-	51,  // 50: padis.v1.BgpPeer.agents:type_name -> padis.v1.AgentSelector
-	3,   // 51: padis.v1.UnreachablePolicy.replace:type_name -> padis.v1.UnreachablePolicy.Replace
-	51,  // 52: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
-	47,  // 53: padis.v1.Tenant.address_quotas:type_name -> padis.v1.AddressQuota
-	41,  // 54: padis.v1.Cluster.networks:type_name -> padis.v1.Network
-	42,  // 55: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
-	50,  // 56: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
-	16,  // 57: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
-	53,  // 58: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
-	54,  // 59: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
-	51,  // 60: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
-	15,  // 61: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
-	0,   // 62: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
-	56,  // 63: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
-	56,  // 64: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
-	91,  // 65: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
-	33,  // 66: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
-	92,  // 67: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
-	73,  // 68: padis.v1.AgentRecord.addresses:type_name -> padis.v1.HostAddress
-	61,  // 69: padis.v1.Balance.services:type_name -> padis.v1.BalanceService
-	13,  // 70: padis.v1.Balance.servers:type_name -> padis.v1.RealServer
-	62,  // 71: padis.v1.Balance.director:type_name -> padis.v1.DirectorOrder
-	35,  // 72: padis.v1.DirectorOrder.checks:type_name -> padis.v1.HealthCheck
-	10,  // 73: padis.v1.DirectorOrder.announcement:type_name -> padis.v1.Announcement
-	64,  // 74: padis.v1.BalanceState.directors:type_name -> padis.v1.DirectorState
-	65,  // 75: padis.v1.DirectorState.sessions:type_name -> padis.v1.DirectorSession
-	66,  // 76: padis.v1.DirectorState.failures:type_name -> padis.v1.ServerFailure
-	22,  // 77: padis.v1.Launch.template:type_name -> padis.v1.Template
-	83,  // 78: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
-	15,  // 79: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
-	16,  // 80: padis.v1.Launch.registries:type_name -> padis.v1.Registry
-	14,  // 81: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
-	78,  // 82: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
-	79,  // 83: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
-	69,  // 84: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
-	70,  // 85: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
-	72,  // 86: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
-	41,  // 87: padis.v1.ToExecutor.announced:type_name -> padis.v1.Network
-	60,  // 88: padis.v1.ToExecutor.balance:type_name -> padis.v1.Balance
-	43,  // 89: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
-	71,  // 90: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
-	77,  // 91: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
-	15,  // 92: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
-	16,  // 93: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
-	14,  // 94: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
-	81,  // 95: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
-	73,  // 96: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
-	74,  // 97: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
-	75,  // 98: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
-	76,  // 99: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
-	72,  // 100: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
-	63,  // 101: padis.v1.FromExecutor.balances:type_name -> padis.v1.BalanceState
-	82,  // 102: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
-	41,  // 103: padis.v1.Attachment.network:type_name -> padis.v1.Network
-	43,  // 104: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
-	85,  // 105: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
-	106, // [106:106] is the sub-list for method output_type
-	106, // [106:106] is the sub-list for method input_type
-	106, // [106:106] is the sub-list for extension type_name
-	106, // [106:106] is the sub-list for extension extendee
-	0,   // [0:106] is the sub-list for field type_name
+	61,  // 16: padis.v1.BalanceRecord.services:type_name -> padis.v1.BalanceService
+	62,  // 17: padis.v1.BalanceRecord.order:type_name -> padis.v1.DirectorOrder
+	13,  // 18: padis.v1.BalanceRecord.former:type_name -> padis.v1.RealServer
+	88,  // 19: padis.v1.ConfigData.data:type_name -> padis.v1.ConfigData.DataEntry
+	51,  // 20: padis.v1.Registry.agents:type_name -> padis.v1.AgentSelector
+	22,  // 21: padis.v1.Revision.template:type_name -> padis.v1.Template
+	21,  // 22: padis.v1.Revision.constraints:type_name -> padis.v1.Constraint
+	20,  // 23: padis.v1.Revision.networks:type_name -> padis.v1.NetworkWish
+	19,  // 24: padis.v1.Revision.restart:type_name -> padis.v1.RestartPolicy
+	1,   // 25: padis.v1.Constraint.operator:type_name -> padis.v1.Constraint.Operator
+	31,  // 26: padis.v1.Template.env:type_name -> padis.v1.EnvVar
+	32,  // 27: padis.v1.Template.artifacts:type_name -> padis.v1.Artifact
+	33,  // 28: padis.v1.Template.resources:type_name -> padis.v1.Resources
+	34,  // 29: padis.v1.Template.ports:type_name -> padis.v1.Port
+	35,  // 30: padis.v1.Template.health_checks:type_name -> padis.v1.HealthCheck
+	39,  // 31: padis.v1.Template.stop:type_name -> padis.v1.Stop
+	40,  // 32: padis.v1.Template.logs:type_name -> padis.v1.LogPolicy
+	89,  // 33: padis.v1.Template.labels:type_name -> padis.v1.Template.LabelsEntry
+	23,  // 34: padis.v1.Template.security:type_name -> padis.v1.Security
+	24,  // 35: padis.v1.Template.volumes:type_name -> padis.v1.Volume
+	25,  // 36: padis.v1.Volume.host_path:type_name -> padis.v1.HostPath
+	26,  // 37: padis.v1.Volume.empty_dir:type_name -> padis.v1.EmptyDir
+	27,  // 38: padis.v1.Volume.nfs:type_name -> padis.v1.Nfs
+	29,  // 39: padis.v1.Volume.config:type_name -> padis.v1.ConfigFiles
+	28,  // 40: padis.v1.Volume.logs:type_name -> padis.v1.AddressLogs
+	30,  // 41: padis.v1.ConfigFiles.items:type_name -> padis.v1.ConfigItem
+	2,   // 42: padis.v1.ConfigFiles.on_change:type_name -> padis.v1.ConfigFiles.OnChange
+	36,  // 43: padis.v1.HealthCheck.tcp:type_name -> padis.v1.TcpProbe
+	37,  // 44: padis.v1.HealthCheck.http:type_name -> padis.v1.HttpProbe
+	38,  // 45: padis.v1.HealthCheck.command:type_name -> padis.v1.CommandProbe
+	90,  // 46: padis.v1.HttpProbe.headers:type_name -> padis.v1.HttpProbe.HeadersEntry
+	44,  // 47: padis.v1.Network.sysctls:type_name -> padis.v1.Sysctl
+	45,  // 48: padis.v1.Network.bgp:type_name -> padis.v1.Bgp
+	43,  // 49: padis.v1.Network.bandwidth:type_name -> padis.v1.Bandwidth
+	49,  // 50: padis.v1.Pool.ranges:type_name -> padis.v1.AddressRange
+	49,  // 51: padis.v1.Pool.reserved:type_name -> padis.v1.AddressRange
+	46,  // 52: padis.v1.Bgp.peers:type_name -> padis.v1.BgpPeer
+	51,  // 53: padis.v1.BgpPeer.agents:type_name -> padis.v1.AgentSelector
+	3,   // 54: padis.v1.UnreachablePolicy.replace:type_name -> padis.v1.UnreachablePolicy.Replace
+	51,  // 55: padis.v1.Tenant.dedicated:type_name -> padis.v1.AgentSelector
+	47,  // 56: padis.v1.Tenant.address_quotas:type_name -> padis.v1.AddressQuota
+	41,  // 57: padis.v1.Cluster.networks:type_name -> padis.v1.Network
+	42,  // 58: padis.v1.Cluster.pools:type_name -> padis.v1.Pool
+	50,  // 59: padis.v1.Cluster.tenants:type_name -> padis.v1.Tenant
+	16,  // 60: padis.v1.Cluster.registries:type_name -> padis.v1.Registry
+	53,  // 61: padis.v1.Cluster.prepulls:type_name -> padis.v1.Prepull
+	54,  // 62: padis.v1.Cluster.executor_upgrade:type_name -> padis.v1.ExecutorUpgrade
+	51,  // 63: padis.v1.Prepull.agents:type_name -> padis.v1.AgentSelector
+	15,  // 64: padis.v1.Prepull.auths:type_name -> padis.v1.RegistryAuth
+	0,   // 65: padis.v1.InstanceRecord.phase:type_name -> padis.v1.Phase
+	56,  // 66: padis.v1.InstanceRecord.last_termination:type_name -> padis.v1.Termination
+	56,  // 67: padis.v1.InstanceRecord.terminations:type_name -> padis.v1.Termination
+	91,  // 68: padis.v1.InstanceRecord.config_hashes:type_name -> padis.v1.InstanceRecord.ConfigHashesEntry
+	33,  // 69: padis.v1.ExecutorRecord.resources:type_name -> padis.v1.Resources
+	92,  // 70: padis.v1.AgentRecord.attributes:type_name -> padis.v1.AgentRecord.AttributesEntry
+	73,  // 71: padis.v1.AgentRecord.addresses:type_name -> padis.v1.HostAddress
+	61,  // 72: padis.v1.Balance.services:type_name -> padis.v1.BalanceService
+	13,  // 73: padis.v1.Balance.servers:type_name -> padis.v1.RealServer
+	62,  // 74: padis.v1.Balance.director:type_name -> padis.v1.DirectorOrder
+	35,  // 75: padis.v1.DirectorOrder.checks:type_name -> padis.v1.HealthCheck
+	10,  // 76: padis.v1.DirectorOrder.announcement:type_name -> padis.v1.Announcement
+	64,  // 77: padis.v1.BalanceState.directors:type_name -> padis.v1.DirectorState
+	65,  // 78: padis.v1.DirectorState.sessions:type_name -> padis.v1.DirectorSession
+	66,  // 79: padis.v1.DirectorState.failures:type_name -> padis.v1.ServerFailure
+	22,  // 80: padis.v1.Launch.template:type_name -> padis.v1.Template
+	83,  // 81: padis.v1.Launch.attachments:type_name -> padis.v1.Attachment
+	15,  // 82: padis.v1.Launch.registry_auths:type_name -> padis.v1.RegistryAuth
+	16,  // 83: padis.v1.Launch.registries:type_name -> padis.v1.Registry
+	14,  // 84: padis.v1.Launch.configs:type_name -> padis.v1.ConfigData
+	78,  // 85: padis.v1.ToExecutor.images:type_name -> padis.v1.ImageWish
+	79,  // 86: padis.v1.ToExecutor.configs:type_name -> padis.v1.ConfigChange
+	69,  // 87: padis.v1.ToExecutor.networks:type_name -> padis.v1.NetworkChange
+	70,  // 88: padis.v1.ToExecutor.overlays:type_name -> padis.v1.Overlay
+	72,  // 89: padis.v1.ToExecutor.renewed:type_name -> padis.v1.Renewal
+	41,  // 90: padis.v1.ToExecutor.announced:type_name -> padis.v1.Network
+	60,  // 91: padis.v1.ToExecutor.balance:type_name -> padis.v1.Balance
+	43,  // 92: padis.v1.NetworkChange.bandwidths:type_name -> padis.v1.Bandwidth
+	71,  // 93: padis.v1.Overlay.hosts:type_name -> padis.v1.OverlayHost
+	77,  // 94: padis.v1.NetworkState.sessions:type_name -> padis.v1.BgpSession
+	15,  // 95: padis.v1.ImageWish.registry_auths:type_name -> padis.v1.RegistryAuth
+	16,  // 96: padis.v1.ImageWish.registries:type_name -> padis.v1.Registry
+	14,  // 97: padis.v1.ConfigChange.configs:type_name -> padis.v1.ConfigData
+	81,  // 98: padis.v1.FromExecutor.images:type_name -> padis.v1.ImageState
+	73,  // 99: padis.v1.FromExecutor.host_addresses:type_name -> padis.v1.HostAddress
+	74,  // 100: padis.v1.FromExecutor.addresses:type_name -> padis.v1.UsedAddress
+	75,  // 101: padis.v1.FromExecutor.conflicts:type_name -> padis.v1.AddressConflict
+	76,  // 102: padis.v1.FromExecutor.networks:type_name -> padis.v1.NetworkState
+	72,  // 103: padis.v1.FromExecutor.renew:type_name -> padis.v1.Renewal
+	63,  // 104: padis.v1.FromExecutor.balances:type_name -> padis.v1.BalanceState
+	82,  // 105: padis.v1.ImageState.progress:type_name -> padis.v1.ImageProgress
+	41,  // 106: padis.v1.Attachment.network:type_name -> padis.v1.Network
+	43,  // 107: padis.v1.Attachment.bandwidth:type_name -> padis.v1.Bandwidth
+	85,  // 108: padis.v1.InstanceReport.health:type_name -> padis.v1.HealthReport
+	109, // [109:109] is the sub-list for method output_type
+	109, // [109:109] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_padis_v1_padis_proto_init() }

@@ -62,6 +62,10 @@ const (
 	ReasonFewerDirectors = "FewerDirectors"
 	// More directors than the router has equal-cost paths.
 	ReasonTooManyPaths = "TooManyPaths"
+	// A LoadBalancer names a router that is not declared, or not in force.
+	ReasonPeerNotFound = "PeerNotFound"
+	// No router is declared that VIPs could be announced to.
+	ReasonNoPeers = "NoPeers"
 	// A backend selects no App.
 	ReasonNoBackends = "NoBackends"
 	// The App's instances cannot be real servers: no address in the directors' network, or a driver without a segment.
