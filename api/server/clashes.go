@@ -75,6 +75,10 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 		errs, err = judge(ctx, a, newTenant, func(o *v1alpha1.Tenant) any { return o.Spec }, c.judgeTenant)
 	case "registries":
 		errs, err = judge(ctx, a, newRegistry, func(o *v1alpha1.Registry) any { return o.Spec }, c.judgeRegistry)
+	case "loadbalancers":
+		errs, err = judge(ctx, a, newBalancer, func(o *v1alpha1.LoadBalancer) any { return o.Spec }, c.judgeBalancer)
+	case "bgppeers":
+		errs, err = judge(ctx, a, newPeer, func(o *v1alpha1.BGPPeer) any { return o.Spec }, c.judgePeer)
 	}
 	if err != nil {
 		return err
@@ -127,8 +131,17 @@ func decode(in kruntime.Object, out any) error {
 	return nil
 }
 
-func (c *admissionChain) judgeApp(ctx context.Context, _, app *v1alpha1.App) (field.ErrorList, error) {
+func (c *admissionChain) judgeApp(ctx context.Context, old, app *v1alpha1.App) (field.ErrorList, error) {
 	errs := v1alpha1.ValidateApp(app)
+	if old == nil && strings.HasSuffix(app.Name, v1alpha1.DirectorsName("")) {
+		balancers, err := c.declared.balancers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if p := v1alpha1.AppNameClash(app, balancers); p != nil {
+			errs = append(errs, p.Err())
+		}
+	}
 	if len(errs) == 0 && v1alpha1.AsksPrivileges(app) {
 		var tenants v1alpha1.TenantList
 		if err := c.declared.list(ctx, "tenants", &tenants); err != nil {
@@ -151,17 +164,17 @@ func (c *admissionChain) judgeApp(ctx context.Context, _, app *v1alpha1.App) (fi
 		}
 		return errs, nil
 	}
-	var pools v1alpha1.IPPoolList
-	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
+	pools, networks, err := c.declared.poolsAndNetworks(ctx)
+	if err != nil {
 		return nil, err
 	}
-	for _, p := range v1alpha1.ValidateAddresses(app, pools.Items) {
+	for _, p := range append(v1alpha1.ValidateAddresses(app, pools), v1alpha1.VirtualPools(app, pools, networks)...) {
 		errs = append(errs, p.Err())
 	}
 	if len(errs) > 0 || len(v1alpha1.FixedAddresses(app)) == 0 {
 		return errs, nil
 	}
-	apps, err := c.declared.apps(ctx)
+	apps, err := c.declared.running(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -267,6 +280,18 @@ func (c *admissionChain) poolUsers(ctx context.Context, pool string) (string, er
 	}
 	if len(users) > 0 {
 		return fmt.Sprintf("the pool is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
+	}
+	balancers, err := c.declared.balancers(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i := range balancers {
+		if v1alpha1.UsesPool(&balancers[i], pool) {
+			users = append(users, balancers[i].Namespace+"/"+balancers[i].Name)
+		}
+	}
+	if len(users) > 0 {
+		return fmt.Sprintf("the pool is used by loadbalancers %s: remove it from their spec.vips and spec.directors.networks or delete them first", someOf(users)), nil
 	}
 	holders := c.holders(pool)
 	for _, address := range slices.Sorted(maps.Keys(holders)) {

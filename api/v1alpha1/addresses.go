@@ -12,13 +12,15 @@ import (
 
 // Lengths of prefixes that a pool may have.
 const (
-	minBits4, maxBits4 = 8, 30
-	minBits6           = 48
+	minBits4 = 8
+	minBits6 = 48
+	// maxHosts4 is the longest prefix of IPv4 that has hosts beside its edges.
+	maxHosts4 = 30
 )
 
 const (
 	wantAddress = "must be an IP address, for example 10.44.0.10 or fd00:44::10"
-	wantSubnet  = "must be a subnet, IPv4 from /8 to /30 or IPv6 from /48 to /128, without bits behind the prefix, for example 10.44.0.0/16 or fd00:44::/64"
+	wantSubnet  = "must be a subnet, IPv4 from /8 to /30 (to /32 on a Network with the driver virtual) or IPv6 from /48 to /128, without bits behind the prefix, for example 10.44.0.0/16 or fd00:44::/64"
 )
 
 // span is a closed interval of addresses of one family.
@@ -40,6 +42,8 @@ type subnet struct {
 	gateway  netip.Addr // not valid: none
 	ranges   []span     // sorted, without overlap
 	reserved []span     // as written
+	// virtual: of no segment, so that no address means anything beside a host.
+	virtual bool
 }
 
 // ParseAddress reads an address of either family. Zones, and IPv4 written as IPv6, are none.
@@ -65,7 +69,7 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 		return p, false
 	}
 	if p.Addr().Is4() {
-		return p, p.Bits() >= minBits4 && p.Bits() <= maxBits4
+		return p, p.Bits() >= minBits4
 	}
 	return p, p.Bits() >= minBits6
 }
@@ -175,11 +179,13 @@ func (r AddressRange) span() (s span, wrong string, bad *badRange) {
 	return s, "", nil
 }
 
-// edge says what a means in the subnet beside a host: of IPv4 its network and broadcast address, of IPv6 the subnet-router
-// anycast address (RFC 4291, 2.6.1), but not of a /127 (RFC 6164) or a /128. It is empty for all others.
+// edge says what a means in the subnet beside a host: of IPv4 its network and broadcast address, but not of a /31 or /32, of
+// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1), but not of a /127 (RFC 6164) or a /128. It is empty for all
+// others, and without a segment.
 func (s subnet) edge(a netip.Addr) string {
 	switch {
-	case s.prefix.Addr().Is4() && (a == s.all.from || a == s.all.to):
+	case s.virtual:
+	case s.prefix.Addr().Is4() && s.prefix.Bits() <= maxHosts4 && (a == s.all.from || a == s.all.to):
 		return "network or broadcast address"
 	case s.prefix.Addr().Is6() && s.prefix.Bits() < 127 && a == s.all.from:
 		return "subnet-router anycast address"
@@ -250,6 +256,16 @@ func (p *IPPool) Refuser() func(netip.Addr) (reason, message string) {
 	if len(errs) > 0 {
 		return func(netip.Addr) (string, string) { return "", "" }
 	}
+	return func(a netip.Addr) (string, string) { return s.refusal(p.Name, a) }
+}
+
+// VirtualRefuser is Refuser of a pool of a Network with the driver virtual.
+func (p *IPPool) VirtualRefuser() func(netip.Addr) (reason, message string) {
+	s, errs := parseSubnet(&p.Spec)
+	if len(errs) > 0 {
+		return func(netip.Addr) (string, string) { return "", "" }
+	}
+	s.virtual = true
 	return func(a netip.Addr) (string, string) { return s.refusal(p.Name, a) }
 }
 

@@ -160,6 +160,36 @@ func ValidateHostNetwork(a *App, networks []Network) *Problem {
 	return nil
 }
 
+// VirtualPools finds the pools that an App wishes and that give addresses to LoadBalancers only. Pools and Networks that do not
+// exist are not a problem here: they may come later.
+func VirtualPools(a *App, pools []IPPool, networks []Network) []Problem {
+	var out []Problem
+	for i, n := range a.Spec.Networks {
+		network := networkOf(n.Pool, pools, networks)
+		if network == nil || network.Spec.Driver != DriverVirtual {
+			continue
+		}
+		out = append(out, Problem{Object: appObject(a), Field: fmt.Sprintf("spec.networks[%d].pool", i), Value: n.Pool, Reason: padisv1.ReasonPoolForbidden,
+			Message: fmt.Sprintf("is on Network %s with the driver virtual, which gives addresses to LoadBalancers only: name a pool of another Network", network.Name)})
+	}
+	return out
+}
+
+// networkOf gives the Network that a pool is on; nil if one of both is not there.
+func networkOf(pool string, pools []IPPool, networks []Network) *Network {
+	for i := range pools {
+		if pools[i].Name != pool {
+			continue
+		}
+		for k := range networks {
+			if networks[k].Name == pools[i].Spec.Network {
+				return &networks[k]
+			}
+		}
+	}
+	return nil
+}
+
 // AddressClash finds the first fixed address of an App that another one asks for too; nil if there is none.
 func AddressClash(a *App, others []App) *Problem {
 	mine := map[netip.Addr]FixedAddress{}

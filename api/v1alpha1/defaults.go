@@ -21,6 +21,14 @@ const (
 	DefaultMaxUnavailable      = 1
 	DefaultMTU                 = 1500
 	DefaultVXLANMTU            = 1450
+	DefaultDrainTime           = 30 * time.Second
+	DefaultTableSize           = 4093
+	DefaultBackendWeight       = 100
+	DefaultCheckInterval       = 2 * time.Second
+	DefaultCheckTimeout        = time.Second
+	DefaultHoldTime            = 3 * time.Second
+	DefaultBFDInterval         = 100 * time.Millisecond
+	DefaultBFDMultiplier       = 3
 )
 
 func durationOr(d *metav1.Duration, otherwise time.Duration) time.Duration {
@@ -99,3 +107,25 @@ func driverOf(s *NetworkSpec) string {
 	}
 	return s.Driver
 }
+
+// Hold is how long a silent router counts as up.
+func (s *BGPPeerSpec) Hold() time.Duration { return durationOr(s.HoldTime, DefaultHoldTime) }
+
+// Every is the time between two packets.
+func (b *BFD) Every() time.Duration { return durationOr(b.Interval, DefaultBFDInterval) }
+
+// Missing is how many packets may be missing in a row.
+func (b *BFD) Missing() int32 { return atLeastOne(b.Multiplier, DefaultBFDMultiplier) }
+
+// Times gives the interval and the timeout.
+func (c *PathCheck) Times() (interval, timeout time.Duration) {
+	return durationOr(c.Interval, DefaultCheckInterval), durationOr(c.Timeout, DefaultCheckTimeout)
+}
+
+// Thresholds gives the numbers of consecutive failures and successes that count.
+func (c *PathCheck) Thresholds() (failure, success int32) {
+	return atLeastOne(c.FailureThreshold, DefaultFailureThreshold), atLeastOne(c.SuccessThreshold, DefaultSuccessThreshold)
+}
+
+// Drain is how long an instance that is to stop keeps its connections.
+func (s *LoadBalancerSpec) Drain() time.Duration { return durationOr(s.DrainTime, DefaultDrainTime) }

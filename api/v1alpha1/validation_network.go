@@ -87,11 +87,12 @@ func ValidateNetwork(n *Network) field.ErrorList {
 	check("port", s.Port != 0, min(r.vni, optional), "vxlan", "")
 	only("datapath", s.Datapath != "" && driver != DriverOVS, DriverOVS)
 	only("bgp", s.BGP != nil && driver != DriverRouted, DriverRouted)
-	if driver == DriverHost {
+	if driver == DriverHost || driver == DriverVirtual {
 		only("mtu", s.MTU != 0, "another one")
 		only("sysctls", len(s.Sysctls) > 0, "another one")
 		only("bandwidth", s.Bandwidth != nil, "another one")
 	}
+	only("allowSpoofing", s.AllowSpoofing && driver == DriverVirtual, "another one")
 	if driver == DriverMacvlan {
 		if !s.AllowSpoofing {
 			errs = append(errs, field.Required(path.Child("allowSpoofing"),
@@ -231,7 +232,12 @@ func poolOnNetwork(p *IPPool, n *Network) string {
 	if driverOf(&n.Spec) == DriverHost {
 		return fmt.Sprintf("is on Network %s with the driver host, whose instances have the addresses of their hosts: name another Network, and no pool in Apps that want this one", n.Name)
 	}
-	if prefix, ok := parsePrefix(p.Spec.CIDR); ok && prefix.Addr().Is6() && n.Spec.EffectiveMTU() < minMTU6 {
+	prefix, ok := parsePrefix(p.Spec.CIDR)
+	if ok && prefix.Addr().Is4() && prefix.Bits() > maxHosts4 && driverOf(&n.Spec) != DriverVirtual {
+		return fmt.Sprintf("has the prefix length /%d on Network %s with the driver %s, and a segment with hosts needs /8 to /%d: make the pool anew with another spec.cidr, or on a Network with the driver virtual",
+			prefix.Bits(), n.Name, driverOf(&n.Spec), maxHosts4)
+	}
+	if ok && prefix.Addr().Is6() && n.Spec.EffectiveMTU() < minMTU6 {
 		return fmt.Sprintf("has IPv6 addresses on Network %s with an mtu of %d, and IPv6 needs %d: raise spec.mtu of the Network, or make the pool on another", n.Name, n.Spec.EffectiveMTU(), minMTU6)
 	}
 	return ""
