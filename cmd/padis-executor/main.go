@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 
+	"padis.io/padis/executor/director/wire"
 	"padis.io/padis/executor/runtime/process"
 	"padis.io/padis/executor/runtime/reaper"
 	"padis.io/padis/executor/speaker"
@@ -25,6 +26,8 @@ func main() {
 		os.Exit(process.Init())
 	case reaper.Verb: // in a container
 		os.Exit(reaper.Main(args))
+	case wire.Verb: // a director of a LoadBalancer, as an instance
+		os.Exit(direct())
 	case speaker.Verb: // announces for an executor
 		os.Exit(speak())
 	case "network":

@@ -141,4 +141,3 @@ func delRule(family uint8, priority uint32, action uint8) *request {
 	r.ignore = []unix.Errno{unix.ENOENT, unix.ESRCH, unix.EAFNOSUPPORT}
 	return r
 }
-
