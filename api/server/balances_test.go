@@ -57,7 +57,7 @@ func TestBalancesAreAskedFor(t *testing.T) {
 	}
 	refused(t, "", []string{"not found"}, "get", "balance", "nobody", "-n", "lb-a")
 	refused(t, "", []string{"cannot be selected"}, "get", "balances", "-A", "-l", "a=b")
-	refused(t, "", []string{"does not allow this method"}, "delete", "balance", "shop", "-n", "lb-a")
+	refused(t, "", []string{"balances only show what is: change the LoadBalancer"}, "delete", "balance", "shop", "-n", "lb-a")
 }
 
 func TestTraceOfFlows(t *testing.T) {

@@ -71,6 +71,8 @@ func insteadOf(resource string) string {
 		return "agents come and go with Mesos; to keep instances away from one, change spec.placement of the App"
 	case "usages":
 		return "they are measured on the hosts"
+	case "balances":
+		return "change the LoadBalancer of that name"
 	case "addresses":
 		return "change spec.networks of the App, or spec.reserved of the IPPool"
 	}

@@ -62,7 +62,7 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 		Status:     runtime.AgentStatus{ID: "A1", Hostname: "host-1", State: "Active", Total: runtime.Amounts{CPUMilli: 4000}},
 	})
 	showAddresses(views)
-	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Logger: zap.NewNop()})
+	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Balances: fakeBalances{}, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
 	}
@@ -316,6 +316,15 @@ func TestUsageErrors(t *testing.T) {
 		{"ip", "reserve", "a"},
 		{"ip", "reserve", "a", "10.44.0.9-10.44.0.1"},
 		{"ip", "release", "a", "10.44.0.1-fd00::1"},
+		{"why", "pod", "web"},
+		{"why", "lb/"},
+		{"logs", "lb/web"},
+		{"lb", "show"},
+		{"lb", "trace", "192.0.2.1"},
+		{"lb", "trace", "192.0.2.1", "192.0.2.2"},
+		{"lb", "trace", "192.0.2.1:0", "192.0.2.2:80"},
+		{"lb", "trace", "client", "192.0.2.2:80"},
+		{"lb", "trace", "2001:db8::1", "192.0.2.2:80"},
 		{"on"},
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
@@ -355,7 +364,7 @@ func TestHelp(t *testing.T) {
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
 		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
-		"ip",
+		"ip", "lb",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})

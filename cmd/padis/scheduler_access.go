@@ -26,7 +26,7 @@ import (
 const parallelHosts = 32
 
 // door reaches into instances where they are: through their executors, and for the output of instances of which there is
-// no executor any more through the Mesos agents. It implements live.LogReader and live.Access.
+// no executor any more through the Mesos agents. It implements live.LogReader, live.Access and live.Balances.
 type door struct {
 	files *files.Client
 	// find is set when this process schedules; a stand-by knows nothing of hosts.
@@ -40,7 +40,8 @@ type finder struct {
 		Sandbox(namespace, name string, previous bool) (scheduler.Sandbox, bool)
 		RecordsExec(namespace string) bool
 	}
-	client *access.Client
+	client   *access.Client
+	balancer balancer
 }
 
 // open lets people in.
@@ -49,7 +50,8 @@ func (d *door) open(loop *scheduler.Loop, certificate, key []byte) error {
 	if err != nil {
 		return err
 	}
-	d.find.Store(&finder{loop, client})
+	known, _ := any(loop).(balancer)
+	d.find.Store(&finder{loop, client, known})
 	return nil
 }
 

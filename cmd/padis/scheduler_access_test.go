@@ -115,7 +115,7 @@ func TestTheDoorLeadsIntoInstances(t *testing.T) {
 	if _, err := d.Exec(t.Context(), "shop", "web-0", live.Exec{}); !apierrors.IsServiceUnavailable(err) {
 		t.Errorf("a stand-by: %v", err)
 	}
-	d.find.Store(&finder{host, client})
+	d.find.Store(&finder{loop: host, client: client})
 
 	var out bytes.Buffer
 	in := strings.Repeat("typed", 1<<18)
@@ -152,7 +152,7 @@ func TestTheDoorLeadsIntoInstances(t *testing.T) {
 		t.Error("what is said of an instance is wrong")
 	}
 	host.at.Certificate = []byte("another")
-	d.find.Store(&finder{host, client})
+	d.find.Store(&finder{loop: host, client: client})
 	if _, err := d.Exec(t.Context(), "shop", "web-0", live.Exec{Command: []string{"echo"}}); !apierrors.IsServiceUnavailable(err) {
 		t.Errorf("another executor: %v", err)
 	}

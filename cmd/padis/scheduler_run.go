@@ -71,7 +71,7 @@ func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, int
 	cfg := server.Config{
 		DataDir: c.DataDir, ListenAddress: c.Listen, Hosts: c.Hosts, SecretsKeyFile: c.SecretsKeyFile,
 		EtcdServers: c.EtcdServers, EtcdTLS: server.EtcdTLS{CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey},
-		Live: views, Logs: into, Access: into, Open: known, Version: version.Version, Logger: log,
+		Live: views, Logs: into, Access: into, Balances: into, Open: known, Version: version.Version, Logger: log,
 	}
 	if c.ListenFD > 0 {
 		syscall.CloseOnExec(c.ListenFD)

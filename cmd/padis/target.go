@@ -1,30 +1,52 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
 )
 
-// target is an App or an instance on the command line.
+// target is an App, an instance or, for `padis why`, a LoadBalancer on the command line.
 type target struct {
-	app  bool
-	name string
+	app, balancer bool
+	name          string
 }
 
 // parseTarget reads app/NAME or instance/NAME; NAME alone is an instance if bare is set.
 func parseTarget(text string, bare bool) (target, error) {
-	kind, name, found := strings.Cut(text, "/")
-	if !found && bare {
-		kind, name = "instance", text
+	if !strings.Contains(text, "/") && bare {
+		text = "instance/" + text
 	}
+	t, err := parseKind(text)
+	if t.balancer || errors.Is(err, errKind) {
+		return target{}, usagef("%q: write app/NAME or instance/NAME", text)
+	}
+	return t, err
+}
+
+// parseWhy reads app/NAME, instance/NAME or lb/NAME.
+func parseWhy(text string) (target, error) {
+	t, err := parseKind(text)
+	if errors.Is(err, errKind) {
+		return target{}, usagef("%q: write app/NAME, instance/NAME or lb/NAME", text)
+	}
+	return t, err
+}
+
+var errKind = errors.New("unknown kind")
+
+func parseKind(text string) (target, error) {
+	kind, name, _ := strings.Cut(text, "/")
 	t := target{name: name}
 	switch kind {
+	case "lb", "loadbalancer", "loadbalancers", "loadbalancers.padis.io":
+		t.balancer = true
 	case "app", "apps", "apps.padis.io":
 		t.app = true
 	case "instance", "instances", "instances.runtime.padis.io":
 	default:
-		return target{}, usagef("%q: write app/NAME or instance/NAME", text)
+		return target{}, errKind
 	}
 	if name == "" {
 		return target{}, usagef("%q: the name is missing", text)

@@ -120,7 +120,7 @@ func innerNetworks(ctx context.Context, networks dynamic.ResourceInterface) (map
 	for i := range list.Items {
 		driver, _, _ := unstructured.NestedString(list.Items[i].Object, "spec", "driver")
 		gateway, _, _ := unstructured.NestedString(list.Items[i].Object, "spec", "gateway")
-		inner[list.Items[i].GetName()] = driver == v1alpha1.DriverVXLAN || driver == v1alpha1.DriverRouted || gateway == v1alpha1.GatewayHost
+		inner[list.Items[i].GetName()] = driver == v1alpha1.DriverVXLAN || driver == v1alpha1.DriverRouted || driver == v1alpha1.DriverVirtual || gateway == v1alpha1.GatewayHost
 	}
 	return inner, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,18 +21,22 @@ const whyExample = `  # Why are not all instances of the App web ready?
   padis why app/web -n shop
 
   # Why is this one not running?
-  padis why instance/web-0 -n shop`
+  padis why instance/web-0 -n shop
+
+  # Why is a VIP of the LoadBalancer web not announced, or an instance not in rotation?
+  padis why lb/web -n shop`
 
 func newWhyCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "why (app/NAME | instance/NAME)",
-		Short: "Say why an App or an instance is not running, and what to do",
+		Use:   "why (app/NAME | instance/NAME | lb/NAME)",
+		Short: "Say why an App, an instance or a LoadBalancer is not as it should be, and what to do",
 		Long: "Say why an App or an instance is where it is: conditions, refusals of agents, the last failure, the next attempt, " +
-			"address pools, agents and events, and what to do.\n\n" + exitHelp,
+			"address pools, agents and events, and what to do; of a LoadBalancer, why VIPs are not announced and real servers are not in " +
+			"rotation.\n\n" + exitHelp,
 		Example: whyExample,
-		Args:    exactArguments(1),
+		Args:    betweenArguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := parseTarget(args[0], false)
+			t, err := parseWhy(strings.Join(args, "/"))
 			if err != nil {
 				return err
 			}
@@ -51,6 +56,13 @@ func newWhyCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra
 
 // askWhy reads what there is to know of the target.
 func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node, error) {
+	if t.balancer {
+		s, err := readBalancer(ctx, a, namespace, t.name)
+		if err != nil {
+			return why.Node{}, err
+		}
+		return why.LoadBalancer(s), nil
+	}
 	s := why.Snapshot{Now: time.Now()}
 	appName := t.name
 	var instance runtime.Instance
@@ -67,6 +79,10 @@ func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node
 		s.App = &app
 	case t.app || !apierrors.IsNotFound(err):
 		return why.Node{}, err
+	default:
+		if s.DirectorOf, err = balancerOf(ctx, a, namespace, appName); err != nil {
+			return why.Node{}, err
+		}
 	}
 	if s.Instances, err = a.instancesOf(ctx, namespace, appName); err != nil {
 		return why.Node{}, err
@@ -80,7 +96,7 @@ func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node
 		return why.Node{}, err
 	}
 	s.Pools, s.Agents = pools.Items, agents.Items
-	if s.Events, err = eventsOf(ctx, a, namespace, appName, s.Instances); err != nil {
+	if s.Events, err = eventsOf(ctx, a, namespace, []string{"App/" + appName}, s.Instances); err != nil {
 		return why.Node{}, err
 	}
 	if t.app {
@@ -89,13 +105,29 @@ func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node
 	return why.Instance(s, instance), nil
 }
 
-// eventsOf lists the events of an App and its instances.
-func eventsOf(ctx context.Context, a reader, namespace, app string, instances []runtime.Instance) ([]why.Event, error) {
+// balancerOf is the LoadBalancer that instances of no App are the directors of; empty if there is none.
+func balancerOf(ctx context.Context, a reader, namespace, app string) (string, error) {
+	name := strings.TrimSuffix(app, directorsOf(""))
+	if name == app {
+		return "", nil
+	}
+	err := a.get(ctx, declaredPath(namespace, "loadbalancers", name), &v1alpha1.LoadBalancer{})
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	return name, err
+}
+
+// eventsOf lists the events of objects (KIND/NAME) and of instances.
+func eventsOf(ctx context.Context, a reader, namespace string, objects []string, instances []runtime.Instance) ([]why.Event, error) {
 	var list corev1.EventList
 	if err := a.get(ctx, "/api/v1/namespaces/"+namespace+"/events", &list); err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{"App/" + app: true}
+	wanted := map[string]bool{}
+	for _, o := range objects {
+		wanted[o] = true
+	}
 	for _, i := range instances {
 		wanted["Instance/"+i.Name] = true
 	}
