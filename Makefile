@@ -75,6 +75,18 @@ bench-replay: ## 1,000,000 flows through 100 changes of real servers and the dea
 bench-lb: setup ## What directors on tcx and XDP cost per packet; BASELINE_OBJ=other.o is measured beside (root)
 	@$(GO) run ./tests/bench/lb -baseline '$(BASELINE_OBJ)' -baseline-program '$(BASELINE_PROGRAM)'
 
+.PHONY: test-lb-churn
+test-lb-churn: setup build ## 2,000 connections while directors and real servers come and go for SECONDS (120), behind BIRD and FRR (root)
+	@$(GO) build -o $(BIN)/lbchurn ./tests/lbchurn/run && $(BIN)/lbchurn -quiet -seconds $(or $(SECONDS),120)
+
+.PHONY: soak-lb
+soak-lb: setup build ## The same for SECONDS (3600) (root)
+	@$(GO) build -o $(BIN)/lbchurn ./tests/lbchurn/run && $(BIN)/lbchurn -quiet -seconds $(or $(SECONDS),3600)
+
+.PHONY: bench-failover
+bench-failover: setup build ## What is lost when directors are killed, drained, or die in silence; 1,000 VIPs on one (root)
+	@$(GO) build -o $(BIN)/bench-failover ./tests/bench/failover && $(BIN)/bench-failover
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e
