@@ -94,6 +94,13 @@ type DelLink struct {
 // other end in place in the instance's namespace.
 type AddVeth struct{ Interface Interface }
 
+// AddRelay makes a relay pair, which is not up: Out answers no ARP, and nothing that the bridge floods leaves by Port.
+type AddRelay struct {
+	Out, Port, Bridge string
+	MTU               int
+	MAC               MAC
+}
+
 // WholeChecksums makes the instance compute the checksums of what it sends on a link. Between two ends of one host the
 // kernel leaves them to hardware that there is not, and a switch in user space passes such packets on as they are.
 type WholeChecksums struct{ Link string }

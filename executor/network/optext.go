@@ -31,6 +31,7 @@ func (SetRate) op()        {}
 func (AddSwitch) op()      {}
 func (AddSwitchPort) op()  {}
 func (WholeChecksums) op() {}
+func (AddRelay) op()       {}
 func (DelSwitchPort) op()  {}
 func (Guard) op()          {}
 func (Unguard) op()        {}
@@ -100,6 +101,10 @@ func (o AddVeth) String() string {
 		master = " master " + i.Bridge
 	}
 	return fmt.Sprintf("ip link add %s mtu %d%s up type veth peer name %s netns INSTANCE address %s mtu %d", i.Host, i.MTU, master, i.Inside, i.MAC, i.MTU)
+}
+func (o AddRelay) String() string {
+	return fmt.Sprintf("ip link add %s address %s mtu %d master %s type veth peer name %s mtu %d arp off && bridge link set dev %s flood off mcast_flood off bcast_flood off",
+		o.Port, o.MAC, o.MTU, o.Bridge, o.Out, o.MTU, o.Port)
 }
 func (o WholeChecksums) String() string {
 	return fmt.Sprintf("ip netns exec INSTANCE ethtool -K %s tx off", o.Link)

@@ -59,6 +59,10 @@ func Want(owner, task, host string, l *padisv1.Launch) (Wanted, error) {
 		return Wanted{}, err
 	}
 	for i := range w.Interfaces {
+		// What directors send on has the addresses of clients, and marks of theirs instead of a hardware address.
+		if l.GetTemplate().GetDirector() {
+			w.Interfaces[i].Guarded = false
+		}
 		w.Interfaces[i].Host, w.Interfaces[i].Inside = HostEnd(owner, task, i), fmt.Sprintf("eth%d", i)
 	}
 	w.leaveOneDefault()

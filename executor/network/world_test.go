@@ -136,7 +136,7 @@ func (w *world) dead(name string, inside bool) {
 
 func (w *world) one(op Op) error {
 	switch op := op.(type) {
-	case AddBridge, AddVLAN, AddVXLAN, AddVeth, AddMACVLAN, DelLink, SetUp, SetDown, SetMaster, SetPort:
+	case AddBridge, AddVLAN, AddVXLAN, AddVeth, AddRelay, AddMACVLAN, DelLink, SetUp, SetDown, SetMaster, SetPort:
 		return w.link(op)
 	case WholeChecksums:
 		if find(w.inside, op.Link) == nil {
@@ -183,6 +183,18 @@ func (w *world) link(op Op) error {
 			return exists
 		}
 		w.born(Link{Name: op.Name, Kind: "bridge", Up: true, MAC: op.MAC, MTU: op.MTU}, false)
+	case AddRelay:
+		b, err := need(w.host, op.Bridge)
+		switch {
+		case err != nil:
+			return err
+		case find(w.host, op.Port) != nil || find(w.host, op.Out) != nil:
+			return exists
+		case b.MTU != op.MTU:
+			return refusal("the bridge would be narrowed")
+		}
+		w.born(Link{Name: op.Port, Kind: "veth", MAC: op.MAC, MTU: op.MTU, Master: op.Bridge}, false)
+		w.born(Link{Name: op.Out, Kind: "veth", MTU: op.MTU}, false)
 	case AddVLAN:
 		p, err := need(w.host, op.Parent)
 		switch {
@@ -251,6 +263,10 @@ func (w *world) link(op Op) error {
 			}
 		}
 		w.dead(op.Link, op.Inside)
+		if _, relay := parseRelay(op.Link); relay {
+			w.dead(relayOutPrefix+op.Link[2:], false)
+			w.dead(relayPortPrefix+op.Link[2:], false)
+		}
 	case SetUp:
 		links, _, _ := w.side(op.Inside)
 		l, err := need(links, op.Link)

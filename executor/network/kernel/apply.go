@@ -152,6 +152,11 @@ func (s *session) requests(op network.Op) (inside bool, out []*request, err erro
 	case network.AddBridge, network.AddVLAN, network.AddVXLAN, network.AddVeth, network.AddMACVLAN:
 		r, err := s.newLink(op)
 		return false, []*request{r}, err
+	case network.AddRelay:
+		s.forget(op.Port)
+		s.forget(op.Out)
+		bridge, err := s.number(false, op.Bridge)
+		return false, addRelay(op, bridge), err
 	case network.SetPort:
 		return one(setPort(op))
 	case network.SetMaster:
