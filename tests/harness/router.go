@@ -23,6 +23,7 @@ const RouterASN = 64500
 // it routes.
 type Router struct {
 	dir    string
+	pid    int // of a process in its network
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
@@ -32,10 +33,6 @@ func (*Router) Address() string { return hosts.ManagementPrefix().Addr().String(
 
 // StartRouter runs a router that takes the hosts of the cluster for the autonomous system asn. Its files are in dir.
 func (c *Cluster) StartRouter(ctx context.Context, dir string, asn int) (*Router, error) {
-	program, err := exec.LookPath("bird")
-	if err != nil {
-		return nil, fmt.Errorf("%w: install Debian's package bird2", err)
-	}
 	inner, err := c.FindOne("up", "--inner")
 	if err != nil {
 		return nil, err
@@ -54,11 +51,24 @@ func (c *Cluster) StartRouter(ctx context.Context, dir string, asn int) (*Router
 			b.WriteString("  error wait time 1, 2; error forget time 5; connect delay time 1; connect retry time 2;\n  ipv4 { import all; export none; };\n}\n")
 		}
 	}
-	conf := filepath.Join(dir, "bird.conf")
-	if err := os.WriteFile(conf, []byte(b.String()), 0o600); err != nil {
+	if err := r.start(ctx, inner.Pid, b.String()); err != nil {
 		return nil, err
 	}
-	r.cmd = exec.Command("nsenter", "-t", strconv.Itoa(inner.Pid), "-n", program, "-f", "-c", conf, "-s", r.socket(), "-P", filepath.Join(dir, "pid"))
+	return r, nil
+}
+
+// start runs BIRD in the network of a process.
+func (r *Router) start(ctx context.Context, pid int, config string) error {
+	program, err := exec.LookPath("bird")
+	if err != nil {
+		return fmt.Errorf("%w: install Debian's package bird2", err)
+	}
+	r.pid = pid
+	conf := filepath.Join(r.dir, "bird.conf")
+	if err := os.WriteFile(conf, []byte(config), 0o600); err != nil {
+		return err
+	}
+	r.cmd = exec.Command("nsenter", "-t", strconv.Itoa(pid), "-n", program, "-f", "-c", conf, "-s", r.socket(), "-P", filepath.Join(r.dir, "pid"))
 	var out bytes.Buffer
 	r.cmd.Stdout, r.cmd.Stderr = &out, &out
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -74,19 +84,19 @@ func (c *Cluster) StartRouter(ctx context.Context, dir string, asn int) (*Router
 		close(r.exited)
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return err
 	}
 	for {
 		_, err := r.Ask("show", "status")
 		if err == nil {
-			return r, nil
+			return nil
 		}
 		select {
 		case <-r.exited:
-			return nil, fmt.Errorf("bird ended: %s", out.String())
+			return fmt.Errorf("bird ended: %s", out.String())
 		case <-ctx.Done():
 			r.Stop()
-			return nil, fmt.Errorf("bird does not answer: %w", err)
+			return fmt.Errorf("bird does not answer: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
