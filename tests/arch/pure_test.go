@@ -62,7 +62,7 @@ func generated(name string) bool {
 var mustBePure = []string{
 	"proto/padis/v1", "proto/padis/stream", "mesos", "api/v1alpha1", "api/runtime", "reconcile/rollout", "reconcile/wanted", "reconcile/declared", "scheduler/core", "scheduler/place", "scheduler/instance", "scheduler/ipam",
 	"scheduler/record", "scheduler/project", "scheduler/balance", "executor/network", "executor/health", "executor/lb", "executor/lb/bfd",
-	"executor/director/wire",
+	"executor/director/wire", "executor/director/plan",
 }
 
 func TestPurePackages(t *testing.T) {
