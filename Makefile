@@ -43,7 +43,7 @@ check: setup ## gofmt, vet, staticcheck, generated code in sync, architecture, v
 	@.ci/check
 
 .PHONY: demo
-demo: setup build ## Three embedded hosts, two examples, failures and healing, each step verified
+demo: setup build ## Three embedded hosts, examples, failures and healing, a VIP behind a router; each step verified
 	@$(GO) run ./tests/demo
 
 .PHONY: sim

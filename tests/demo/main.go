@@ -1,5 +1,5 @@
-// Command demo shows Padis on one machine: three embedded hosts, two examples, scaling, failures and healing. Each step
-// is verified; the exit status is 0 only if all were. Edge: talks to a cluster of its own.
+// Command demo shows Padis on one machine: three embedded hosts, examples, scaling, failures and healing, and a VIP behind a
+// router. Each step is verified; the exit status is 0 only if all were. Edge: talks to a cluster of its own.
 package main
 
 import (
@@ -20,7 +20,9 @@ type demo struct {
 	ctx   context.Context
 	c     *harness.Cluster
 	watch *harness.ARPWatch
-	began time.Time
+	// router is there from the step that needs it.
+	router *harness.Router
+	began  time.Time
 }
 
 func main() {
@@ -36,7 +38,7 @@ func run(ctx context.Context) error {
 	if _, err := harness.Build(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "padis-demo-")
 	if err != nil {
@@ -49,6 +51,9 @@ func run(ctx context.Context) error {
 	}
 	d := &demo{ctx: ctx, began: time.Now()}
 	defer func() {
+		if d.router != nil {
+			d.router.Stop()
+		}
 		if d.c != nil {
 			d.c.Stop()
 		}
@@ -68,6 +73,8 @@ func run(ctx context.Context) error {
 		{"kill -9 an instance's process: it comes back with its address", d.killInstance},
 		{"kill -9 a whole host: its instances move and keep their addresses", d.killHost},
 		{"kill -9 the scheduler: it returns and touches nothing", d.killScheduler},
+		{"a VIP for the web shop: two directors announce it to a BIRD router", func() error { return d.balance(dir) }},
+		{"kill -9 a director while clients behind the router ask the VIP: no request fails", d.killDirector},
 		{"no address was ever answered by two", d.noDuplicates},
 		{"stop: nothing is left behind", func() error { return d.leavesNothing(before) }},
 	}
@@ -91,7 +98,7 @@ func (d *demo) start(dir string) (err error) {
 		return err
 	}
 	fmt.Printf("      first `get apps` answered after %.2f s\n", d.c.Started.Seconds())
-	d.watch, err = d.c.WatchARP(d.ctx, dir, "10.44.1.1-10.44.1.80", "10.45.1.1-10.45.1.8", "10.46.1.1-10.46.1.8")
+	d.watch, err = d.c.WatchARP(d.ctx, dir, "10.44.1.1-10.44.1.80", "10.45.1.1-10.45.1.8", "10.46.1.1-10.46.1.8", "10.48.0.10-10.48.0.19")
 	return err
 }
 
@@ -177,6 +184,8 @@ func (d *demo) scale(n int) error {
 }
 
 func (d *demo) leavesNothing(before harness.Traces) error {
+	d.router.Stop()
+	d.router = nil
 	d.c.Stop()
 	d.c = nil
 	after, err := harness.Footprint()
