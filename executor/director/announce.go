@@ -18,7 +18,7 @@ type announcer struct {
 	o       Options
 	speaker *bgp.Speaker
 	watch   *udp.Sessions
-	routers routers
+	routers routerSet
 	ordered bool
 	// What was told last; told is false if that failed, or the routers are others since.
 	vips   []netip.Addr

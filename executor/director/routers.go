@@ -13,8 +13,8 @@ import (
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
-// routers are those that an order names, as BGP and BFD want them.
-type routers struct {
+// routerSet is those that an order names, as BGP and BFD want them.
+type routerSet struct {
 	asked   *padisv1.Announcement
 	peers   []bgp.Peer
 	watched []bfd.Peer
@@ -33,8 +33,8 @@ type router struct {
 }
 
 // readRouters takes what can be used; one that is wrong does not hurt the others.
-func readRouters(a *padisv1.Announcement, own []netip.Addr) routers {
-	out := routers{asked: a}
+func readRouters(a *padisv1.Announcement, own []netip.Addr) routerSet {
+	out := routerSet{asked: a}
 	for _, p := range a.GetPeers() {
 		r, peer := readRouter(a, p, own)
 		if r.problem == "" && slices.ContainsFunc(out.peers, func(o bgp.Peer) bool { return o.Address == peer.Address }) {
@@ -101,7 +101,7 @@ func routerID(own []netip.Addr, instance string) netip.Addr {
 }
 
 // state is what BGP is told to announce these VIPs.
-func (r routers) state(vips []netip.Addr) bgp.State {
+func (r routerSet) state(vips []netip.Addr) bgp.State {
 	s := bgp.State{Peers: r.peers}
 	for _, v := range vips {
 		s.Paths = append(s.Paths, bgp.Path{Prefix: netip.PrefixFrom(v, v.BitLen()), Communities: r.asked.GetCommunities(),
@@ -111,7 +111,7 @@ func (r routers) state(vips []netip.Addr) bgp.State {
 }
 
 // sessions tells how it stands with each router, in the order of the declaration.
-func (r routers) sessions(all []bgp.Session, watch func(netip.Addr) (udp.Status, bool), failed string) []*padisv1.DirectorSession {
+func (r routerSet) sessions(all []bgp.Session, watch func(netip.Addr) (udp.Status, bool), failed string) []*padisv1.DirectorSession {
 	var out []*padisv1.DirectorSession
 	for _, x := range r.each {
 		s := &padisv1.DirectorSession{Peer: x.name, Address: x.address, Message: x.problem}
@@ -140,7 +140,7 @@ func (r routers) sessions(all []bgp.Session, watch func(netip.Addr) (udp.Status,
 }
 
 // carry tells for each family whether a router with a session is told its VIPs, and whether any router would be.
-func (r routers) carry(sessions []*padisv1.DirectorSession) (now, ever [2]bool) {
+func (r routerSet) carry(sessions []*padisv1.DirectorSession) (now, ever [2]bool) {
 	for i, x := range r.each {
 		for family, told := range [2]bool{x.v4, x.v6} {
 			if told && x.problem == "" {
