@@ -4,6 +4,8 @@ package reconcile
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/reconcile/app"
+	"padis.io/padis/reconcile/balancer"
 	"padis.io/padis/reconcile/cluster"
 
 	"github.com/go-logr/zapr"
@@ -61,14 +64,32 @@ type Scheduler interface {
 	// UpgradeStatus says how far the replacement of executors is.
 	UpgradeStatus() runtime.Upgrade
 
-	// OnChange has f called whenever instances or addresses of an App changed, until ctx ends. f returns at once.
+	// OnChange has f called whenever instances or addresses of an App changed, or how it stands with a LoadBalancer, until
+	// ctx ends. f returns at once.
 	OnChange(ctx context.Context, f func(namespace, app, uid string))
+}
+
+// Balancing is what the reconcilers of LoadBalancers and BGPPeers need of the scheduler.
+type Balancing interface {
+	Scheduler
+	// WantBalancer replaces what is wanted of one LoadBalancer, but its directors, which are the App of the same uid. It
+	// returns when that is durable and shows in Balancer.
+	WantBalancer(ctx context.Context, b *padisv1.WantedBalancer) error
+	// ForgetBalancer ends a LoadBalancer: its VIPs are given back once nobody has them any more. It returns when that is
+	// durable. Forgetting what was never wanted is no error.
+	ForgetBalancer(ctx context.Context, uid string) error
+	// Balancer is what is wanted of one LoadBalancer; nil if nothing is. What was forgotten is marked so until it has ended.
+	Balancer(uid string) *padisv1.WantedBalancer
+	// Balancers lists all of it.
+	Balancers() []*padisv1.WantedBalancer
+	// Balance says how it stands with a LoadBalancer; nil before anything was decided.
+	Balance(uid string) *runtime.Balance
 }
 
 const (
 	// Requests to the API server, per second and at once: it is in this very process.
 	qps, burst = 500, 1000
-	// workers is how many Apps are reconciled at the same time.
+	// workers is how many Apps, or LoadBalancers, are reconciled at the same time.
 	workers = 4
 	// stopWithin is how long running reconciles may take to end.
 	stopWithin = 5 * time.Second
@@ -124,10 +145,24 @@ func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.L
 	if err := watchApps(ctx, mgr, apps, sched, declarer, logger); err != nil {
 		return fmt.Errorf("reconcilers: watch apps: %w", err)
 	}
+	if b, ok := sched.(Balancing); ok {
+		balancers := balancer.New(mgr.GetClient(), mgr.GetAPIReader(), b, declarer, events, seed, time.Now, logger.Named("balancer"))
+		if err := watchBalancers(mgr, balancers, b, declarer, logger); err != nil {
+			return fmt.Errorf("reconcilers: watch loadbalancers: %w", err)
+		}
+	}
 	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reconcilers: %w", err)
 	}
 	return nil
+}
+
+// seed enters the hash of a LoadBalancer's flows: clients that could guess it could crowd one real server.
+func seed() uint64 {
+	var b [8]byte
+	// It never fails: it ends the program rather.
+	_, _ = rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // slim drops from cached objects what no reconciler reads and what may be larger than all the rest.

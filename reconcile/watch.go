@@ -10,11 +10,14 @@ import (
 
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/app"
+	"padis.io/padis/reconcile/balancer"
 	"padis.io/padis/reconcile/cluster"
 	"padis.io/padis/reconcile/config"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -60,7 +63,7 @@ var meant = predicate.Funcs{
 func watchCluster(mgr manager.Manager, r *cluster.Reconciler, sched Scheduler) error {
 	declared := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{cluster.Declared} })
 	b := builder.ControllerManagedBy(mgr).Named("cluster").WithOptions(options(1))
-	for _, o := range []client.Object{&v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}} {
+	for _, o := range []client.Object{&v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}, &v1alpha1.BGPPeer{}} {
 		b = b.Watches(o, declared, builder.WithPredicates(meant))
 	}
 	b = b.Watches(&v1alpha1.Network{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
@@ -85,12 +88,13 @@ func watchCluster(mgr manager.Manager, r *cluster.Reconciler, sched Scheduler) e
 	})).Complete(r)
 }
 
-// needed asks for a new reading when an ImagePrepull or a Network refers to the Secret.
+// needed asks for a new reading when an ImagePrepull, a Network or a BGPPeer refers to the Secret.
 func needed(ctx context.Context, cache client.Reader, secret client.Object) []ctrl.Request {
 	var prepulls v1alpha1.ImagePrepullList
 	var networks v1alpha1.NetworkList
+	var peers v1alpha1.BGPPeerList
 	if err := errors.Join(cache.List(ctx, &prepulls, client.InNamespace(secret.GetNamespace()), client.UnsafeDisableDeepCopy),
-		cache.List(ctx, &networks, client.UnsafeDisableDeepCopy)); err != nil {
+		cache.List(ctx, &networks, client.UnsafeDisableDeepCopy), cache.List(ctx, &peers, client.UnsafeDisableDeepCopy)); err != nil {
 		// Read again rather than not at all.
 		return []ctrl.Request{cluster.Declared}
 	}
@@ -100,6 +104,9 @@ func needed(ctx context.Context, cache client.Reader, secret client.Object) []ct
 	}
 	for i := range networks.Items {
 		refs = append(refs, config.NetworkRefs(&networks.Items[i])...)
+	}
+	for i := range peers.Items {
+		refs = append(refs, config.PeerRefs(&peers.Items[i])...)
 	}
 	if slices.Contains(refs, config.Ref{Kind: config.Secret, Namespace: secret.GetNamespace(), Name: secret.GetName()}) {
 		return []ctrl.Request{cluster.Declared}
@@ -155,7 +162,26 @@ func watchApps(ctx context.Context, mgr manager.Manager, r *app.Reconciler, sche
 				q.Add(request(w.Namespace, w.Name))
 			}
 			sched.OnChange(ctx, func(namespace, name, _ string) { q.AddAfter(request(namespace, name), gather) })
-			d.OnChange(func() { go all(ctx, mgr.GetCache(), q, log) })
+			d.OnChange(func() { go all(ctx, mgr.GetCache(), q, log, &v1alpha1.AppList{}) })
+			return nil
+		})).Complete(r)
+}
+
+// watchBalancers has LoadBalancers reconciled when they, their directors, their real servers or what they depend on change.
+func watchBalancers(mgr manager.Manager, r *balancer.Reconciler, sched Balancing, d *cluster.Declarer, log *zap.Logger) error {
+	return builder.ControllerManagedBy(mgr).Named("balancer").WithOptions(options(workers)).
+		For(&v1alpha1.LoadBalancer{}, builder.WithPredicates(meant)).
+		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			// The ledger may have LoadBalancers that were deleted while nobody watched.
+			for _, req := range balancer.Orphans(sched) {
+				q.Add(req)
+			}
+			sched.OnChange(ctx, func(_, _, uid string) {
+				if req, ok := r.Concerned(uid); ok {
+					q.AddAfter(req, gather)
+				}
+			})
+			d.OnChange(func() { go all(ctx, mgr.GetCache(), q, log, &v1alpha1.LoadBalancerList{}) })
 			return nil
 		})).Complete(r)
 }
@@ -164,16 +190,18 @@ func request(namespace, name string) ctrl.Request {
 	return ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
 }
 
-// all has every App looked at.
-func all(ctx context.Context, cache client.Reader, q queue, log *zap.Logger) {
-	var apps v1alpha1.AppList
-	if err := cache.List(ctx, &apps, client.UnsafeDisableDeepCopy); err != nil {
+// all has every object of a kind looked at.
+func all(ctx context.Context, cache client.Reader, q queue, log *zap.Logger, list client.ObjectList) {
+	if err := cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		if ctx.Err() == nil {
-			log.Error("list apps after a change of what is declared for the cluster", zap.Error(fmt.Errorf("apps keep what they have until they change: %w", err)))
+			log.Error("list objects after a change of what is declared for the cluster", zap.Error(fmt.Errorf("they keep what they have until they change: %w", err)))
 		}
 		return
 	}
-	for i := range apps.Items {
-		q.Add(request(apps.Items[i].Namespace, apps.Items[i].Name))
-	}
+	_ = meta.EachListItem(list, func(o runtime.Object) error {
+		if m, err := meta.Accessor(o); err == nil {
+			q.Add(request(m.GetNamespace(), m.GetName()))
+		}
+		return nil
+	})
 }

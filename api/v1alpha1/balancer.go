@@ -313,6 +313,8 @@ const (
 	ConditionAnnounced = "Announced"
 	// ConditionServersReady: all real servers that are selected are in rotation.
 	ConditionServersReady = "ServersReady"
-	// ConditionRedundant: all directors announce all VIPs.
+	// ConditionRedundant: all directors announce all VIPs, and routers use all of them.
 	ConditionRedundant = "Redundant"
+	// ConditionConnectionsKept: the hosts of real servers send on what a change has moved, so that it breaks no connection.
+	ConditionConnectionsKept = "ConnectionsKept"
 )

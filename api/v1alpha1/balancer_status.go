@@ -36,7 +36,7 @@ type LoadBalancerStatus struct {
 	// Sessions of directors with routers: those that are up, of all.
 	// +optional
 	Sessions string `json:"sessions,omitempty"`
-	// Accepted, Announced, ServersReady, PeersUp and Redundant, each with a reason and a sentence that says what to do.
+	// Accepted, Announced, ServersReady, PeersUp, Redundant and ConnectionsKept, each with a reason and a sentence that says what to do.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -150,8 +150,13 @@ func DirectorsNameClash(b *LoadBalancer, apps []App) *Problem {
 	if !slices.ContainsFunc(apps, func(a App) bool { return a.Namespace == b.Namespace && a.Name == name }) {
 		return nil
 	}
+	return NameOfDirectors(b)
+}
+
+// NameOfDirectors is the problem of a LoadBalancer for whose directors an App has the name.
+func NameOfDirectors(b *LoadBalancer) *Problem {
 	return &Problem{Object: balancerObject(b), Field: "metadata.name", Value: b.Name, Reason: padisv1.ReasonInvalid,
-		Message: fmt.Sprintf("needs the name %s for its directors, which an App of the namespace has: choose another name, or delete the App first", name)}
+		Message: fmt.Sprintf("needs the name %s for its directors, which an App of the namespace has: choose another name, or delete the App first", DirectorsName(b.Name))}
 }
 
 // AppNameClash says which LoadBalancer's directors have the name of an App; nil if none have.

@@ -5,6 +5,8 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -163,6 +165,10 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 
 func (r *Reconciler) decide(a *v1alpha1.App, view *declared.View, objects config.Objects, current *padisv1.WantedApp) rollout.Plan {
 	id, revision, refusal := wanted.App(a, view, objects, current)
+	if refusal == nil && r.isDirectors(a) {
+		p := v1alpha1.AppOfDirectors(a)
+		refusal = &rollout.Refusal{Reason: p.Reason, Message: fmt.Sprintf("%s: %q %s", p.Field, p.Value, p.Message)}
+	}
 	plan := rollout.Decide(rollout.Snapshot{
 		App: id, Newest: revision, Refusal: refusal, Current: current,
 		Replicas: a.Spec.Wanted(), MaxUnavailable: a.Spec.Update.Unavailable(), Paused: a.Spec.Update.Paused,
@@ -172,6 +178,16 @@ func (r *Reconciler) decide(a *v1alpha1.App, view *declared.View, objects config
 		plan.After = again
 	}
 	return plan
+}
+
+// isDirectors tells whether directors of a LoadBalancer have the name of an App, and so its instances' names.
+func (r *Reconciler) isDirectors(a *v1alpha1.App) bool {
+	if !strings.HasSuffix(a.Name, v1alpha1.DirectorsName("")) {
+		return false
+	}
+	return slices.ContainsFunc(r.sched.WantedApps(), func(w *padisv1.WantedApp) bool {
+		return w.Directors && w.Namespace == a.Namespace && w.Name == a.Name
+	})
 }
 
 // behind tells whether the cache has an older App than the one that is wanted already: after a restart, for example.
@@ -187,7 +203,7 @@ func (r *Reconciler) behind(ctx context.Context, a *v1alpha1.App) (bool, error) 
 // which have the names of the new ones, are still there.
 func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bool, err error) {
 	for _, w := range r.sched.WantedApps() {
-		if w.Namespace != a.Namespace || w.Name != a.Name || w.Uid == string(a.UID) {
+		if w.Directors || w.Namespace != a.Namespace || w.Name != a.Name || w.Uid == string(a.UID) {
 			continue
 		}
 		wait = true
@@ -202,7 +218,7 @@ func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bo
 // That the cache has no such App is not enough to end what runs; the API itself has to say so.
 func (r *Reconciler) orphans(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	for _, w := range r.sched.WantedApps() {
-		if w.Namespace != req.Namespace || w.Name != req.Name {
+		if w.Directors || w.Namespace != req.Namespace || w.Name != req.Name {
 			continue
 		}
 		var now v1alpha1.App

@@ -1,4 +1,4 @@
-// Package cluster reconciles what is declared for the whole cluster: Networks, IPPools, Tenants, Registries, images to be
+// Package cluster reconciles what is declared for the whole cluster: Networks, IPPools, BGPPeers, Tenants, Registries, images to be
 // pulled and the upgrade of executors, which the scheduler is handed together, whole. Edge: talks to the API server.
 package cluster
 
@@ -39,6 +39,14 @@ type scheduler interface {
 	PrepullStates(namespace, name string) []runtime.AgentImage
 	// UpgradeStatus says how far the replacement of executors is.
 	UpgradeStatus() runtime.Upgrade
+}
+
+// balancing is what is needed of a scheduler that has LoadBalancers.
+type balancing interface {
+	// Balancers lists what is wanted of all LoadBalancers, those included that were forgotten and have not ended yet.
+	Balancers() []*padisv1.WantedBalancer
+	// Balance says how it stands with a LoadBalancer; nil before anything was decided.
+	Balance(uid string) *runtime.Balance
 }
 
 // Declarer keeps the scheduler's cluster as it is declared. It reads the API itself and not a cache: an App must never be
@@ -138,9 +146,10 @@ func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 		registries v1alpha1.RegistryList
 		upgrades   v1alpha1.ExecutorUpgradeList
 		prepulls   v1alpha1.ImagePrepullList
+		peers      v1alpha1.BGPPeerList
 	)
 	// Each may take a tenth of a second: a quiet kind's list waits until the server knows that nothing was missed.
-	lists := []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls}
+	lists := []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls, &peers}
 	errs := make([]error, len(lists))
 	var all sync.WaitGroup
 	for n, l := range lists {
@@ -153,6 +162,7 @@ func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 	in := declared.Input{
 		Networks: networks.Items, Pools: pools.Items, Tenants: tenants.Items,
 		Registries: registries.Items, Upgrades: upgrades.Items, Prepulls: prepulls.Items,
+		Peers:   peers.Items,
 		Holders: map[string][]declared.Holder{},
 	}
 	var err error
@@ -168,7 +178,7 @@ func (d *Declarer) list(ctx context.Context) (declared.Input, error) {
 	return in, nil
 }
 
-// secrets reads those that prepulls and networks refer to.
+// secrets reads those that prepulls, networks and peers refer to.
 func (d *Declarer) secrets(ctx context.Context, in *declared.Input) (config.Objects, error) {
 	var refs []config.Ref
 	for i := range in.Prepulls {
@@ -176,6 +186,9 @@ func (d *Declarer) secrets(ctx context.Context, in *declared.Input) (config.Obje
 	}
 	for i := range in.Networks {
 		refs = append(refs, config.NetworkRefs(&in.Networks[i])...)
+	}
+	for i := range in.Peers {
+		refs = append(refs, config.PeerRefs(&in.Peers[i])...)
 	}
 	out := config.Objects{}
 	for _, r := range refs {

@@ -32,7 +32,7 @@ var (
 	// Declared is the request to read what is declared.
 	Declared = reconcile.Request{NamespacedName: types.NamespacedName{Name: "declared"}}
 	// Used is the request to show how many addresses are in use, and how networks fare on their hosts. It comes again by
-	// itself while there are any networks.
+	// itself while there are any networks or routers.
 	Used = reconcile.Request{NamespacedName: types.NamespacedName{Name: "used"}}
 	// Progress is the request to show how far pulls and the upgrade of executors are. It comes again by itself while there
 	// are any.
@@ -42,7 +42,7 @@ var (
 const (
 	// settle is how long a pool that is being deleted waits before it looks at its addresses again, told or not.
 	settle = 5 * time.Second
-	// listen is the time between two looks at what hosts say of their networks: nobody tells of each session.
+	// listen is the time between two looks at what hosts say of their networks and routers: nobody tells of each session.
 	listen = 5 * time.Second
 )
 
@@ -56,6 +56,7 @@ type Reconciler struct {
 	networks status.Keeper[v1alpha1.NetworkStatus]
 	pools    status.Keeper[v1alpha1.IPPoolStatus]
 	tenants  status.Keeper[v1alpha1.TenantStatus]
+	peers    status.Keeper[v1alpha1.BGPPeerStatus]
 
 	registries status.Keeper[v1alpha1.RegistryStatus]
 	upgrades   status.Keeper[v1alpha1.ExecutorUpgradeStatus]
@@ -78,7 +79,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return reconcile.Result{}, err
 		}
 		if !leaving(input.Pools) {
-			if err := r.usage(ctx, view, input); err != nil || len(input.Networks) == 0 {
+			if err := r.usage(ctx, view, input); err != nil || len(input.Networks)+len(input.Peers) == 0 {
 				return reconcile.Result{}, err
 			}
 			return reconcile.Result{RequeueAfter: listen}, nil
@@ -105,6 +106,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			return quiet(err)
 		}
 	}
+	balances := r.balances(input)
+	for i := range input.Peers {
+		p := &input.Peers[i]
+		alive[p.UID] = true
+		if err := r.peer(ctx, p, view.Peers[p.Name], balances); err != nil {
+			return quiet(err)
+		}
+	}
 	for i := range input.Tenants {
 		t := &input.Tenants[i]
 		alive[t.UID] = true
@@ -126,6 +135,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	r.networks.Retain(approve)
 	r.pools.Retain(approve)
 	r.tenants.Retain(approve)
+	r.peers.Retain(approve)
 	r.registries.Retain(approve)
 	r.upgrades.Retain(approve)
 	r.prepulls.Retain(approve)
@@ -154,7 +164,43 @@ func (r *Reconciler) usage(ctx context.Context, view *declared.View, input decla
 			return err
 		}
 	}
+	balances := r.balances(input)
+	for i := range input.Peers {
+		p := &input.Peers[i]
+		if err := r.peer(ctx, p, view.Peers[p.Name], balances); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// balances says how it stands with all LoadBalancers, if there are routers that have to do with them.
+func (r *Reconciler) balances(input declared.Input) []*runtime.Balance {
+	sched, ok := r.declarer.sched.(balancing)
+	if !ok || len(input.Peers) == 0 {
+		return nil
+	}
+	var out []*runtime.Balance
+	for _, b := range sched.Balancers() {
+		out = append(out, sched.Balance(b.Uid))
+	}
+	return out
+}
+
+func (r *Reconciler) peer(ctx context.Context, p *v1alpha1.BGPPeer, v declared.Verdict, balances []*runtime.Balance) error {
+	if p.DeletionTimestamp != nil {
+		return nil
+	}
+	shown := r.peers.Shown(p, p.Status)
+	next := v1alpha1.BGPPeerStatus{}
+	if v.Accepted {
+		next = declared.PeerProgress(p, balances)
+	}
+	next.ObservedGeneration, next.Conditions = p.Generation, r.conditions(shown.Conditions, p.Generation, v, next.Conditions...)
+	if equality.Semantic.DeepEqual(shown, next) {
+		return nil
+	}
+	return r.peers.Replace(ctx, r.client, p, next, r.now())
 }
 
 // quiet tries again soon when an object changed under us: that is nobody's mistake.

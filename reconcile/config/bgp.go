@@ -51,6 +51,38 @@ func Bgp(n *v1alpha1.Network, objects Objects) (*padisv1.Bgp, *Problem) {
 	return out, nil
 }
 
+// PeerRefs lists the Secrets that a BGPPeer refers to.
+func PeerRefs(p *v1alpha1.BGPPeer) []Ref {
+	if s := p.Spec.PasswordSecret; s != nil {
+		return []Ref{{Secret, s.Namespace, s.Name}}
+	}
+	return nil
+}
+
+// Peer gives a BGPPeer with its password.
+func Peer(p *v1alpha1.BGPPeer, objects Objects) (*padisv1.AnnouncementPeer, *Problem) {
+	out := &padisv1.AnnouncementPeer{Name: p.Name, BothFamilies: p.Spec.BothFamilies, Router: &padisv1.BgpPeer{
+		Address: p.Spec.Address, Asn: uint32(p.Spec.ASN), Port: p.Spec.Port, HoldMs: p.Spec.Hold().Milliseconds(),
+	}}
+	if a, err := v1alpha1.ParseAddress(p.Spec.Address); err == nil {
+		out.Router.Address = a.String()
+	}
+	if b := p.Spec.BFD; b != nil {
+		out.BfdIntervalMs, out.BfdMultiplier = b.Every().Milliseconds(), b.Missing()
+	}
+	for _, a := range p.Spec.Agents {
+		out.Router.Agents = append(out.Router.Agents, &padisv1.AgentSelector{Attribute: a.Attribute, Value: a.Value})
+	}
+	if s := p.Spec.PasswordSecret; s != nil {
+		password, problem := objects.password("spec.passwordSecret", Ref{Secret, s.Namespace, s.Name}, s.Key)
+		if problem != nil {
+			return nil, problem
+		}
+		out.Router.Password = password
+	}
+	return out, nil
+}
+
 func (o Objects) password(at string, r Ref, key string) (string, *Problem) {
 	found, problem := o.get(at+".name", r)
 	if problem != nil {

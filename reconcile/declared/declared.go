@@ -1,4 +1,4 @@
-// Package declared understands all that is declared for the cluster together, Networks, IPPools, Tenants, Registries,
+// Package declared understands all that is declared for the cluster together, Networks, IPPools, BGPPeers, Tenants, Registries,
 // upgrades and images to be pulled: what of it is in force, and why the rest is not. Pure.
 package declared
 
@@ -25,7 +25,8 @@ type Input struct {
 
 	Registries []v1alpha1.Registry
 	Upgrades   []v1alpha1.ExecutorUpgrade
-	// Prepulls are of all namespaces; Secrets are those that they and the Networks refer to and that are there.
+	Peers      []v1alpha1.BGPPeer
+	// Prepulls are of all namespaces; Secrets are those that they, the Networks and the Peers refer to and that are there.
 	Prepulls []v1alpha1.ImagePrepull
 	Secrets  config.Objects
 
@@ -55,10 +56,12 @@ type View struct {
 	// The verdicts by name, on every object of the input; those on Prepulls by Key.
 	Networks, Pools, Tenants       map[string]Verdict
 	Registries, Upgrades, Prepulls map[string]Verdict
+	Peers                          map[string]Verdict
 
 	inForce  map[string]*v1alpha1.Network
 	pools    map[string]*v1alpha1.IPPool
 	tenantOf map[string]*v1alpha1.Tenant
+	peers    map[string]Peer
 }
 
 // Network gives a Network that is in force; nil if there is none of that name.
@@ -72,6 +75,15 @@ func (v *View) AllPools() []v1alpha1.IPPool {
 	var out []v1alpha1.IPPool
 	for _, name := range slices.Sorted(maps.Keys(v.pools)) {
 		out = append(out, *v.pools[name])
+	}
+	return out
+}
+
+// AllNetworks gives the Networks that are in force, by name.
+func (v *View) AllNetworks() []v1alpha1.Network {
+	var out []v1alpha1.Network
+	for _, name := range slices.Sorted(maps.Keys(v.inForce)) {
+		out = append(out, *v.inForce[name])
 	}
 	return out
 }
@@ -94,6 +106,7 @@ func Build(in Input) *View {
 		Cluster:  &padisv1.Cluster{},
 		Networks: map[string]Verdict{}, Pools: map[string]Verdict{}, Tenants: map[string]Verdict{},
 		Registries: map[string]Verdict{}, Upgrades: map[string]Verdict{}, Prepulls: map[string]Verdict{},
+		Peers: map[string]Verdict{}, peers: map[string]Peer{},
 		inForce: map[string]*v1alpha1.Network{}, pools: map[string]*v1alpha1.IPPool{}, tenantOf: map[string]*v1alpha1.Tenant{},
 	}
 	v.networks(in)
@@ -102,6 +115,7 @@ func Build(in Input) *View {
 	v.registries(in)
 	v.upgrades(in)
 	v.prepulls(in)
+	v.peersOf(in)
 	return v
 }
 
@@ -111,6 +125,7 @@ func (v *View) Same(o *View) bool {
 	return proto.Equal(v.Cluster, o.Cluster) &&
 		maps.Equal(v.Networks, o.Networks) && maps.Equal(v.Pools, o.Pools) && maps.Equal(v.Tenants, o.Tenants) &&
 		maps.Equal(v.Registries, o.Registries) && maps.Equal(v.Upgrades, o.Upgrades) && maps.Equal(v.Prepulls, o.Prepulls) &&
+		maps.Equal(v.Peers, o.Peers) && maps.EqualFunc(v.peers, o.peers, Peer.same) &&
 		maps.EqualFunc(v.tenantOf, o.tenantOf, func(a, b *v1alpha1.Tenant) bool {
 			return a.Name == b.Name && equality.Semantic.DeepEqual(a.Spec, b.Spec)
 		})

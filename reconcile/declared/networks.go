@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func (v *View) networks(in Input) {
 		needed := poolsOn(n.Name, in.Pools)
 		bgp, problem := config.Bgp(n, in.Secrets)
 		verdict := accepted("instances can be attached%s", unmatched(n, declared))
+		if n.Spec.Driver == v1alpha1.DriverVirtual {
+			verdict = accepted("its pools give addresses to LoadBalancers")
+		}
 		switch wrong, clash := misfit(n), taken.clash(n); {
 		case wrong != nil:
 			verdict = refused(padisv1.ReasonInvalid, "%s: %s", wrong.Field, wrong.ErrorBody())
@@ -100,7 +104,7 @@ func clash(n, o *v1alpha1.NetworkSpec, other string) string {
 // bridged tells whether a network has a bridge on each host.
 func bridged(n *v1alpha1.NetworkSpec) bool {
 	switch n.Driver {
-	case v1alpha1.DriverMacvlan, v1alpha1.DriverRouted, v1alpha1.DriverHost:
+	case v1alpha1.DriverMacvlan, v1alpha1.DriverRouted, v1alpha1.DriverHost, v1alpha1.DriverVirtual:
 		return false
 	}
 	return true
@@ -109,7 +113,7 @@ func bridged(n *v1alpha1.NetworkSpec) bool {
 // plugged tells whether a network takes all that comes in by its parent.
 func plugged(n *v1alpha1.NetworkSpec) bool {
 	switch n.Driver {
-	case v1alpha1.DriverVLAN, v1alpha1.DriverVXLAN, v1alpha1.DriverRouted, v1alpha1.DriverHost:
+	case v1alpha1.DriverVLAN, v1alpha1.DriverVXLAN, v1alpha1.DriverRouted, v1alpha1.DriverHost, v1alpha1.DriverVirtual:
 		return false
 	}
 	return true
@@ -156,6 +160,9 @@ func poolsOn(network string, pools []v1alpha1.IPPool) []string {
 // network hands on the fields that the driver has.
 func network(n *v1alpha1.Network, bgp *padisv1.Bgp) *padisv1.Network {
 	s := &n.Spec
+	if s.Driver == v1alpha1.DriverVirtual {
+		return &padisv1.Network{Name: n.Name, Driver: s.Driver}
+	}
 	out := &padisv1.Network{
 		Name: n.Name, Driver: cmp.Or(s.Driver, v1alpha1.DriverBridge), Mtu: s.EffectiveMTU(),
 		HostGateway: s.Gateway == v1alpha1.GatewayHost, AllowSpoofing: s.AllowSpoofing, Bandwidth: Bandwidth(s.Bandwidth),
@@ -212,7 +219,11 @@ func (v *View) poolsOf(in Input) {
 	}
 	for _, p := range sortedBy(in.Pools, func(a, b *v1alpha1.IPPool) int { return strings.Compare(a.Name, b.Name) }) {
 		holders := in.Holders[p.Name]
-		verdict := addresses(p, holders)
+		refuse := p.Refuser()
+		if n := v.inForce[p.Spec.Network]; n != nil && n.Spec.Driver == v1alpha1.DriverVirtual {
+			refuse = p.VirtualRefuser()
+		}
+		verdict := addresses(refuse, holders)
 		problem, bad := problems[p.Name]
 		network, known := v.Networks[p.Spec.Network]
 		if n := v.inForce[p.Spec.Network]; n != nil && !bad {
@@ -246,9 +257,8 @@ func (v *View) poolsOf(in Input) {
 
 // addresses is the verdict on a pool that is in force: which of its addresses are held although it does not give them any
 // more.
-func addresses(p *v1alpha1.IPPool, holders []Holder) Verdict {
+func addresses(refuse func(netip.Addr) (reason, message string), holders []Holder) Verdict {
 	var lost []Holder
-	refuse := p.Refuser()
 	for _, h := range holders {
 		if a, err := v1alpha1.ParseAddress(h.Address); err == nil {
 			if reason, _ := refuse(a); reason != "" {

@@ -34,6 +34,9 @@ type Scheduler struct {
 	// instances by App and slot; pools is where an instance's addresses are from.
 	instances map[string]map[int32]*instance
 	watchers  []watcher
+
+	balancers map[string]*padisv1.WantedBalancer
+	balances  map[string]*runtime.Balance
 }
 
 type instance struct {

@@ -63,7 +63,7 @@ func pools(a *v1alpha1.App, v *declared.View, current *padisv1.WantedApp) *rollo
 	if len(a.Spec.LoopbackAddresses) > 0 {
 		known = v.AllPools()
 	}
-	if problems := v1alpha1.ValidateAddresses(a, known); len(problems) > 0 {
+	if problems := append(v1alpha1.VirtualPools(a, known, v.AllNetworks()), v1alpha1.ValidateAddresses(a, known)...); len(problems) > 0 {
 		p := problems[0]
 		return &rollout.Refusal{Reason: p.Reason, Message: fmt.Sprintf("%s: %q %s", p.Field, p.Value, p.Message)}
 	}
