@@ -3,6 +3,7 @@ package director
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"padis.io/padis/executor/director/wire"
+	"padis.io/padis/executor/lb"
 	"padis.io/padis/executor/lb/bgp/routers"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
@@ -134,10 +136,10 @@ func TestLeave(t *testing.T) {
 	var asked, gone time.Duration
 	l.Until("it ends", func() bool {
 		if gone == 0 {
-			switch r := d.Route(vip4 + "/32"); {
+			switch r := d.Ask("show route all protocol n0"); {
 			case strings.Contains(r, "(65535,0)") && asked == 0:
 				asked = time.Since(began)
-			case !strings.Contains(r, "10.0.0.11"):
+			case !strings.Contains(r, vip4+"/32"):
 				gone = time.Since(began)
 			}
 		}
@@ -256,4 +258,33 @@ func TestRouters(t *testing.T) {
 	if now := l.Pid(f.cmd.Path); now != pid || f.page("/ready") != "ready\n200" {
 		t.Error(pid, now, f.page("/ready"))
 	}
+}
+
+// A thousand VIPs come and go in one order each.
+func TestThousandVIPs(t *testing.T) {
+	l := routers.New(t)
+	a := realServer(t, l, 51)
+	d := l.Start("bird", neighbours(11)...)
+	began := time.Now()
+	f, s := direct(t, l, 11), newScheduler(t)
+	for i := range 1000 {
+		s.vips = append(s.vips, fmt.Sprintf("10.9.%d.%d", i/250, 1+i%250))
+	}
+	slices.SortFunc(s.vips, func(a, b string) int { return netip.MustParseAddr(a).Compare(netip.MustParseAddr(b)) })
+	f.give(s.order(a))
+	f.until("all are announced", announces(s.vips...))
+	l.Until("the router has all", func() bool {
+		return strings.Contains(d.Ask("show route count"), "1003 of 1003 routes for 1003 networks in table master4")
+	},
+		func() string { return d.Ask("show route count") })
+	t.Logf("1000 VIPs: started and at the router after %v", time.Since(began))
+	began = time.Now()
+	f.give(s.order(a, &server{n: 52, mac: lb.MAC{2, 1, 1, 1, 1, 1}}))
+	f.until("another table", func(s *padisv1.DirectorState) bool { return s.GetNumber() == 2 })
+	t.Logf("another table for all after %v", time.Since(began))
+	s.vips = s.vips[:1]
+	f.give(s.order(a))
+	f.until("one is left", announces(s.vips...))
+	l.UntilRoute(s.vips[0]+"/32", "10.0.0.11")
+	l.UntilRoute("10.9.3.250/32")
 }
