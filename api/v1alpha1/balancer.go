@@ -95,7 +95,7 @@ type LoadBalancerSpec struct {
 	// +optional
 	// +kubebuilder:default=4093
 	// +kubebuilder:validation:Enum=4093;16381;65537
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'cannot be changed from ' + string(oldSelf) + ', every connection would move: create a new LoadBalancer'",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="cannot be changed, every connection would move: create a new LoadBalancer",reason=FieldValueForbidden
 	TableSize int32 `json:"tableSize,omitempty"`
 	// What forwards on directors. Auto: the first that works there of TCX, IPVS and NFT. TCX: eBPF on any interface. XDP:
 	// eBPF before the network stack, for physical interfaces. IPVS: the kernel's virtual server. NFT: nf_tables, which
@@ -149,7 +149,7 @@ type VIP struct {
 
 // Listener is a port, or a range of them, on all VIPs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || self.endPort == 0 || self.endPort >= self.port",messageExpression="'endPort ' + string(self.endPort) + ' is below port ' + string(self.port) + ': swap the two'",fieldPath=".endPort"
+// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || self.endPort == 0 || self.endPort >= self.port",message="endPort is below port: swap the two",fieldPath=".endPort"
 type Listener struct {
 	// Name of the listener, for example https.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
