@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"padis.io/padis/executor/director/wire"
+	"padis.io/padis/executor/relay"
 	"padis.io/padis/executor/runtime/process"
 	"padis.io/padis/executor/runtime/reaper"
 	"padis.io/padis/executor/speaker"
@@ -28,6 +29,8 @@ func main() {
 		os.Exit(reaper.Main(args))
 	case wire.Verb: // a director of a LoadBalancer, as an instance
 		os.Exit(direct())
+	case relay.Verb: // relays for an executor
+		os.Exit(relayVerb())
 	case speaker.Verb: // announces for an executor
 		os.Exit(speak())
 	case "network":

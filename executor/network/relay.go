@@ -38,9 +38,9 @@ func (s Segment) Relays() bool {
 	return s.Driver == DriverBridge || s.Driver == DriverVLAN || s.Driver == DriverVXLAN
 }
 
-// PlanRelays orders the operations after which the bridges of these segments, which exist, have the owner's relay pairs, and no
-// others have one. o has all links of the host.
-func PlanRelays(owner string, segments []Segment, o Observed) ([]Op, error) {
+// PlanRelays orders the operations after which the bridges of these segments, which exist, have the owner's relay pairs and, with
+// prune, no others have one. o has all links of the host.
+func PlanRelays(owner string, segments []Segment, prune bool, o Observed) ([]Op, error) {
 	var ops []Op
 	wanted := map[string]bool{}
 	for _, s := range segments {
@@ -78,6 +78,9 @@ func PlanRelays(owner string, segments []Segment, o Observed) ([]Op, error) {
 				ops = append(ops, SetUp{l.name, false})
 			}
 		}
+	}
+	if !prune {
+		return ops, nil
 	}
 	// One end takes the other with it.
 	gone := map[string]bool{}

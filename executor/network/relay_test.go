@@ -21,7 +21,7 @@ func TestRelayPairsComeAndGo(t *testing.T) {
 	w := newWorld(aBridge("br0", 1400), aBridge("br1", 1500), device("eth0"))
 	plan := func(owner string, segments ...Segment) string {
 		t.Helper()
-		ops, err := PlanRelays(owner, segments, Observed{Host: w.host})
+		ops, err := PlanRelays(owner, segments, true, Observed{Host: w.host})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +54,9 @@ ip link set PORT up
 		t.Errorf("got %s", got)
 	}
 	plan("you", bridged("br0"), bridged("br1"))
+	if ops, err := PlanRelays("me", nil, false, Observed{Host: w.host}); err != nil || len(ops) > 0 {
+		t.Errorf("without prune: %v, %v", ops, err)
+	}
 	if got := text.Replace(plan("me")); strings.Count(got, "link del") != 1 || find(w.host, out) != nil {
 		t.Errorf("got %s", got)
 	}
@@ -61,12 +64,12 @@ ip link set PORT up
 		t.Errorf("got %s, %v", got, w.host)
 	}
 	for _, s := range []Segment{bridged("none"), bridged("eth0")} {
-		if _, err := PlanRelays("me", []Segment{s}, Observed{Host: w.host}); err == nil || !strings.Contains(err.Error(), "there is no bridge "+s.Bridge) {
+		if _, err := PlanRelays("me", []Segment{s}, true, Observed{Host: w.host}); err == nil || !strings.Contains(err.Error(), "there is no bridge "+s.Bridge) {
 			t.Error(err)
 		}
 	}
 	w.host = append(w.host, Link{Name: out, Kind: "dummy"})
-	if _, err := PlanRelays("me", []Segment{bridged("br0")}, Observed{Host: w.host}); err == nil || !strings.Contains(err.Error(), "ip link del "+out) {
+	if _, err := PlanRelays("me", []Segment{bridged("br0")}, true, Observed{Host: w.host}); err == nil || !strings.Contains(err.Error(), "ip link del "+out) {
 		t.Error(err)
 	}
 }
@@ -87,7 +90,7 @@ func TestRelayPairsAsWanted(t *testing.T) {
 				wanted[owner] = append(wanted[owner], bridged(n))
 			}
 			for range 2 {
-				ops, err := PlanRelays(owner, wanted[owner], Observed{Host: w.host})
+				ops, err := PlanRelays(owner, wanted[owner], true, Observed{Host: w.host})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -96,7 +99,7 @@ func TestRelayPairsAsWanted(t *testing.T) {
 				}
 			}
 			for o, segments := range wanted {
-				if ops, _ := PlanRelays(o, segments, Observed{Host: w.host}); len(ops) > 0 {
+				if ops, _ := PlanRelays(o, segments, true, Observed{Host: w.host}); len(ops) > 0 {
 					t.Fatalf("%s: still to be done: %v", o, ops)
 				}
 				for _, n := range names {

@@ -14,9 +14,9 @@ const (
 	netnsFD = 3 // NETNSA_FD
 )
 
-// SetRelays makes the relay pairs of these segments, whose bridges exist, and removes all others of this owner. It returns the
-// numbers of the links that take relayed packets, by bridge.
-func (n *Network) SetRelays(segments []network.Segment) (out map[string]int, err error) {
+// SetRelays makes the relay pairs of these segments, whose bridges exist, and with prune removes all others of this owner. It
+// returns the numbers of the links that take relayed packets, by bridge.
+func (n *Network) SetRelays(segments []network.Segment, prune bool) (out map[string]int, err error) {
 	out = map[string]int{}
 	err = n.session(-1, func(s *session) error {
 		n.segments.Lock()
@@ -33,7 +33,7 @@ func (n *Network) SetRelays(segments []network.Segment) (out map[string]int, err
 			l.Master = s.names[l.master]
 			o.Host = append(o.Host, l.Link)
 		}
-		ops, err := network.PlanRelays(n.owner, segments, o)
+		ops, err := network.PlanRelays(n.owner, segments, prune, o)
 		if err != nil {
 			return err
 		}

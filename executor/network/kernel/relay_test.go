@@ -29,10 +29,11 @@ func TestRelayPair(t *testing.T) {
 			w := wantLaunch(t, "exec", "x", "a", &padisv1.Launch{Attachments: dual(driver, "10.44.0.5", "fd00::5")})
 			m.attach(t, ns, w)
 			var outs map[string]int
+			prune := true
 			set := func(segments ...network.Segment) {
 				t.Helper()
 				m.do(t, func() (err error) {
-					outs, err = m.SetRelays(segments)
+					outs, err = m.SetRelays(segments, prune)
 					return err
 				})
 			}
@@ -79,6 +80,12 @@ func TestRelayPair(t *testing.T) {
 				return nil
 			})
 			m.relayed(t, ns, first, w)
+			prune = false
+			set()
+			if l, err := m.host.link(name); err != nil || l.index != first {
+				t.Errorf("it is taken away: %v, %v", l, err)
+			}
+			prune = true
 			set()
 			if _, err := m.host.link(name); err == nil {
 				t.Error("it stays")
