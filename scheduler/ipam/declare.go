@@ -36,6 +36,7 @@ func (b *Book) SetCluster(cluster *padisv1.Cluster) {
 			continue
 		}
 		p := newPool(spec)
+		p.virtual = b.networks[p.network].GetDriver() == driverVirtual
 		b.pools[p.name] = p
 		seg := b.segment(p.network)
 		seg.pools = append(seg.pools, p)
@@ -168,7 +169,7 @@ func (b *Book) setAside(list []wish, n int) {
 // could empty a pool that it must not use.
 func (b *Book) grants(w wish) bool {
 	p := b.pools[w.pool]
-	return p != nil && p.gives(w.address) && p.serves(w.namespace)
+	return p != nil && !p.virtual && p.gives(w.address) && p.serves(w.namespace)
 }
 
 // SetForeign replaces the addresses of one network that somebody has without a lease: those of the hosts' own interfaces,

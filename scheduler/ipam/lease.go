@@ -20,6 +20,9 @@ type claim struct {
 // driverHost gives instances the addresses of their host.
 const driverHost = "host"
 
+// driverVirtual has no segment: pools of its networks give VIPs to LoadBalancers, and nothing to instances.
+const driverVirtual = "virtual"
+
 // onHost tells whether the wish is for the host's own network, and needs no address.
 func onHost(n *padisv1.NetworkWish) bool { return n.GetNetwork() != "" }
 
@@ -37,7 +40,7 @@ func (c *claim) fixed(i int, n *padisv1.NetworkWish) *Refusal {
 	if onHost(n) {
 		return c.host(n.GetNetwork())
 	}
-	p, r := c.book.open(n.GetPool(), c.want.Namespace)
+	p, r := c.open(n.GetPool())
 	if r != nil {
 		return r
 	}
@@ -48,7 +51,7 @@ func (c *claim) fixed(i int, n *padisv1.NetworkWish) *Refusal {
 	}
 	a, ok := parse(text)
 	if !ok || a.is4() != p.subnet.from.is4() {
-		return p.notAnAddress(text)
+		return p.notAnAddress(text, c.want.Slot)
 	}
 	seg := c.book.segments[p.network]
 	if c.picked(p.network, a) {
@@ -219,21 +222,44 @@ func (c *claim) enter(held []*padisv1.LeaseRecord, k pick, l *padisv1.LeaseRecor
 	return append(held, l)
 }
 
-// open finds a pool that the namespace may use.
-func (b *Book) open(poolName, namespace string) (*pool, *Refusal) {
-	p := b.pools[poolName]
+// open finds a pool that the claim may use.
+func (c *claim) open(poolName string) (*pool, *Refusal) {
+	p := c.book.pools[poolName]
+	_, vips := c.want.Slot.Balancer()
 	switch {
 	case p == nil:
-		return nil, noPool(poolName)
-	case !p.serves(namespace):
+		return nil, noPool(poolName, c.want.Slot)
+	case !p.serves(c.want.Namespace):
 		return nil, refuse(padisv1.ReasonPoolForbidden,
-			"pool %q is not open to namespace %q; use another pool, or add the namespace to the pool's namespaces", p.name, namespace)
+			"pool %q is not open to namespace %q; use another pool, or add the namespace to the pool's namespaces", p.name, c.want.Namespace)
 	case p.problem != "":
 		return nil, p.unusable()
-	case b.networks[p.network] == nil:
+	case c.book.networks[p.network] == nil:
 		return nil, p.noNetwork()
+	case p.virtual && !vips:
+		return nil, refuse(padisv1.ReasonPoolForbidden, "pool %q belongs to network %q with the driver virtual, whose addresses are for LoadBalancers only; name a pool of another network",
+			p.name, p.network)
+	case vips && !p.virtual:
+		return nil, refuse(padisv1.ReasonPoolForbidden, "pool %q belongs to network %q with the driver %q, whose addresses are for instances; name a pool of a network with the driver virtual",
+			p.name, p.network, c.book.networks[p.network].GetDriver())
 	}
 	return p, nil
+}
+
+func noPool(poolName string, slot record.Slot) *Refusal {
+	return refuse(padisv1.ReasonPoolNotFound, "there is no pool %q; create the IPPool, or correct the %s", poolName, field(slot))
+}
+
+func (p *pool) notAnAddress(text string, slot record.Slot) *Refusal {
+	return refuse(padisv1.ReasonAddressOutsidePool, "%q is not an %s address, so it is not in pool %q; correct the %s", text, p.family(), p.name, field(slot))
+}
+
+// field is where people write what a slot wants.
+func field(slot record.Slot) string {
+	if _, ok := slot.Balancer(); ok {
+		return "LoadBalancer's vips"
+	}
+	return "App's networks"
 }
 
 // exhausted says what became of all addresses of a pool.
@@ -263,17 +289,11 @@ func (p *pool) noNetwork() *Refusal {
 		p.name, p.network)
 }
 
-func noPool(poolName string) *Refusal {
-	return refuse(padisv1.ReasonPoolNotFound, "there is no pool %q; create the IPPool, or correct the App's networks", poolName)
-}
-
-func (p *pool) notAnAddress(text string) *Refusal {
-	return refuse(padisv1.ReasonAddressOutsidePool, "%q is not an %s address, so it is not in pool %q; correct the App's networks",
-		text, p.family(), p.name)
-}
-
-// name is NAMESPACE/APP-SLOT, as the instance is called.
+// name is NAMESPACE/APP-SLOT, as the instance is called, or that of the LoadBalancer.
 func name(namespace, app string, slot record.Slot) string {
+	if _, ok := slot.Balancer(); ok {
+		return fmt.Sprintf("LoadBalancer %s/%s", namespace, app)
+	}
 	return fmt.Sprintf("%s/%s-%d", namespace, app, slot.Index)
 }
 

@@ -17,7 +17,9 @@ type pool struct {
 	name, network string
 	spec          *padisv1.Pool
 	// problem says why the pool cannot be used at all; empty if it can.
-	problem  string
+	problem string
+	// virtual: its network is one, where addresses are VIPs: they are in no subnet, so that each can be handed out.
+	virtual  bool
 	prefix   netip.Prefix
 	subnet   interval
 	ranges   []interval
@@ -130,8 +132,8 @@ func (p *pool) facts() []interval {
 
 // hasEdges tells whether the subnet has addresses that mean the subnet itself: of IPv4 network and broadcast address,
 // but not of a /31 (RFC 3021) or /32; of IPv6 the subnet-router anycast address (RFC 4291, 2.6.1), but not of a /127
-// (RFC 6164) or /128.
-func (p *pool) hasEdges() bool { return p.prefix.Addr().BitLen()-p.prefix.Bits() >= 2 }
+// (RFC 6164) or /128. VIPs are in no subnet at all.
+func (p *pool) hasEdges() bool { return !p.virtual && p.prefix.Addr().BitLen()-p.prefix.Bits() >= 2 }
 
 func (p *pool) family() string {
 	if p.prefix.Addr().Is4() {

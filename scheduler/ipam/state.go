@@ -198,7 +198,7 @@ func (b *Book) Flagged() []Flag {
 func (b *Book) fault(l *padisv1.LeaseRecord) *Refusal {
 	p := b.pools[l.GetPool()]
 	if p == nil {
-		return noPool(l.GetPool())
+		return noPool(l.GetPool(), slotOf(l))
 	}
 	if p.problem != "" {
 		return p.unusable()
@@ -213,7 +213,7 @@ func (b *Book) fault(l *padisv1.LeaseRecord) *Refusal {
 	}
 	addr, ok := parse(l.GetAddress())
 	if !ok {
-		return p.notAnAddress(l.GetAddress())
+		return p.notAnAddress(l.GetAddress(), slotOf(l))
 	}
 	if o := b.segments[p.network].obstacle(p, addr); o != nil {
 		return o.refusal(addr)

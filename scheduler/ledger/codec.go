@@ -57,6 +57,10 @@ func decode(into *record.Snapshot, key string, value []byte) error {
 		into.Executors = append(into.Executors, m)
 	case *padisv1.AgentRecord:
 		into.Agents = append(into.Agents, m)
+	case *padisv1.WantedBalancer:
+		into.Balancers = append(into.Balancers, m)
+	case *padisv1.BalanceRecord:
+		into.Balances = append(into.Balances, m)
 	}
 	return nil
 }
@@ -91,6 +95,10 @@ func message(key string) (proto.Message, error) {
 		return &padisv1.ExecutorRecord{}, nil
 	case strings.HasPrefix(key, record.PrefixAgent):
 		return &padisv1.AgentRecord{}, nil
+	case strings.HasPrefix(key, record.PrefixBalancer):
+		return &padisv1.WantedBalancer{}, nil
+	case strings.HasPrefix(key, record.PrefixBalance):
+		return &padisv1.BalanceRecord{}, nil
 	}
 	return nil, errors.New("the key is not known")
 }
@@ -113,6 +121,10 @@ func identify(key string, m proto.Message) error {
 		want = record.ExecutorKey(m.GetAgentId())
 	case *padisv1.AgentRecord:
 		want = record.AgentKey(m.GetAgentId())
+	case *padisv1.WantedBalancer:
+		want = record.BalancerKey(m.GetUid())
+	case *padisv1.BalanceRecord:
+		want = record.BalanceKey(m.GetUid())
 	default:
 		return fmt.Errorf("a %T is not a record", m)
 	}

@@ -3,6 +3,7 @@ package record
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +18,15 @@ type Slot struct {
 
 // String gives the form used in keys and logs.
 func (s Slot) String() string { return fmt.Sprintf("%s/%d", s.AppUID, s.Index) }
+
+// vips ends the AppUID of a slot that holds the VIPs of a LoadBalancer: no uid of an App has a slash.
+const vips = "/vip"
+
+// VIPs is the slot by which the LoadBalancer of a uid holds its VIPs.
+func VIPs(uid string) Slot { return Slot{AppUID: uid + vips} }
+
+// Balancer is the uid of the LoadBalancer whose VIPs the slot holds; false if it is an instance.
+func (s Slot) Balancer() (uid string, ok bool) { return strings.CutSuffix(s.AppUID, vips) }
 
 // Write is one change of the ledger. A nil Value deletes the key.
 type Write struct {
@@ -34,6 +44,8 @@ const (
 	PrefixLease    = "lease/"
 	PrefixExecutor = "executor/"
 	PrefixAgent    = "agent/"
+	PrefixBalancer = "balancer/"
+	PrefixBalance  = "balance/"
 )
 
 // AppKey is the key of a WantedApp.
@@ -51,6 +63,12 @@ func ExecutorKey(agentID string) string { return PrefixExecutor + agentID }
 // AgentKey is the key of an AgentRecord.
 func AgentKey(agentID string) string { return PrefixAgent + agentID }
 
+// BalancerKey is the key of a WantedBalancer.
+func BalancerKey(uid string) string { return PrefixBalancer + uid }
+
+// BalanceKey is the key of a BalanceRecord.
+func BalanceKey(uid string) string { return PrefixBalance + uid }
+
 // Snapshot is the whole ledger, decoded.
 type Snapshot struct {
 	Framework *padisv1.FrameworkRecord
@@ -60,4 +78,6 @@ type Snapshot struct {
 	Leases    []*padisv1.LeaseRecord
 	Executors []*padisv1.ExecutorRecord
 	Agents    []*padisv1.AgentRecord
+	Balancers []*padisv1.WantedBalancer
+	Balances  []*padisv1.BalanceRecord
 }
