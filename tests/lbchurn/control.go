@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -155,7 +156,11 @@ func (f *Farm) lag() {
 
 func (f *Farm) balance(number int64, tcp, udp *lb.Generation, servers []lb.Server) *padisv1.Balance {
 	b := &padisv1.Balance{Uid: "farm", Number: number, Namespace: "default", Name: "farm", Tcp: tcp.Encode(), Udp: udp.Encode()}
-	for _, s := range []*padisv1.BalanceService{{Vip: VIP4.String(), Protocol: "tcp"}, {Vip: VIP4.String(), Protocol: "udp"}, {Vip: VIP6.String(), Protocol: "tcp"}} {
+	services := []*padisv1.BalanceService{{Vip: VIP4.String(), Protocol: "tcp"}, {Vip: VIP4.String(), Protocol: "udp"}, {Vip: VIP6.String(), Protocol: "tcp"}}
+	for i := range f.o.VIPs {
+		services = append(services, &padisv1.BalanceService{Vip: netip.AddrFrom4([4]byte{10, 100, byte(i >> 8), byte(i)}).String(), Protocol: "tcp"})
+	}
+	for _, s := range services {
 		s.FirstPort, s.LastPort = port, port
 		b.Services = append(b.Services, s)
 	}

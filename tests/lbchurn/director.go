@@ -23,6 +23,7 @@ type Director struct {
 	f       *Farm
 	Name    string // of its namespace, and of its port at the router's switch
 	address netip.Addr
+	six     netip.Addr
 	dir     string
 	ns      int
 
@@ -39,8 +40,8 @@ type Director struct {
 
 // director makes the namespace of one, and listens as its executor would.
 func (f *Farm) director(n int) (*Director, error) {
-	four, _ := own(n)
-	d := &Director{f: f, Name: f.Lab.Host(n), address: four, dir: filepath.Join(f.dir, fmt.Sprint(n))}
+	four, six := own(n)
+	d := &Director{f: f, Name: f.Lab.Host(n), address: four, six: six, dir: filepath.Join(f.dir, fmt.Sprint(n))}
 	d.said = sync.NewCond(&d.mu)
 	var err error
 	if d.ns, err = namespace(d.Name); err != nil {
@@ -141,9 +142,8 @@ func (d *Director) await(number int64) bool {
 func (d *Director) Start() error {
 	cmd := exec.Command(d.f.o.Executor, wire.Verb)
 	cmd.Dir = d.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1", "PADIS_INSTANCE=" + d.Name, "PADIS_ADDRESSES=" + d.address.String(), "PADIS_TASK=" + d.Name}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PADIS_INSTANCE=" + d.Name, "PADIS_ADDRESSES=" + d.address.String() + "," + d.six.String()}
 	cmd.Stdout, cmd.Stderr = (*output)(d), (*output)(d)
-	// Not of the thread that starts it, which ends soon: the farm has a process namespace, which ends with the lab.
 	if err := in(d.ns, cmd.Start); err != nil {
 		return fmt.Errorf("director %s: %w", d.address, err)
 	}
@@ -224,3 +224,6 @@ func (d *Director) AwaitEnd() {
 		<-ended
 	}
 }
+
+// Address of its interface.
+func (d *Director) Address() string { return d.address.String() }

@@ -40,6 +40,8 @@ type Options struct {
 	Servers int
 	// BFD between directors and router: then sessions have a long hold time, else one of 3 s.
 	BFD bool
+	// VIPs besides the two, IPv4, with a TCP port each. Real servers have none of them.
+	VIPs int
 	// Executor is the binary whose verb `director` is run.
 	Executor string
 	// Skew is how late a host or director may be told a change, at most.
@@ -155,6 +157,33 @@ func (f *Farm) AwaitRoutes(n int) {
 			return f.Lab.Routes(vip) + "\n" + f.explain()
 		})
 	}
+}
+
+// AwaitVIPs waits until the router has routes to so many of the VIPs besides the two.
+func (f *Farm) AwaitVIPs(n int) {
+	f.t.Helper()
+	count := 0
+	f.Lab.Until(fmt.Sprintf("routes to %d VIPs", n), func() bool {
+		count = strings.Count(f.Lab.In("router", "ip", "-4", "route", "show"), "\n10.100.")
+		return count == n
+	}, func() string { return fmt.Sprintf("%d routes; %s", count, f.explain()) })
+}
+
+// Routed tells whether the router sends flows to VIP4 by the director.
+func (f *Farm) Routed(d *Director) bool {
+	return strings.Contains(f.Lab.Routes(VIP4.String())+" ", "via "+d.address.String()+" ")
+}
+
+// Cut drops all that comes from a director or goes to it, at the router's switch; the links stay up. Heal ends it.
+func (f *Farm) Cut(d *Director) { f.portState(d, 0) }
+
+// Heal ends a Cut.
+func (f *Farm) Heal(d *Director) { f.portState(d, 3) }
+
+// portState of a bridge: 0 is disabled, 3 forwards.
+func (f *Farm) portState(d *Director, state int) {
+	f.t.Helper()
+	f.Lab.In("router", "bridge", "link", "set", "dev", d.Name, "state", fmt.Sprint(state))
 }
 
 func (f *Farm) explain() string {
