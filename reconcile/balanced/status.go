@@ -215,7 +215,6 @@ func (j *judgement) announced() metav1.Condition {
 
 // silence is why a VIP is not announced: what stands first in its way.
 func (j *judgement) silence() (reason, why string) {
-	min := j.Wanted.GetMinServers()
 	switch {
 	case j.Leaving:
 		return padisv1.ReasonStopping, "the LoadBalancer is being deleted"
@@ -233,11 +232,12 @@ func (j *judgement) silence() (reason, why string) {
 			return reason, trimmed(fmt.Sprintf("spec.vips[%d] of pool %s has no address: %s", i, v.Pool, v.Message))
 		}
 	}
+	least := j.Wanted.GetMinServers()
 	switch {
 	case j.Balance == nil:
 		return padisv1.ReasonStarting, "the scheduler has not decided yet"
-	case j.status.Servers.Serving < min:
-		return padisv1.ReasonTooFewServers, fmt.Sprintf("%d of at least %s in rotation%s", j.status.Servers.Serving, verb(int(min), "real server"), j.andServers())
+	case j.status.Servers.Serving < least:
+		return padisv1.ReasonTooFewServers, fmt.Sprintf("%d of at least %s in rotation%s", j.status.Servers.Serving, verb(int(least), "real server"), j.andServers())
 	case j.status.Directors.Wanted == 0:
 		return padisv1.ReasonNoDirectors, "no directors are wanted: raise spec.directors.replicas"
 	case len(j.directors) == 0 || j.Directors.RunningReplicas == 0:

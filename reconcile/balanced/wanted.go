@@ -81,9 +81,12 @@ func Wanted(in Input) (*padisv1.WantedBalancer, *rollout.Refusal) {
 		}
 		out.Checks = append(out.Checks, h)
 	}
-	var refusal *rollout.Refusal
-	out.Announcement, refusal = announcement(in)
-	return out, refusal
+	announced, refusal := announcement(in)
+	if refusal != nil {
+		return nil, refusal
+	}
+	out.Announcement = announced
+	return out, nil
 }
 
 func backend(k v1alpha1.Backend) *padisv1.Backend {
