@@ -132,6 +132,10 @@ func balanceRemedy(reason string) string {
 		return "see which director does not announce, and why, with `padis describe lb NAME`"
 	case padisv1.ReasonTooManyPaths:
 		return "lower spec.directors.replicas, or raise the equal-cost paths of the router and spec.maximumPaths of its BGPPeer"
+	case padisv1.ReasonPeerNotFound:
+		return "apply the BGPPeer that spec.bgp.peers names, or correct the name; `padis get bgppeers` lists them"
+	case padisv1.ReasonNoPeers:
+		return "apply a BGPPeer for each router that shall have the VIPs"
 	case padisv1.ReasonNoBackends:
 		return "apply the App that spec.backends names, in the namespace of the LoadBalancer, or correct the name or the labels"
 	case padisv1.ReasonBackendUnreachable:
