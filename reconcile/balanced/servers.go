@@ -15,7 +15,7 @@ import (
 // passing are the reasons that go away by themselves. Others call for a look.
 func passing(reason string) bool {
 	switch reason {
-	case "", padisv1.ReasonJoining, padisv1.ReasonDraining, padisv1.ReasonStarting, padisv1.ReasonStopping, padisv1.ReasonPlaced, padisv1.ReasonRunning,
+	case "", padisv1.ReasonNoOffers, padisv1.ReasonFewerDirectors, padisv1.ReasonJoining, padisv1.ReasonDraining, padisv1.ReasonStarting, padisv1.ReasonStopping, padisv1.ReasonPlaced, padisv1.ReasonRunning,
 		padisv1.ReasonReady, padisv1.ReasonUpdating, padisv1.ReasonScaledIn, padisv1.ReasonAwaitingVIP, padisv1.ReasonAwaitingRelease, padisv1.ReasonReaddressing,
 		padisv1.ReasonPulling, padisv1.ReasonPrepulling, padisv1.ReasonAdopting, padisv1.ReasonUpgrading:
 		return true
@@ -177,7 +177,11 @@ func (j *judgement) redundant(announced metav1.Condition) metav1.Condition {
 	case full < want && j.status.Directors.Ready < int32(want):
 		return condition(kind, false, j.directorsReason(), "%d of %s announcing all VIPs: %s", full, verb(want, "director"), trimmed(j.directorsSay()))
 	case full < want:
-		return condition(kind, false, padisv1.ReasonFewerDirectors, "%d of %s announcing all VIPs: see the condition PeersUp", full, verb(want, "director"))
+		why := "the others have just started"
+		if _, down := j.sessions(); len(down) > 0 {
+			why = "see the condition PeersUp"
+		}
+		return condition(kind, false, padisv1.ReasonFewerDirectors, "%d of %s announcing all VIPs: %s", full, verb(want, "director"), why)
 	}
 	if text := j.tooMany(want); text != "" {
 		return condition(kind, false, padisv1.ReasonTooManyPaths, "%s", text)
