@@ -90,14 +90,14 @@ func ownOf(own []netip.Addr, v4 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// routerID is the director's BGP identifier: its IPv4 address, or, if it has none, a number by its name, in 240.0.0.0/4, which
-// nobody has as an address.
+// routerID is the director's BGP identifier: its IPv4 address, or, if it has none, a number by its name, in 100.64.0.0/10, which
+// is no public address. Routers refuse identifiers of multicast and reserved addresses.
 func routerID(own []netip.Addr, instance string) netip.Addr {
 	if a := ownOf(own, true); a.IsValid() {
 		return a
 	}
 	h := sha256.Sum256([]byte(instance))
-	return netip.AddrFrom4([4]byte{240 | h[0]&7, h[1], h[2], h[3]})
+	return netip.AddrFrom4([4]byte{100, 64 | h[0]&63, h[1], h[2]})
 }
 
 // state is what BGP is told to announce these VIPs.

@@ -14,7 +14,9 @@ import (
 
 const (
 	// Verb is how the executor's binary is told to be a director: `padis-executor director`, in the network namespace and the
-	// work directory of its instance.
+	// work directory of its instance. Its addresses are in PADIS_ADDRESSES, separated by commas, all of them on eth0; its name is
+	// that of PADIS_NAMESPACE and PADIS_INSTANCE. SIGTERM has it leave, which takes from 1 to 11 s; a second one ends it at once.
+	// It needs CAP_NET_ADMIN and CAP_BPF for its dataplane, and CAP_SYS_NICE so that BFD is never late.
 	Verb = "director"
 	// Socket is the name of the unix socket in the director's work directory. Names relative to that are short enough for
 	// sockaddr_un, absolute ones may not be.
