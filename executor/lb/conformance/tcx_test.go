@@ -28,7 +28,7 @@ func tcxSubject(name string, mode tcx.Mode) *subject {
 			return eBPF{p}, p.Attach(eth0.Attrs().Index)
 		},
 		relays: relays,
-		lacks:  map[string]string{"methods": stateless, "connection limit": stateless},
+		lacks:  map[string]string{"methods": stateless, "connection limit": stateless, "marks": "its director's own packets do not pass it: routes lead checks"},
 	}
 }
 

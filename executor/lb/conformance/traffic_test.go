@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,10 +122,24 @@ type conn struct {
 
 func (s *site) try(to netip.AddrPort, from netip.AddrPort, patience time.Duration) (*conn, error) {
 	s.t.Helper()
+	return s.tryAs(s.client, to, from, patience, 0)
+}
+
+// tryAs connects from a machine, with a mark.
+func (s *site) tryAs(m *machine, to netip.AddrPort, from netip.AddrPort, patience time.Duration, mark uint32) (*conn, error) {
+	s.t.Helper()
 	var c *conn
 	var failed error
-	s.client.do(func() error {
-		d := net.Dialer{Timeout: patience}
+	m.do(func() error {
+		d := net.Dialer{Timeout: patience, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			if mark == 0 {
+				return nil
+			}
+			if failed := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark)) }); failed != nil {
+				return failed
+			}
+			return err
+		}}
 		if from.IsValid() {
 			d.LocalAddr = net.TCPAddrFromAddrPort(from)
 		}
@@ -238,31 +253,27 @@ func (s *site) place(vip netip.Addr, from []netip.AddrPort) map[netip.AddrPort]s
 	})
 	defer unix.Close(fd)
 	// Few at a time, so that none is lost but to who is slow; what is lost is sent again.
+	arrived := func() int {
+		s.seen.mu.Lock()
+		defer s.seen.mu.Unlock()
+		return len(s.seen.by)
+	}
 	for start := 0; start < len(from); start += 500 {
 		part := from[start:min(start+500, len(from))]
 		var last time.Time
-		missing := len(part)
-		s.until(func() string {
-			return fmt.Sprintf("%d of %d datagrams to %s arrive", len(part)-missing, len(part), vip)
-		}, func() bool {
-			resend := time.Since(last) > time.Second
-			missing = 0
-			for _, f := range part {
-				s.seen.mu.Lock()
-				_, ok := s.seen.by[f]
-				s.seen.mu.Unlock()
-				if ok {
-					continue
+		s.until(func() string { return fmt.Sprintf("%d of %d datagrams to %s arrive", arrived(), start+len(part), vip) }, func() bool {
+			if time.Since(last) > time.Second {
+				for _, f := range part {
+					s.seen.mu.Lock()
+					_, there := s.seen.by[f]
+					s.seen.mu.Unlock()
+					if !there {
+						s.must(unix.Sendto(fd, datagram(f, netip.AddrPortFrom(vip, discardPort), round), 0, to))
+					}
 				}
-				missing++
-				if resend {
-					s.must(unix.Sendto(fd, datagram(f, netip.AddrPortFrom(vip, discardPort), round), 0, to))
-				}
-			}
-			if resend {
 				last = time.Now()
 			}
-			return missing == 0
+			return arrived() == start+len(part)
 		})
 	}
 	s.seen.mu.Lock()

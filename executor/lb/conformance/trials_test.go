@@ -32,6 +32,7 @@ var trials = []struct {
 	{"again", (*site).tryAgain},
 	{"methods", (*site).tryMethods},
 	{"connection limit", (*site).tryConnectionLimit},
+	{"marks", (*site).tryMarks},
 	{"a thousand services", (*site).tryThousand},
 }
 
@@ -502,8 +503,8 @@ func (s *site) tryMethods() {
 // A server with as many connections as it may have gets no more.
 func (s *site) tryConnectionLimit() {
 	f := &farm{s: s}
-	f.change(serving)
-	s.set(nil)
+	// One that has no connections of trials before.
+	f.change(want{}, want{}, want{}, want{}, serving)
 	s.set(f.forwardings(listener{protocol: lb.TCP, first: tcpPort, max: 2}))
 	for _, vip := range vips {
 		s.dial(at(vip, tcpPort))
@@ -514,6 +515,37 @@ func (s *site) tryConnectionLimit() {
 	for _, vip := range vips {
 		s.dial(at(vip, tcpPort))
 	}
+}
+
+// marker is a dataplane that sees what its host sends, and so must be told of the marks by which checks reach each real server.
+type marker interface {
+	Mark(map[uint32]netip.Addr) error
+}
+
+// A check of the director, to the VIP, comes to the real server that its mark is of, whatever its flow's slot or the server's state.
+func (s *site) tryMarks() {
+	f := &farm{s: s}
+	f.change(serving, draining, suspect)
+	s.set(f.forwardings(usual...))
+	for i := range vips {
+		marks := map[uint32]netip.Addr{}
+		for n, m := range s.servers[:3] {
+			marks[uint32(1+n)] = m.addresses()[i]
+		}
+		s.must(s.planes[0].(marker).Mark(marks))
+		for range 3 {
+			for n, m := range s.servers[:3] {
+				c, err := s.tryAs(s.directors[0], at(vips[i], tcpPort), at(s.directors[0].addresses()[i], 0), patience(), uint32(1+n))
+				if err != nil {
+					s.t.Fatalf("check of %s by %s: %v", m.name, vips[i], err)
+				}
+				if name, err := c.ask(0); err != nil || name != m.name {
+					s.t.Errorf("check of %s by %s: %q, %v", m.name, vips[i], name, err)
+				}
+			}
+		}
+	}
+	s.must(s.planes[0].(marker).Mark(nil))
 }
 
 func (s *site) tryThousand() {
@@ -544,7 +576,9 @@ func (s *site) tryClose(before string) {
 	f := &farm{s: s}
 	f.change(serving, serving)
 	closed := usual[0]
-	closed.allow = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("fd09::/64")}
+	if s.subject.promises("sources") {
+		closed.allow = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("fd09::/64")}
+	}
 	s.set(f.forwardings(closed, usual[1]))
 	s.connect(1)
 	for _, p := range s.planes {
