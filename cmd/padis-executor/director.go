@@ -16,6 +16,8 @@ import (
 	"padis.io/padis/executor/director/plane"
 	"padis.io/padis/executor/director/wire"
 	"padis.io/padis/executor/lb"
+	"padis.io/padis/executor/lb/ipvs"
+	"padis.io/padis/executor/network/kernel"
 )
 
 // directorDevice is the interface of a director: the first of its instance.
@@ -41,17 +43,29 @@ func direct() int {
 		Instance: os.Getenv("PADIS_NAMESPACE") + "/" + os.Getenv("PADIS_INSTANCE"), Own: own, Device: directorDevice,
 		Socket: wire.Socket, Listen: fmt.Sprint(":", wire.Port), Log: log,
 		Dataplanes: map[string]func() (lb.Dataplane, error){
-			"tcx": func() (lb.Dataplane, error) { return plane.TCX(directorDevice) },
-			"xdp": func() (lb.Dataplane, error) { return plane.XDP(directorDevice) },
+			"tcx":  func() (lb.Dataplane, error) { return plane.TCX(directorDevice) },
+			"xdp":  func() (lb.Dataplane, error) { return plane.XDP(directorDevice) },
+			"ipvs": openIPVS,
 		},
-		Auto:   []string{"tcx"},
-		Caught: []string{"ipvs"},
+		Auto: []string{"tcx", "ipvs"},
 	})
 	if err != nil {
 		log.Error("the director ends", zap.Error(err))
 		return exitFailed
 	}
 	return 0
+}
+
+func openIPVS() (lb.Dataplane, error) {
+	locals, err := kernel.OpenLocals()
+	if err != nil {
+		return nil, err
+	}
+	d, err := ipvs.New(ipvs.Options{Interface: directorDevice, Locals: locals})
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	return d, nil
 }
 
 func directorAddresses(list string) ([]netip.Addr, error) {

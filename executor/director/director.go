@@ -43,9 +43,7 @@ type Options struct {
 	// Dataplanes makes each by its name. "auto" is the first of Auto that works.
 	Dataplanes map[string]func() (lb.Dataplane, error)
 	Auto       []string
-	// Caught names dataplanes that catch the director's own packets to a VIP, so that checks cannot take the clients' path.
-	Caught []string
-	Log    *zap.Logger
+	Log        *zap.Logger
 }
 
 func (o Options) validate() error {
@@ -261,7 +259,8 @@ func (d *director) apply() {
 		return
 	}
 	d.state.Applied, d.state.Refused, d.state.Retry, d.state.Why = o, time.Time{}, time.Time{}, ""
-	d.checker.Set(o, !slices.Contains(d.o.Caught, d.forwarder.name))
+	catcher, _ := d.forwarder.plane.(check.Catcher)
+	d.checker.Set(o, catcher)
 	d.state.Reach = reach(d.checker.Results())
 }
 

@@ -209,11 +209,9 @@ func realServer(t *testing.T, l *routers.Lab, n int, vips ...string) *server {
 	for _, k := range []string{"arp_ignore=1", "arp_announce=2"} {
 		l.In(s.ns, "sysctl", "-qw", "net.ipv4.conf.all."+k)
 	}
-	hw, err := net.ParseMAC(strings.TrimSpace(l.In(s.ns, "cat", "/sys/class/net/eth0/address")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.mac = lb.MAC(hw)
+	// As executors give it; a random one may be one of those that directors send as.
+	s.mac = padisv1.AddressMAC(netip.MustParseAddr(fmt.Sprint("10.0.0.", n)))
+	l.In(s.ns, "ip", "link", "set", "eth0", "address", s.mac.String())
 	s.start(t, l)
 	t.Cleanup(s.stop)
 	return s

@@ -38,6 +38,12 @@ type marker interface {
 	Set(marks map[uint16]network.MAC) error
 }
 
+// Catcher is a dataplane that sees what the director itself sends to a VIP, as IPVS does, and so has to know of marks, too: what
+// has one is for the real server with that address.
+type Catcher interface {
+	Mark(servers map[uint32]netip.Addr) error
+}
+
 // prober makes one probe by a way, with a mark if that is not 0.
 type prober func(h *padisv1.HealthCheck, w plan.Way, mark uint16, timeout time.Duration) error
 
@@ -61,7 +67,7 @@ type Checker struct {
 
 	mu      sync.Mutex
 	order   *plan.Order
-	viaVIP  bool
+	catcher Catcher
 	checks  []*padisv1.HealthCheck
 	servers map[string]*server
 	// marked: the kernel leads the marks of all servers.
@@ -71,10 +77,11 @@ type Checker struct {
 }
 
 type server struct {
-	id     string
-	mac    lb.MAC
-	mark   uint16
-	health health.State
+	id      string
+	mac     lb.MAC
+	address netip.Addr
+	mark    uint16
+	health  health.State
 	Result
 }
 
@@ -111,16 +118,17 @@ func (c *Checker) Results() map[string]Result {
 }
 
 // Set says what is in force. Servers that serve, or are suspect and may come back, are checked; those that drain are not: nobody
-// new comes to them. Servers that stay keep what is known of them, unless the checks are others. viaVIP is not set where the
-// dataplane would catch the director's own packets to a VIP.
-func (c *Checker) Set(o *plan.Order, viaVIP bool) {
+// new comes to them. Servers that stay keep what is known of them, unless the checks are others. The catcher is nil if the
+// dataplane is none.
+func (c *Checker) Set(o *plan.Order, catcher Catcher) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	checks := o.Asked.GetChecks()
 	if !slices.EqualFunc(checks, c.checks, func(a, b *padisv1.HealthCheck) bool { return proto.Equal(a, b) }) {
 		c.servers = map[string]*server{}
 	}
-	c.order, c.viaVIP, c.checks = o, viaVIP, checks
+	c.marked = c.marked && c.catcher == catcher
+	c.order, c.catcher, c.checks = o, catcher, checks
 	wanted := map[string]bool{}
 	rhythm := health.Checks(checks)
 	now := time.Now()
@@ -129,10 +137,10 @@ func (c *Checker) Set(o *plan.Order, viaVIP bool) {
 			continue
 		}
 		wanted[s.ID] = true
-		if x, ok := c.servers[s.ID]; ok && x.mac == s.MAC {
+		if x, ok := c.servers[s.ID]; ok && x.mac == s.MAC && x.address == s.Address {
 			continue
 		}
-		c.servers[s.ID] = &server{id: s.ID, mac: s.MAC, health: health.New(now.Add(rand.N(spread)), rhythm)}
+		c.servers[s.ID] = &server{id: s.ID, mac: s.MAC, address: s.Address, health: health.New(now.Add(rand.N(spread)), rhythm)}
 		c.marked = false
 	}
 	for id := range c.servers {
@@ -162,7 +170,7 @@ func (c *Checker) lead(now time.Time) {
 		used[s.mark] = true
 	}
 	next := uint16(1)
-	marks := make(map[uint16]network.MAC, len(c.servers))
+	marks, addresses := make(map[uint16]network.MAC, len(c.servers)), make(map[uint32]netip.Addr, len(c.servers))
 	for _, s := range c.servers {
 		for s.mark == 0 && used[next] {
 			next++
@@ -171,8 +179,15 @@ func (c *Checker) lead(now time.Time) {
 			s.mark, used[next] = next, true
 		}
 		marks[s.mark] = network.MAC(s.mac)
+		if s.address.IsValid() {
+			addresses[uint32(s.mark)] = s.address
+		}
 	}
-	if err := c.marker.Set(marks); err != nil {
+	err := c.marker.Set(marks)
+	if err == nil && c.catcher != nil {
+		err = c.catcher.Mark(addresses)
+	}
+	if err != nil {
 		c.log.Warn("checks cannot take the path that clients take; until they can, they go to the real servers' own addresses", zap.Error(err))
 		c.retry = now.Add(again)
 		return
@@ -258,7 +273,7 @@ func (c *Checker) one(s *server, i int) {
 func (c *Checker) try(s *server, i int) (err error) {
 	for range ways {
 		c.mu.Lock()
-		order, via, mark := c.order, c.viaVIP && c.marked, s.mark
+		order, via, mark := c.order, c.marked, s.mark
 		current := c.servers[s.id] == s
 		var h *padisv1.HealthCheck
 		var timeout time.Duration

@@ -98,6 +98,16 @@ func begin(t *testing.T) (*world, *Checker) {
 	return w, c
 }
 
+type catcher struct {
+	world   *world
+	servers map[uint32]netip.Addr
+}
+
+func (c *catcher) Mark(servers map[uint32]netip.Addr) error {
+	c.world.with(func() { c.servers = maps.Clone(servers) })
+	return nil
+}
+
 func until(t *testing.T, c *Checker, want string) {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -123,18 +133,18 @@ func until(t *testing.T, c *Checker, want string) {
 
 func TestServersComeFailAndGo(t *testing.T) {
 	w, c := begin(t)
-	c.Set(order(t, tcp(80), lb.Serving, lb.Draining, lb.Serving), true)
+	c.Set(order(t, tcp(80), lb.Serving, lb.Draining, lb.Serving), nil)
 	until(t, c, "0:1, 2:1")
 	w.with(func() { w.down[3] = true })
 	until(t, c, "0:1, 2:2 server 3 is down")
 	// Who stays is what it was.
-	c.Set(order(t, tcp(80), lb.Serving, lb.Draining, lb.Serving, lb.Serving), true)
+	c.Set(order(t, tcp(80), lb.Serving, lb.Draining, lb.Serving, lb.Serving), nil)
 	if r := c.Results(); r["s00"].Reach != plan.Reached || r["s02"].Reach != plan.Failing || r["s03"].Reach != plan.Unchecked {
 		t.Error(r)
 	}
 	w.with(func() { w.down[3] = false })
 	until(t, c, "0:1, 2:1, 3:1")
-	c.Set(order(t, tcp(80), lb.Serving), true)
+	c.Set(order(t, tcp(80), lb.Serving), nil)
 	until(t, c, "0:1")
 	w.with(func() {
 		if len(w.marks) != 1 {
@@ -142,9 +152,9 @@ func TestServersComeFailAndGo(t *testing.T) {
 		}
 	})
 	// Other checks begin anew, and none is none.
-	c.Set(order(t, tcp(81), lb.Serving), true)
+	c.Set(order(t, tcp(81), lb.Serving), nil)
 	until(t, c, "0:1")
-	c.Set(order(t, nil, lb.Serving), true)
+	c.Set(order(t, nil, lb.Serving), nil)
 	until(t, c, "")
 }
 
@@ -152,7 +162,7 @@ func TestServersComeFailAndGo(t *testing.T) {
 func TestOwnAddress(t *testing.T) {
 	w, c := begin(t)
 	w.with(func() { w.refuse = errors.New("no such device") })
-	c.Set(order(t, tcp(80), lb.Serving), true)
+	c.Set(order(t, tcp(80), lb.Serving), nil)
 	until(t, c, "0:1")
 	server := netip.MustParseAddr("10.0.0.50")
 	w.with(func() {
@@ -162,7 +172,17 @@ func TestOwnAddress(t *testing.T) {
 		w.refuse, w.down[1] = nil, true
 	})
 	until(t, c, "0:2 server 1 is down") // by its VIP, once marks are led
-	c.Set(order(t, tcp(80), lb.Serving), false)
+	// A dataplane that catches what the director sends is told, too.
+	caught := &catcher{world: w}
+	c.Set(order(t, tcp(80), lb.Serving), caught)
+	w.with(func() {
+		w.down[1] = false
+		for mark := range w.marks {
+			if caught.servers[uint32(mark)] != server {
+				t.Error(caught.servers)
+			}
+		}
+	})
 	until(t, c, "0:1")
 }
 
@@ -179,7 +199,7 @@ func TestBounded(t *testing.T) {
 		return nil
 	}, zap.NewNop())
 	states := make([]lb.State, 90)
-	c.Set(order(t, tcp(80), states...), true)
+	c.Set(order(t, tcp(80), states...), nil)
 	for deadline := time.Now().Add(30 * time.Second); now.Load() < atOnce && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
