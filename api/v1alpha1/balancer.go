@@ -148,8 +148,6 @@ type VIP struct {
 }
 
 // Listener is a port, or a range of them, on all VIPs.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.endPort) || self.endPort == 0 || self.endPort >= self.port",message="endPort is below port: swap the two",fieldPath=".endPort"
 type Listener struct {
 	// Name of the listener, for example https.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
