@@ -18,8 +18,8 @@ func balanced(l *padisv1.Launch) {
 	l.LoopbackAddresses, l.DrainMs = []string{"192.0.2.1"}, 30_000
 }
 
-// served has an executor hear of these clients.
-func served(now *atomic.Pointer[usage.Clients]) func(*world, *Config) {
+// hearing has an executor hear of these clients.
+func hearing(now *atomic.Pointer[usage.Clients]) func(*world, *Config) {
 	return func(w *world, c *Config) {
 		c.Clients = func(pid int, addresses []netip.Addr) (usage.Clients, error) {
 			if len(addresses) == 0 {
@@ -49,7 +49,7 @@ func TestConnectionsEndBeforeTheProgram(t *testing.T) {
 			scene(t, func(t *testing.T, k *keeper) {
 				var now atomic.Pointer[usage.Clients]
 				now.Store(c.clients)
-				w := k.executor(served(&now))
+				w := k.executor(hearing(&now))
 				w.running(1, "c1", balanced)
 				began := time.Now()
 				w.Handle(mesos.KillTask{TaskID: "c1"})
@@ -75,7 +75,7 @@ func TestADrainChangesWhileItLasts(t *testing.T) {
 	scene(t, func(t *testing.T, k *keeper) {
 		var now atomic.Pointer[usage.Clients]
 		now.Store(&usage.Clients{Connections: 1})
-		w := k.executor(served(&now))
+		w := k.executor(hearing(&now))
 		w.running(1, "c1")
 		w.send(&padisv1.ToExecutor{Generation: 1, Networks: []*padisv1.NetworkChange{{Container: "c1", LoopbackAddresses: []string{"192.0.2.1"}, DrainMs: 60_000}}})
 		w.heard()
@@ -83,9 +83,9 @@ func TestADrainChangesWhileItLasts(t *testing.T) {
 		if l, err := readLaunch(w.holder("c1").plan.Files.Dir); err != nil || l.GetDrainMs() != 60_000 {
 			t.Errorf("%v, %v", l, err)
 		}
+		began := time.Now()
 		w.Handle(mesos.KillTask{TaskID: "c1"})
 		w.until("c1", "TASK_KILLING Draining")
-		began := time.Now()
 		time.Sleep(2 * time.Second)
 		w.send(&padisv1.ToExecutor{Generation: 2, Networks: []*padisv1.NetworkChange{{Container: "c1", LoopbackAddresses: []string{"192.0.2.1"}, DrainMs: 9000}}})
 		w.until("c1", "TASK_KILLING Stopping")
@@ -99,7 +99,7 @@ func TestAnEndThatCannotWaitDoesNotDrain(t *testing.T) {
 	scene(t, func(t *testing.T, k *keeper) {
 		var now atomic.Pointer[usage.Clients]
 		now.Store(&usage.Clients{Connections: 1})
-		w := k.executor(served(&now))
+		w := k.executor(hearing(&now))
 		w.running(1, "c1", balanced)
 		w.running(2, "c2", balanced)
 		w.Handle(mesos.KillTask{TaskID: "c2"})

@@ -48,6 +48,8 @@ type networker interface {
 	Detach(namespace int, w network.Wanted) error
 	SetOverlay(network.Segment, []network.Remote) error
 	RemoveSurplus([]network.Segment) error
+	SetRelays(segments []network.Segment, prune bool) (map[string]int, error)
+	RelayPort(namespace int, hostEnd string) (kernel.RelayPort, error)
 	Addresses() ([]kernel.InterfaceAddress, error)
 	Used(namespace int) ([]kernel.InterfaceAddress, error)
 	Watch(context.Context, func(kernel.Conflict))
@@ -87,6 +89,8 @@ type Config struct {
 	Access  Access
 	// Speaker may be nil: then nothing is announced.
 	Speaker Speaker
+	// Relay may be nil: then a change of a load balancer may break connections of real servers here.
+	Relay Relay
 	// Clients tells whom an instance serves at some of its addresses, by its process; nil is package usage.
 	Clients func(pid int, addresses []netip.Addr) (usage.Clients, error)
 	// Boot is the time since the start of the host, its sleep included; nil is the kernel's.
@@ -174,6 +178,7 @@ type Executor struct {
 	tally
 	leases
 	sight
+	*balancing
 	images map[string]*wish
 
 	overlays  *overlays
@@ -187,7 +192,7 @@ func New(c Config) (*Executor, error) {
 	}
 	return &Executor{
 		Config: c, events: make(chan func(time.Time), 64), done: make(chan struct{}), slots: make(chan struct{}, c.Parallel),
-		sight: newSight(), overlays: newOverlays(c.Network), announcer: newAnnouncer(c.Speaker, c.Log),
+		sight: newSight(), balancing: newBalancing(), overlays: newOverlays(c.Network), announcer: newAnnouncer(c.Speaker, c.Log),
 		lives: map[string]*life{}, ended: memory{known: map[string]bool{}}, images: map[string]*wish{},
 		open:     func(dir, name string, l logs.Limits) (stream, error) { return logs.Open(dir, name, l) },
 		openPipe: func(dir, name, pipe string, l logs.Limits) (stream, error) { return logs.OpenPipe(dir, name, pipe, l) },
@@ -250,6 +255,7 @@ func (e *Executor) Run(ctx context.Context) error {
 	if err := e.Agent.Flush(flush); err != nil {
 		e.Log.Warn("the agent did not acknowledge the last statuses", zap.Error(err))
 	}
+	e.relayEnd(flush)
 	closed, late := make(chan struct{}), time.NewTimer(flushTimeout)
 	defer late.Stop()
 	go func() { e.closing.Wait(); close(closed) }()
@@ -271,6 +277,9 @@ func (e *Executor) begin(now time.Time) {
 		e.holdUntil = now.Add(holdTime)
 		go e.listen()
 	}
+	if e.Relay != nil {
+		go e.listenToRelay()
+	}
 	e.audit(now)
 }
 
@@ -286,9 +295,21 @@ func (e *Executor) listen() {
 	}
 }
 
+// listenToRelay tells what was put in force.
+func (e *Executor) listenToRelay() {
+	for {
+		select {
+		case <-e.Relay.Changed():
+			e.post(func(now time.Time) { e.tellBalances(now) })
+		case <-e.background.Done():
+			return
+		}
+	}
+}
+
 func (e *Executor) next() time.Time {
 	next := e.due
-	for _, at := range [...]time.Time{e.keepAt, e.leaseAt, e.auditAt, e.surplusAt, e.holdUntil} {
+	for _, at := range [...]time.Time{e.keepAt, e.leaseAt, e.auditAt, e.surplusAt, e.holdUntil, e.relayAt} {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -325,6 +346,9 @@ func (e *Executor) tick(now time.Time) {
 	}
 	if is(e.holdUntil) {
 		e.settle(now)
+	}
+	if is(e.relayAt) {
+		e.relay(now)
 	}
 }
 
@@ -494,6 +518,7 @@ func (e *Executor) step(now time.Time, l *life, ev instance.Event) {
 	l.state = next
 	e.note(now, l, ev)
 	e.noteNetwork(now, l, ev)
+	e.noteBalance(now, l, ev)
 	if next.Phase != before {
 		e.Log.Debug("phase", zap.String("task", next.TaskID), zap.Stringer("from", before), zap.Stringer("to", next.Phase))
 	}

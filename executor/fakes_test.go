@@ -240,6 +240,26 @@ func (w *world) RemoveSurplus(segments []network.Segment) error {
 	return nil
 }
 
+// SetRelays has the pair of a bridge be number 1000 and more, by the length of its name.
+func (w *world) SetRelays(segments []network.Segment, prune bool) (map[string]int, error) {
+	out, names := map[string]int{}, []string{}
+	for _, s := range segments {
+		if out[s.Bridge] == 0 {
+			names = append(names, s.Bridge)
+		}
+		out[s.Bridge] = 1000 + len(s.Bridge)
+	}
+	w.say("relays", "%v prune=%v", names, prune)
+	return out, w.fails("relays")
+}
+
+func (w *world) RelayPort(ns int, hostEnd string) (kernel.RelayPort, error) {
+	if err := w.fails("port"); err != nil {
+		return kernel.RelayPort{}, err
+	}
+	return kernel.RelayPort{Index: int(hostEnd[len(hostEnd)-1]), Netns: ns}, nil
+}
+
 func (w *world) Addresses() ([]kernel.InterfaceAddress, error) {
 	return []kernel.InterfaceAddress{{Interface: "eth0", Address: netip.MustParsePrefix("192.0.2.7/24")}}, w.fails("addresses")
 }

@@ -54,7 +54,10 @@ type life struct {
 	// remains: the instance has ended, but its container could not be removed.
 	remains atomic.Bool
 
-	wire     wire
+	wire wire
+	// director is the socket of one; directed is what it said last, which belongs to the loop.
+	director *director
+	directed *padisv1.DirectorState
 	instance runtime.Instance
 	output   []stream
 	image    runtime.Image
@@ -243,6 +246,13 @@ func (l *life) create() instance.Event {
 		}
 		l.output = append(l.output, s)
 	}
+	if t.GetDirector() {
+		d, err := listenForDirector(filepath.Join(l.plan.Files.Dir, "work"), l.executor.Log.With(zap.String("task", l.plan.TaskID)), l.reported)
+		if err != nil {
+			return instance.Created{Failure: failure(padisv1.ReasonSandboxFailed, err)}
+		}
+		l.director = d
+	}
 	i, err := l.executor.Runtime.Create(runtime.Spec{
 		ID: l.plan.TaskID, Dir: l.plan.Files.Dir, Hostname: l.plan.Hostname, Command: slices.Concat(t.GetCommand(), t.GetArgs()), Env: l.plan.Environment,
 		HostNetwork: l.plan.Wanted.Hosted, WorkingDir: t.GetWorkingDir(), User: t.GetUser(), Stdout: l.output[0].FD(), Stderr: l.output[1].FD(),
@@ -337,6 +347,9 @@ func drainProgram(s stream) {
 
 // free gives back what the instance held on the host.
 func (l *life) free() {
+	if l.director != nil {
+		l.director.close()
+	}
 	if l.instance != nil {
 		if err := l.instance.Close(); err != nil {
 			l.executor.Log.Warn("something was left of an instance", zap.String("task", l.plan.TaskID), zap.Error(err))

@@ -74,6 +74,7 @@ func (e *Executor) statement() *padisv1.FromExecutor {
 		s.Images = append(s.Images, e.images[image].state)
 	}
 	e.seen(s)
+	e.balanced(s)
 	return s
 }
 
@@ -88,17 +89,20 @@ func (e *Executor) hear(now time.Time, data []byte) {
 	case want.GetRenewed() != nil:
 		e.renewal(now, want.GetRenewed())
 	case e.course != serving:
+	case want.GetBalance() != nil:
+		e.balance(now, want.GetBalance())
 	case e.applying:
 		e.waiting = want
 	default:
-		e.apply(want)
+		e.apply(now, want)
 	}
 }
 
 // apply does what takes no time at once, and the rest one after the other on a goroutine of its own. What could not be
 // done leaves the generation as it was: the scheduler asks again.
-func (e *Executor) apply(want *padisv1.ToExecutor) {
+func (e *Executor) apply(now time.Time, want *padisv1.ToExecutor) {
 	e.applying = true
+	e.list(now, want.GetBalancers(), want.GetDirected())
 	trusted := e.trust(want.GetClientCa())
 	e.wish(want.GetImages())
 	go func() {
@@ -137,7 +141,7 @@ func (e *Executor) applied(now time.Time, want *padisv1.ToExecutor, ok bool) {
 	if next := e.waiting; next != nil {
 		e.waiting = nil
 		if e.course == serving {
-			e.apply(next)
+			e.apply(now, next)
 		}
 		return
 	}

@@ -95,6 +95,9 @@ func (e *Executor) foundContainers(now time.Time, found []string) {
 	if e.held != 0 && !e.applying {
 		e.generation, e.held = e.held, 0
 	}
+	if e.heard {
+		e.relay(now)
+	}
 	e.auditBy(now)
 	e.settle(now)
 	if o := e.orphans(); len(o) > 0 {

@@ -214,6 +214,8 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	}
 	announcer, closeAnnouncer := startSpeaker(log)
 	defer closeAnnouncer()
+	relayer, closeRelay := startRelay(log)
+	defer closeRelay()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	store, err := openStore(o.cache, cfg.Sandbox)
@@ -222,7 +224,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 	}
 	c := executor.Config{
 		Host: host, Agent: client, Network: network, Runtime: process.New("/proc/self/exe", o.parallel), Artifacts: store,
-		Prober: probe.New(network), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Speaker: announcer, Log: log,
+		Prober: probe.New(network), Version: version, ShutdownGrace: cfg.ShutdownGrace, Parallel: o.parallel, Speaker: announcer, Relay: relayer, Log: log,
 	}
 	closeContainers, err := wireContainers(ctx, o, host.Owner, &c, log)
 	if err != nil {
