@@ -9,9 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/balanced"
 	"padis.io/padis/reconcile/config"
 	"padis.io/padis/reconcile/declared"
 	"padis.io/padis/reconcile/wanted"
@@ -28,6 +30,7 @@ type manifest struct {
 	namespaces map[string]bool
 	cluster    declared.Input
 	apps       []v1alpha1.App
+	balancers  []v1alpha1.LoadBalancer
 	objects    config.Objects
 }
 
@@ -88,6 +91,14 @@ func read(t *testing.T, file string) manifest {
 			var o v1alpha1.IPPool
 			strict(&o)
 			m.cluster.Pools = append(m.cluster.Pools, o)
+		case "padis.io/v1alpha1 BGPPeer":
+			var o v1alpha1.BGPPeer
+			strict(&o)
+			m.cluster.Peers = append(m.cluster.Peers, o)
+		case "padis.io/v1alpha1 LoadBalancer":
+			var o v1alpha1.LoadBalancer
+			strict(&o)
+			m.balancers = append(m.balancers, o)
 		case "padis.io/v1alpha1 App":
 			var o v1alpha1.App
 			strict(&o)
@@ -134,6 +145,19 @@ func TestExamplesFitTogether(t *testing.T) {
 	t.Run("all", func(t *testing.T) { check(t, all) })
 }
 
+// What stands in front of the web shop goes with it.
+func TestALoadBalancerForTheWebShop(t *testing.T) {
+	shop, lb := read(t, "web-shop.yaml"), read(t, "balanced/web-shop.yaml")
+	if len(lb.balancers) == 0 {
+		t.Fatal("no LoadBalancer is declared")
+	}
+	shop.balancers = lb.balancers
+	shop.cluster.Networks = append(shop.cluster.Networks, lb.cluster.Networks...)
+	shop.cluster.Pools = append(shop.cluster.Pools, lb.cluster.Pools...)
+	shop.cluster.Peers = lb.cluster.Peers
+	check(t, shop)
+}
+
 func find(networks []v1alpha1.Network, name string) *v1alpha1.Network {
 	for i := range networks {
 		if networks[i].Name == name {
@@ -147,10 +171,24 @@ func check(t *testing.T, m manifest) {
 	t.Helper()
 	m.cluster.Secrets = m.objects
 	view := declared.Build(m.cluster)
-	for kind, verdicts := range map[string]map[string]declared.Verdict{"network": view.Networks, "pool": view.Pools, "tenant": view.Tenants} {
+	for kind, verdicts := range map[string]map[string]declared.Verdict{"network": view.Networks, "pool": view.Pools, "tenant": view.Tenants, "peer": view.Peers} {
 		for name, v := range verdicts {
 			if !v.Accepted {
 				t.Errorf("%s %s: %s", kind, name, v.Message)
+			}
+		}
+	}
+	for i := range m.balancers {
+		b := &m.balancers[i]
+		if w, refusal := balanced.Wanted(balanced.Input{Balancer: b, View: view, Others: m.balancers}); refusal != nil || len(w.Announcement.Peers) == 0 {
+			t.Errorf("loadbalancer %s/%s: %+v", b.Namespace, b.Name, refusal)
+		}
+		if _, _, refusal := wanted.Directors(b, view, nil); refusal != nil {
+			t.Errorf("directors of loadbalancer %s/%s: %s", b.Namespace, b.Name, refusal.Message)
+		}
+		for _, k := range b.Spec.Backends {
+			if k.App != "" && !slices.ContainsFunc(m.apps, func(a v1alpha1.App) bool { return a.Namespace == b.Namespace && a.Name == k.App }) {
+				t.Errorf("loadbalancer %s/%s: there is no App %s", b.Namespace, b.Name, k.App)
 			}
 		}
 	}

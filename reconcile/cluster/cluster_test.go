@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.api = clientfake.NewClientBuilder().WithScheme(scheme).
-		WithStatusSubresource(&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}, &v1alpha1.ExecutorUpgrade{}, &v1alpha1.ImagePrepull{}).
+		WithStatusSubresource(&v1alpha1.Network{}, &v1alpha1.IPPool{}, &v1alpha1.Tenant{}, &v1alpha1.Registry{}, &v1alpha1.ExecutorUpgrade{}, &v1alpha1.ImagePrepull{}, &v1alpha1.BGPPeer{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
 				if _, ok := l.(*v1alpha1.NetworkList); ok {
@@ -109,6 +109,7 @@ func (w *world) create(lines ...string) {
 		o := map[string]client.Object{
 			"network": &v1alpha1.Network{}, "pool": &v1alpha1.IPPool{}, "tenant": &v1alpha1.Tenant{},
 			"registry": &v1alpha1.Registry{}, "upgrade": &v1alpha1.ExecutorUpgrade{}, "prepull": &v1alpha1.ImagePrepull{},
+			"peer": &v1alpha1.BGPPeer{},
 		}[parts[0]]
 		if err := yaml.UnmarshalStrict([]byte("spec: "+parts[2]), o); err != nil {
 			w.t.Fatal(err)
@@ -165,7 +166,8 @@ func (w *world) show() {
 	var registries v1alpha1.RegistryList
 	var upgrades v1alpha1.ExecutorUpgradeList
 	var prepulls v1alpha1.ImagePrepullList
-	for _, l := range []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls} {
+	var peers v1alpha1.BGPPeerList
+	for _, l := range []client.ObjectList{&networks, &pools, &tenants, &registries, &upgrades, &prepulls, &peers} {
 		if err := w.api.List(context.Background(), l); err != nil {
 			w.t.Fatal(err)
 		}
@@ -185,6 +187,9 @@ func (w *world) show() {
 	}
 	for _, t := range tenants.Items {
 		conditions("tenant", &t, t.Status.ObservedGeneration, t.Status.Conditions, "")
+	}
+	for _, p := range peers.Items {
+		conditions("peer", &p, p.Status.ObservedGeneration, p.Status.Conditions, fmt.Sprintf(", sessions %q", p.Status.Sessions))
 	}
 	for _, r := range registries.Items {
 		conditions("registry", &r, r.Status.ObservedGeneration, r.Status.Conditions, "")
@@ -286,6 +291,30 @@ func TestWhatHostsSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(Declared)
+}
+
+func TestRoutersOfLoadBalancers(t *testing.T) {
+	w := newWorld(t)
+	defer w.golden()
+	w.create("network vips {driver: virtual}", "peer r1 {address: 10.44.0.1, asn: 64500, passwordSecret: {namespace: infra, name: bgp, key: password}}",
+		"peer again {address: 10.44.0.1, asn: 64501}")
+	w.run(Declared)
+	w.say("\n# the password comes")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "infra", Name: "bgp"}, Data: map[string][]byte{"password": []byte("p")}}
+	if err := w.api.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	w.run(Declared)
+	w.say("\n# directors have sessions, but one")
+	if err := w.sched.WantBalancer(t.Context(), &padisv1.WantedBalancer{Uid: "u1", Namespace: "shop", Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	w.sched.Balanced(&runtime.Balance{UID: "u1", Namespace: "shop", Name: "web", Directors: []runtime.BalanceDirector{
+		{Instance: "web-director-0", Sessions: []runtime.DirectorSession{{Peer: "r1", Established: true}}},
+		{Instance: "web-director-1", Sessions: []runtime.DirectorSession{{Peer: "r1", Message: "connection refused"}}},
+	}})
+	w.clock = w.clock.Add(time.Minute)
+	w.run(Used)
 }
 
 func TestTheOthersAreAway(t *testing.T) {

@@ -46,6 +46,11 @@ func read(t *testing.T, text string) Input {
 			decode(t, doc, &o, yaml.UnmarshalStrict)
 			o.CreationTimestamp = age
 			in.Tenants = append(in.Tenants, o)
+		case "BGPPeer":
+			var o v1alpha1.BGPPeer
+			decode(t, doc, &o, yaml.UnmarshalStrict)
+			o.CreationTimestamp = age
+			in.Peers = append(in.Peers, o)
 		default:
 			t.Fatalf("kind %q", kind.Kind)
 		}
@@ -65,7 +70,7 @@ func show(v *View) string {
 	for _, kind := range []struct {
 		name     string
 		verdicts map[string]Verdict
-	}{{"network", v.Networks}, {"pool", v.Pools}, {"tenant", v.Tenants}} {
+	}{{"network", v.Networks}, {"pool", v.Pools}, {"tenant", v.Tenants}, {"peer", v.Peers}} {
 		for _, n := range slices.Sorted(maps.Keys(kind.verdicts)) {
 			j := kind.verdicts[n]
 			fmt.Fprintf(&b, "%s/%s accepted=%v protected=%v %s: %s\n", kind.name, n, j.Accepted, j.Protected, j.Reason, j.Message)
@@ -97,6 +102,16 @@ func show(v *View) string {
 			fmt.Fprintf(&b, ", at most %d of %q", q.Max, q.Pool)
 		}
 		b.WriteByte('\n')
+	}
+	for _, n := range v.AllPeers() {
+		if p, ok := v.Peer(n); ok {
+			r := p.Wire.Router
+			fmt.Fprintf(&b, "in force: peer %s: %s as %d hold %d password %q, on", p.Wire.Name, r.Address, r.Asn, r.HoldMs, r.Password)
+			for _, a := range r.Agents {
+				fmt.Fprintf(&b, " %s=%s", a.Attribute, a.Value)
+			}
+			fmt.Fprintf(&b, ", bfd %d ms times %d, both families %v, %d paths\n", p.Wire.BfdIntervalMs, p.Wire.BfdMultiplier, p.Wire.BothFamilies, p.MaximumPaths)
+		}
 	}
 	return b.String()
 }
