@@ -147,7 +147,7 @@ func (d *demo) killDirector() error {
 	if err != nil {
 		return err
 	}
-	if paths, err = d.router.AwaitPaths(d.ctx, netip.MustParseAddr(vip), directors); err != nil {
+	if _, err = d.router.AwaitPaths(d.ctx, netip.MustParseAddr(vip), directors); err != nil {
 		return err
 	}
 	fmt.Printf("      started again on %s with %s, and announced by both again, after %.2f s\n", is[0].Status.Host, is[0].Status.Addresses[0], time.Since(began).Seconds())
