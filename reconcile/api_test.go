@@ -123,7 +123,7 @@ func start(t *testing.T, sched *fake.Scheduler) (stop func()) {
 func wipe(t *testing.T) {
 	ctx := context.Background()
 	empty := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
-	for _, list := range []client.ObjectList{&v1alpha1.AppList{}, &v1alpha1.IPPoolList{}, &v1alpha1.NetworkList{}, &v1alpha1.TenantList{},
+	for _, list := range []client.ObjectList{&v1alpha1.LoadBalancerList{}, &v1alpha1.BGPPeerList{}, &v1alpha1.AppList{}, &v1alpha1.IPPoolList{}, &v1alpha1.NetworkList{}, &v1alpha1.TenantList{},
 		&v1alpha1.RegistryList{}, &v1alpha1.ImagePrepullList{}, &v1alpha1.ExecutorUpgradeList{}, &corev1.NamespaceList{}} {
 		until(t, func() string {
 			if err := api.List(ctx, list); err != nil {
