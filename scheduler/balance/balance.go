@@ -30,6 +30,8 @@ type Snapshot struct {
 	Wanted *padisv1.WantedBalancer
 	// VIPs are the leased addresses of Wanted's vips, in their order; empty where there is none.
 	VIPs []string
+	// Network is that of the directors; empty if there are none yet.
+	Network string
 	// Record is what was decided last, nil before the first time, and Tables are its tables: Read makes them.
 	Record *padisv1.BalanceRecord
 	Tables Tables

@@ -76,7 +76,7 @@ func newFarm(t *rapid.T) *farm {
 }
 
 func (f *farm) snapshot() Snapshot {
-	s := Snapshot{Now: f.now, Wanted: f.wanted, VIPs: slices.Clone(f.vips), Record: f.rec, Tables: f.tables}
+	s := Snapshot{Network: "lan", Now: f.now, Wanted: f.wanted, VIPs: slices.Clone(f.vips), Record: f.rec, Tables: f.tables}
 	for i, x := range f.instances {
 		c := Candidate{ID: x.id, Namespace: "shop", Instance: x.name, Agent: x.agent, Host: "host-" + x.agent, Backend: max(-1, x.backend), Phase: x.phase, Ready: x.ready,
 			Reason: "R", Message: "m", VIPs: x.known, VIPsDue: x.due}

@@ -49,7 +49,7 @@ func TestWeights(t *testing.T) {
 }
 
 func sample() Snapshot {
-	s := Snapshot{Now: time.UnixMilli(1_700_000_000_000), VIPs: []string{"192.0.2.1"}, Wanted: &padisv1.WantedBalancer{
+	s := Snapshot{Network: "lan", Now: time.UnixMilli(1_700_000_000_000), VIPs: []string{"192.0.2.1"}, Wanted: &padisv1.WantedBalancer{
 		Uid: "lb", Namespace: "shop", Name: "front", TableSize: 4093, Seed: 7, Scheduler: "maglev",
 		Listeners: []*padisv1.Listener{{Name: "http", Protocol: "tcp", FirstPort: 80, LastPort: 80, SourceRanges: []string{"10.0.0.0/8", "2001:db8::/32"}}},
 		Backends:  []*padisv1.Backend{{App: "web", Weight: 100}},
@@ -94,9 +94,13 @@ func TestStates(t *testing.T) {
 		{"well", func(*Snapshot, *Candidate) {}, "serving", "serving"},
 		{"not ready", func(_ *Snapshot, c *Candidate) { c.Ready, c.Reason = false, padisv1.ReasonHealthCheckFailed }, "suspect HealthCheckFailed", "waiting HealthCheckFailed"},
 		{"told to stop", func(_ *Snapshot, c *Candidate) { c.Phase = padisv1.Phase_STOPPING }, "draining Draining", "waiting Draining"},
-		{"agent away", func(_ *Snapshot, c *Candidate) { c.Phase, c.Reason = padisv1.Phase_UNREACHABLE, padisv1.ReasonAgentUnreachable }, "suspect AgentUnreachable", "waiting AgentUnreachable"},
+		{"agent away", func(_ *Snapshot, c *Candidate) {
+			c.Phase, c.Reason = padisv1.Phase_UNREACHABLE, padisv1.ReasonAgentUnreachable
+		}, "suspect AgentUnreachable", "waiting AgentUnreachable"},
 		{"its executor is replaced", func(_ *Snapshot, c *Candidate) { c.Phase, c.Reason = padisv1.Phase_ADOPTING, padisv1.ReasonAdopting }, "serving", "waiting Adopting"},
-		{"it ended", func(_ *Snapshot, c *Candidate) { c.ID, c.Phase, c.Reason = "", padisv1.Phase_BACKOFF, padisv1.ReasonBackOff }, "waiting BackOff", "waiting BackOff"},
+		{"it ended", func(_ *Snapshot, c *Candidate) {
+			c.ID, c.Phase, c.Reason = "", padisv1.Phase_BACKOFF, padisv1.ReasonBackOff
+		}, "waiting BackOff", "waiting BackOff"},
 		{"started anew", func(_ *Snapshot, c *Candidate) { c.ID = "web-0.2" }, "serving", "serving"},
 		{"without an address", func(_ *Snapshot, c *Candidate) { c.Address = "" }, "waiting BackendUnreachable", "waiting BackendUnreachable"},
 		{"without its VIP", func(_ *Snapshot, c *Candidate) { c.VIPs = nil }, "suspect Joining", "waiting Joining"},

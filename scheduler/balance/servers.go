@@ -32,7 +32,10 @@ func (w *work) judge(c *Candidate, vips []string) judgement {
 		return waits(c.Reason, c.Message)
 	}
 	if _, err := netip.ParseAddr(c.Address); err != nil {
-		return waits(padisv1.ReasonBackendUnreachable, fmt.Sprintf("%s has no address in the network of the directors, and direct routing reaches nobody else: give its App a pool of that network", c.Instance))
+		if w.Network == "" {
+			return waits(padisv1.ReasonNoDirectors, "the LoadBalancer has no directors yet, and only by their network real servers are reached; see why its directors wait")
+		}
+		return waits(padisv1.ReasonBackendUnreachable, fmt.Sprintf("%s has no address in network %q of the directors, and direct routing reaches nobody else: give its App a pool of that network", c.Instance, w.Network))
 	}
 	if !known {
 		return w.join(c, vips)

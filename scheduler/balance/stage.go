@@ -21,7 +21,9 @@ func (w *work) silent(agent string) bool {
 }
 
 // givenUp tells whether nobody waits for the host of a candidate.
-func (w *work) givenUp(c *Candidate) bool { return c.Phase == padisv1.Phase_UNREACHABLE || w.silent(c.Agent) }
+func (w *work) givenUp(c *Candidate) bool {
+	return c.Phase == padisv1.Phase_UNREACHABLE || w.silent(c.Agent)
+}
 
 // relays are the agents that have yet to be told the record's number for their real servers.
 func (w *work) relays() []string {
@@ -85,6 +87,7 @@ func (w *work) settled() bool {
 		switch {
 		case d.acked() >= w.rec.GetNumber() || d.Phase == padisv1.Phase_UNREACHABLE:
 		case d.State != nil && d.acked() == 0: // It has nothing that could be another's.
+		case d.State == nil && (d.Phase == padisv1.Phase_STAGING || d.Phase == padisv1.Phase_STARTING):
 		case d.Due.IsZero() || w.Now.Before(d.Due):
 			w.later(d.Due)
 			held = true

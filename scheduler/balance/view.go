@@ -3,6 +3,9 @@ package balance
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
 
 	"padis.io/padis/executor/lb"
 	padisv1 "padis.io/padis/proto/padis/v1"
@@ -114,4 +117,18 @@ func allowed(list []netip.Prefix, client netip.Addr) bool {
 		}
 	}
 	return len(list) == 0
+}
+
+// Same tells whether two views show the same.
+func (v *View) Same(o *View) bool {
+	return v.Wanted == o.Wanted && v.Record == o.Record && v.Problem == o.Problem && slices.Equal(v.VIPs, o.VIPs) && slices.Equal(v.Hosts, o.Hosts) &&
+		slices.Equal(v.Backends, o.Backends) && slices.EqualFunc(v.Servers, o.Servers, sameView) && slices.EqualFunc(v.Directors, o.Directors, sameDirector)
+}
+
+func sameView(a, b Server) bool {
+	return a.ID == b.ID && a.Instance == b.Instance && a.Host == b.Host && a.Address == b.Address && a.InTable == b.InTable && a.State == b.State && a.Why == b.Why && a.Say == b.Say && a.Declared == b.Declared
+}
+
+func sameDirector(a, b Director) bool {
+	return a.Task == b.Task && a.Instance == b.Instance && a.Host == b.Host && a.Address == b.Address && a.Phase == b.Phase && a.Ready == b.Ready && proto.Equal(a.State, b.State)
 }

@@ -64,6 +64,7 @@ func (c *Core) want(now time.Time, rec *padisv1.WantedApp) {
 		a.set(n)
 	}
 	c.book.SetApp(n)
+	c.attach(a)
 	c.turn.puts[record.AppKey(n.GetUid())] = n
 	c.turn.place = true
 	for _, s := range a.slots {
@@ -90,6 +91,10 @@ func (c *Core) forget(now time.Time, uid string) {
 // settle removes the record of an App that was forgotten and has no instances left.
 func (c *Core) settle(a *app) {
 	if uid := a.rec.GetUid(); a.rec.GetForgotten() && len(a.slots) == 0 && c.apps[uid] == a {
+		for _, b := range a.balancers {
+			delete(b.apps, uid)
+			c.turn.balancers[b.uid] = true
+		}
 		delete(c.apps, uid)
 		c.turn.puts[record.AppKey(uid)] = nil
 	}
@@ -105,6 +110,7 @@ func (c *Core) declare(cluster *padisv1.Cluster) {
 	c.book.SetCluster(n)
 	c.overlaid()
 	c.chart()
+	c.stirAll()
 	c.cooling = time.Time{} // For how long is what the pools say now.
 	c.turn.puts[record.KeyCluster] = n
 	c.turn.place = true

@@ -55,6 +55,11 @@ type Core struct {
 	disputes map[Address]map[string]string
 	// overlays are the VXLAN networks.
 	overlays map[string]*overlay
+	// balancers are the LoadBalancers, by uid.
+	balancers map[string]*balancer
+	// serving are those whose real servers, or former ones, have an id; owing those that somebody must be told of.
+	serving map[string][]*balancer
+	owing   map[string]*balancer
 	// now is the time of the Step that is being taken.
 	now time.Time
 	// started: the first Step has been taken.
@@ -71,6 +76,8 @@ type app struct {
 	// wants are the revisions wanted, by slot.
 	wants map[int32]string
 	slots map[int32]*slot
+	// balancers select it.
+	balancers []*balancer
 }
 
 // slot is one instance.
@@ -105,6 +112,8 @@ type slot struct {
 	shaped bool
 	// seats are its addresses in overlays.
 	seats []seat
+	// loop is what is known of its loopback; nil if nobody asks.
+	loop *loop
 	// due is the wake-up that is in the queue.
 	due time.Time
 }
@@ -173,7 +182,9 @@ type turn struct {
 	addresses map[Address]bool
 	// heed are the agents of whose executors something else may be wanted now, overlays the networks that have changed.
 	heed, overlays map[string]bool
-	errs           []error
+	// balancers must be decided about anew, changed are those that show something else, stirred the agents that were asked.
+	balancers, changed, stirred map[string]bool
+	errs                        []error
 	// place asks for a run of placement.
 	place bool
 }
@@ -186,7 +197,7 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 		apps: map[string]*app{}, agents: map[string]*agent{},
 		slots: make(map[record.Slot]*slot, len(snap.Instances)), tasks: make(map[string]*slot, len(snap.Instances)),
 		strays: map[string]*stray{}, pending: map[record.Slot]*slot{}, possessed: map[record.Slot]*slot{},
-		talking: map[string]*agent{}, upgrading: map[string]*upgrading{},
+		talking: map[string]*agent{}, balancers: map[string]*balancer{}, serving: map[string][]*balancer{}, owing: map[string]*balancer{}, upgrading: map[string]*upgrading{},
 		leases: make(map[Address]*padisv1.LeaseRecord, len(snap.Leases)), strangers: map[Address]map[string]string{}, disputes: map[Address]map[string]string{},
 	}
 	if c.cluster == nil {
@@ -210,6 +221,9 @@ func New(cfg Config, snap record.Snapshot) (*Core, error) {
 		if err := c.loadInstance(r); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.loadBalancers(snap); err != nil {
+		return nil, err
 	}
 	for _, uid := range slices.Sorted(maps.Keys(c.apps)) {
 		c.settle(c.apps[uid])
@@ -257,6 +271,10 @@ func (c *Core) Step(now time.Time, events ...Event) Effects {
 			c.forget(now, e.AppUID)
 		case Declare:
 			c.declare(e.Cluster)
+		case WantBalancer:
+			c.wantBalancer(e.Balancer)
+		case ForgetBalancer:
+			c.forgetBalancer(e.UID)
 		case Unsent:
 			c.unsent(now, e.Call)
 		case Tick:
@@ -268,10 +286,13 @@ func (c *Core) Step(now time.Time, events ...Event) Effects {
 	c.pass(now)
 	c.cool(now)
 	c.upgrade(now)
+	c.balance(now) // Before anything is placed, so that it is launched with its VIPs.
 	c.place(now)
 	c.trade(now)
 	c.settleOverlays()
+	c.balance(now)
 	c.speak(now)
+	c.tell(now)
 	return c.effects(now)
 }
 
@@ -279,7 +300,8 @@ func (c *Core) fail(err error)       { c.turn.errs = append(c.turn.errs, err) }
 func (c *Core) call(call mesos.Call) { c.turn.calls = append(c.turn.calls, call) }
 
 func (t *turn) reset() {
-	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}, heed: map[string]bool{}, overlays: map[string]bool{}}
+	*t = turn{puts: map[string]proto.Message{}, slots: map[record.Slot]bool{}, agents: map[string]bool{}, addresses: map[Address]bool{}, heed: map[string]bool{}, overlays: map[string]bool{},
+		balancers: map[string]bool{}, changed: map[string]bool{}, stirred: map[string]bool{}}
 }
 
 // effects empties the turn.
@@ -294,6 +316,7 @@ func (c *Core) effects(now time.Time) Effects {
 	})
 	e.Changed.Slots = slices.SortedFunc(maps.Keys(t.slots), compareSlots)
 	e.Changed.Agents = slices.Sorted(maps.Keys(t.agents))
+	e.Changed.Balancers = slices.Sorted(maps.Keys(t.changed))
 	e.Changed.Addresses = slices.SortedFunc(maps.Keys(t.addresses), compareAddresses)
 	t.reset()
 	return e
@@ -360,7 +383,11 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	for _, l := range s.leases {
 		c.turn.addresses[addressOf(l)] = true
 	}
+	if id := serverID(before); id != "" && id != serverID(r) {
+		s.loop = nil // It was another's.
+	}
 	c.sit(s)
+	c.stir(s)
 	c.index(s)
 	c.schedule(s)
 }

@@ -59,6 +59,10 @@ func (b *bench) restart(cfg Config) {
 			snap.Executors = append(snap.Executors, v)
 		case *padisv1.AgentRecord:
 			snap.Agents = append(snap.Agents, v)
+		case *padisv1.WantedBalancer:
+			snap.Balancers = append(snap.Balancers, v)
+		case *padisv1.BalanceRecord:
+			snap.Balances = append(snap.Balances, v)
 		}
 	}
 	c, err := New(cfg, snap)

@@ -12,11 +12,15 @@ import (
 	"padis.io/padis/scheduler/record"
 )
 
-// loadLeases returns the leases whose instances exist, and those that cool; the others are marked for deletion.
+// loadLeases returns the leases whose instances or LoadBalancers exist, and those that cool; the others are marked for deletion.
 func (c *Core) loadLeases(snap record.Snapshot) []*padisv1.LeaseRecord {
 	known := make(map[record.Slot]*padisv1.InstanceRecord, len(snap.Instances))
 	for _, r := range snap.Instances {
 		known[instance.SlotOf(r)] = r
+	}
+	balancers := map[string]bool{}
+	for _, w := range snap.Balancers {
+		balancers[record.VIPs(w.GetUid()).AppUID] = true
 	}
 	var kept []*padisv1.LeaseRecord
 	for _, l := range snap.Leases {
@@ -28,7 +32,7 @@ func (c *Core) loadLeases(snap record.Snapshot) []*padisv1.LeaseRecord {
 			l = proto.CloneOf(l)
 			l.ReleasedMs = 0
 			c.turn.puts[record.LeaseKey(at.Network, at.Address)] = l
-		case l.GetReleasedMs() == 0 && r == nil:
+		case l.GetReleasedMs() == 0 && r == nil && !balancers[l.GetAppUid()]:
 			c.turn.puts[record.LeaseKey(at.Network, at.Address)] = nil
 			continue
 		}

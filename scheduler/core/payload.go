@@ -77,7 +77,8 @@ func (c *Core) payload(a *agent, n *padisv1.InstanceRecord, cand candidate) *pad
 		link.Network = a.routers(link.GetNetwork())
 		l.Attachments = append(l.Attachments, link)
 	}
-	l.LoopbackAddresses, l.LeaseMs = loopbacks(cand.s.app.rec, cand.links), n.GetLeaseMs()
+	l.LoopbackAddresses, l.LeaseMs = c.loopbacks(cand.s, cand.links), n.GetLeaseMs()
+	_, l.DrainMs = c.balanced(cand.s)
 	if len(cand.leases) > 0 {
 		l.DnsServers, l.DnsSearch = c.book.DNS(cand.leases[0].GetPool())
 	}

@@ -230,8 +230,12 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 			c.deny(cand, padisv1.ReasonInvalidLaunch, err.Error())
 			continue
 		}
+		fresh := cand.pin() == "" && len(c.balancers) > 0
 		if !c.put(cand.s, n, nil) {
 			continue
+		}
+		if fresh {
+			cand.s.launchedWith(c.loopbacks(cand.s, cand.links))
 		}
 		pool = rest
 		task.Resources, task.Executor = taken, info

@@ -208,6 +208,9 @@ func (c *Core) next(now time.Time) time.Time {
 		}
 		heap.Pop(&c.queue)
 	}
+	for _, b := range c.balancers {
+		consider(b.due)
+	}
 	if c.cooling != never {
 		consider(c.cooling)
 	}
@@ -220,6 +223,7 @@ func (c *Core) next(now time.Time) time.Time {
 			consider(a.talk.again.at)
 		}
 		consider(c.market.next(now, c))
+		consider(c.nextTell())
 	}
 	return at
 }

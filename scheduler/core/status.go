@@ -59,6 +59,7 @@ func (c *Core) subscribed(now time.Time, e mesos.Subscribed) {
 	}
 	c.turn.place = true
 	c.heedAll()
+	c.stirAll()
 	c.market.fresh = len(c.pending) > 0
 }
 
@@ -80,6 +81,15 @@ func (c *Core) disconnected() {
 		c.possess(s)
 		c.schedule(s)
 	}
+	for _, b := range c.balancers {
+		for _, d := range b.relays {
+			d.since = time.Time{}
+		}
+		for _, d := range b.directs {
+			d.since = time.Time{}
+		}
+	}
+	c.stirAll()
 	c.turn.place = true
 }
 

@@ -140,6 +140,7 @@ func (c *Core) said(now time.Time, e mesos.FromExecutor) {
 	}
 	t.said, t.sure, t.mute = said, true, false
 	c.turn.agents[a.id], c.turn.heed[a.id] = true, true
+	c.looks(a)
 	for _, key := range slices.SortedFunc(maps.Keys(a.slots), compareSlots) {
 		s := c.slots[key]
 		if s == nil {
@@ -226,6 +227,7 @@ func (c *Core) wish(now time.Time, a *agent) {
 		Generation: t.wish.GetGeneration(), ClientCa: c.cfg.ClientCA, Discard: c.discards(a), Images: c.images(a), Configs: c.configs(a),
 		Leave: a.executor.GetLeaving(), Networks: c.changes(a), Announced: c.announced(a),
 	}
+	w.Balancers, w.Directed = c.balancersOf(a)
 	overlays := c.overlaysOf(a)
 	next := max(now.UnixMilli(), t.wish.GetGeneration()+1)
 	if c.inquire(a, next) || t.wish == nil || !slices.Equal(t.overlays, overlays) || !proto.Equal(t.plain, w) {
@@ -234,6 +236,7 @@ func (c *Core) wish(now time.Time, a *agent) {
 		t.wish = c.bounded(a, w, overlays)
 		t.again.start(now)
 	}
+	c.looped(now, a, w.GetNetworks())
 	switch {
 	case t.applied() && !w.GetLeave() && t.complete() && len(a.seen.told) == 0:
 		t.again.stop()
@@ -253,6 +256,7 @@ func (c *Core) bounded(a *agent, w *padisv1.ToExecutor, overlays []*padisv1.Over
 	out := &padisv1.ToExecutor{
 		Generation: w.GetGeneration(), ClientCa: w.GetClientCa(), Discard: w.GetDiscard(), Leave: w.GetLeave(), Images: w.GetImages(),
 		Networks: w.GetNetworks(), Announced: w.GetAnnounced(), Configs: w.GetConfigs(), Overlays: overlays,
+		Balancers: w.GetBalancers(), Directed: w.GetDirected(),
 	}
 	var missing []string
 	for proto.Size(out) > maxWish {

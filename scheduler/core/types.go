@@ -44,7 +44,7 @@ type Effects struct {
 	Writes []record.Write
 	Calls  []mesos.Call
 	Acks   []mesos.Acknowledge
-	// Changed names the instances, agents and addresses whose view changed.
+	// Changed names the instances, agents, addresses and LoadBalancers whose view changed.
 	Changed Changed
 	// Errors are findings for the log: reports that cannot be read, transitions that do not exist. They change nothing.
 	Errors []error
@@ -57,6 +57,8 @@ type Changed struct {
 	Slots     []record.Slot
 	Agents    []string
 	Addresses []Address
+	// Balancers are uids.
+	Balancers []string
 }
 
 // Address names an address on its network.

@@ -87,14 +87,6 @@ func addressed(links []*padisv1.Attachment) bool {
 	return slices.ContainsFunc(links, func(at *padisv1.Attachment) bool { return at.GetAddress() != "" })
 }
 
-// loopbacks are the addresses that the slot's instance has on its own loopback.
-func loopbacks(app *padisv1.WantedApp, links []*padisv1.Attachment) []string {
-	if !addressed(links) {
-		return nil
-	}
-	return app.GetLoopbackAddresses()
-}
-
 // shaped tells whether a launch says something that may change while it runs.
 func shaped(l *padisv1.Launch) bool {
 	return len(l.GetLoopbackAddresses()) > 0 || slices.ContainsFunc(l.GetAttachments(), func(at *padisv1.Attachment) bool { return limits(at.GetBandwidth()) })
@@ -106,12 +98,13 @@ func (c *Core) changes(a *agent) []*padisv1.NetworkChange {
 	var out []*padisv1.NetworkChange
 	for key := range a.slots {
 		s := c.slots[key]
-		plain := !s.shaped && !c.limited && len(s.app.rec.GetBandwidths())+len(s.app.rec.GetLoopbackAddresses()) == 0
+		vips, drainMs := c.balanced(s)
+		plain := !s.shaped && !c.limited && len(s.app.rec.GetBandwidths())+len(s.app.rec.GetLoopbackAddresses())+len(vips) == 0
 		if plain || s.rec.GetAgentId() != a.id || s.rec.GetPhase() != padisv1.Phase_RUNNING {
 			continue
 		}
 		links := c.attachments(s)
-		n := &padisv1.NetworkChange{Container: cmp.Or(s.rec.GetContainer(), s.rec.GetTaskId()), LoopbackAddresses: loopbacks(s.app.rec, links)}
+		n := &padisv1.NetworkChange{Container: cmp.Or(s.rec.GetContainer(), s.rec.GetTaskId()), LoopbackAddresses: c.loopbacks(s, links), DrainMs: drainMs}
 		some := len(n.LoopbackAddresses) > 0
 		for _, at := range links {
 			b := at.GetBandwidth()

@@ -15,6 +15,14 @@ type claim struct {
 	// held are the leases of the slot before.
 	held  []*padisv1.LeaseRecord
 	picks []pick
+	// taken are the picks that were found, by what no two may share.
+	taken map[place]bool
+}
+
+// place is an address on its network.
+type place struct {
+	network string
+	address address
 }
 
 // driverHost gives instances the addresses of their host.
@@ -75,11 +83,22 @@ func (c *claim) fixed(i int, n *padisv1.NetworkWish) *Refusal {
 	if o := seg.obstacle(p, a); o != nil && (o.wire || !keep) {
 		return o.refusal(a)
 	}
-	c.picks[i] = pick{pool: p, addr: a, found: true}
+	found := pick{pool: p, addr: a, found: true}
 	if keep {
-		c.picks[i].kept = u.lease
+		found.kept = u.lease
 	}
+	c.pick(i, found)
 	return nil
+}
+
+func (c *claim) pick(i int, p pick) {
+	c.picks[i] = p
+	if len(c.picks) > 1 { // One cannot have another's.
+		if c.taken == nil {
+			c.taken = map[place]bool{}
+		}
+		c.taken[place{p.pool.network, p.addr}] = true
+	}
 }
 
 // host checks a wish for the host's own network.
@@ -115,7 +134,7 @@ func (c *claim) free(i int) *Refusal {
 		if o := seg.obstacle(p, a); o != nil && o.wire {
 			return refuse(o.reason, "%s holds %s, but %s; or scale it in to give the address up", c.name(), a, o.refusal(a).Message)
 		}
-		c.picks[i] = pick{pool: p, addr: a, kept: l, found: true}
+		c.pick(i, pick{pool: p, addr: a, kept: l, found: true})
 		return nil
 	}
 	a, again := c.former(p)
@@ -125,7 +144,7 @@ func (c *claim) free(i int) *Refusal {
 			return c.book.exhausted(p)
 		}
 	}
-	c.picks[i] = pick{pool: p, addr: a, again: again, found: true}
+	c.pick(i, pick{pool: p, addr: a, again: again, found: true})
 	return nil
 }
 
@@ -148,7 +167,7 @@ func (c *claim) former(p *pool) (found address, ok bool) {
 
 // picked tells whether an earlier wish of this call has the address.
 func (c *claim) picked(network string, a address) bool {
-	return slices.ContainsFunc(c.picks, func(k pick) bool { return k.found && k.addr == a && k.pool.network == network })
+	return c.taken[place{network, a}]
 }
 
 // commit enters the picks and returns the leases in the order of the wishes.
