@@ -89,7 +89,6 @@ func TestOrderToAnswer(t *testing.T) {
 // A server that fails its check is reported; too few, and nothing is announced.
 func TestChecks(t *testing.T) {
 	l := routers.New(t)
-	// The second VIP is on one of them only: the check goes by the first, which both have.
 	a, b := realServer(t, l, 51, vip4+"/32"), realServer(t, l, 52, vip4+"/32")
 	l.Start("bird", neighbours(11)...)
 	f, s := direct(t, l, 11), newScheduler(t, vip4)
@@ -97,7 +96,10 @@ func TestChecks(t *testing.T) {
 		b.Director.MinServers = 2
 		b.Director.Checks = []*padisv1.HealthCheck{{Probe: &padisv1.HealthCheck_Tcp{Tcp: &padisv1.TcpProbe{Port: 80}}, IntervalMs: 50, TimeoutMs: 500, FailureThreshold: 2}}
 	}
-	f.give(s.order(a, b))
+	// Hosts pass only the SYNs of flows that may be their server's.
+	order := s.order(a, b)
+	relay(t, l, order)
+	f.give(order)
 	f.until("it is announced", announces(vip4))
 	b.stop()
 	f.until("the failure is told", func(s *padisv1.DirectorState) bool {
@@ -107,6 +109,12 @@ func TestChecks(t *testing.T) {
 		t.Error(m) // to the VIP: it took the clients' path
 	}
 	l.UntilRoute(vip4 + "/32")
+	// And it stays so: none of its checks, ten or more, is answered by the other one.
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if st := f.state(); len(st.GetFailures()) != 1 || len(st.GetAnnounced()) != 0 {
+			t.Fatalf("a check went to another server: %v", st)
+		}
+	}
 	b.start(t, l)
 	f.until("it is back", announces(vip4))
 	l.UntilRoute(vip4+"/32", "10.0.0.11")

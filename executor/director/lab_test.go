@@ -12,17 +12,21 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
+	"padis.io/padis/executor/director/plan"
 	"padis.io/padis/executor/director/plane"
 	"padis.io/padis/executor/director/wire"
 	"padis.io/padis/executor/lb"
 	"padis.io/padis/executor/lb/bgp/routers"
+	"padis.io/padis/executor/lb/tcx"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
@@ -30,6 +34,7 @@ const (
 	hostASN     = 64512
 	directorArg = "-be-a-director"
 	serverArg   = "-be-a-server"
+	relayArg    = "-be-a-relay"
 )
 
 // A director is alone in its process and its namespace, so the test binary is one too, and a real server.
@@ -45,8 +50,84 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(w, os.Args[2])
 		})))
 		os.Exit(1)
+	case len(os.Args) > 2 && os.Args[1] == relayArg:
+		fmt.Println(beRelay(os.Args[2], os.Args[3:]))
+		os.Exit(1)
 	}
 	routers.Main(m)
+}
+
+// beRelay relays for all real servers of a Balance, whose host ends and namespaces this namespace knows by these names and ids,
+// until it is killed.
+func beRelay(path string, ids []string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var b padisv1.Balance
+	if err := proto.Unmarshal(raw, &b); err != nil {
+		return err
+	}
+	o, err := plan.Read(&b, nil)
+	if err != nil {
+		return err
+	}
+	d, err := tcx.Load(tcx.Options{Mode: tcx.Relay})
+	if err != nil {
+		return err
+	}
+	if err := d.Set(o.Forwardings[0].Generation); err != nil {
+		return err
+	}
+	for _, s := range o.Servers {
+		name := "host" + strings.TrimPrefix(s.ID, "server")
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		id, err := strconv.Atoi(ids[slices.Index(ids, name)+1])
+		if err != nil {
+			return err
+		}
+		if err := d.AttachPort(tcx.Port{Index: i.Index, MAC: s.MAC, Netns: id, Out: i.Index, Ingress: true}); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	<-end
+	return nil
+}
+
+// relay has the hosts of an order's real servers relay.
+func relay(t *testing.T, l *routers.Lab, b *padisv1.Balance) {
+	t.Helper()
+	raw, err := proto.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "balance")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{relayArg, path}
+	for _, line := range strings.Split(l.In("router", "ip", "netns", "list-id"), "\n") {
+		// nsid 0 (iproute2 netns name: host51)
+		if f := strings.Fields(line); len(f) == 6 {
+			args = append(args, strings.TrimSuffix(f[5], ")"), f[1])
+		}
+	}
+	cmd := exec.Command(l.Script("router", args...))
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	l.Until("relays are attached", func() bool { _, err := os.Stat(path); return err != nil }, func() string { return "" })
 }
 
 func beDirector() int {
