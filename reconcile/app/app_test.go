@@ -352,3 +352,26 @@ func TestStatusWritesAreBounded(t *testing.T) {
 		t.Errorf("%d writes in %s, want at most %d", w.written, w.clock.Sub(began), most)
 	}
 }
+
+// Directors of a LoadBalancer are wanted like an App, and belong to another reconciler: an App of their name is refused, and
+// they live on when no App of their name is declared.
+func TestDirectorsAreSomebodyElses(t *testing.T) {
+	w := newWorld(t)
+	defer func(was types.NamespacedName) { key = was }(key)
+	key.Name = "web-director"
+	directors := &padisv1.WantedApp{Uid: "lb1", Namespace: key.Namespace, Name: key.Name, Directors: true,
+		Revisions: []*padisv1.Revision{{Hash: "a1"}}, Slots: []*padisv1.WantedSlot{{Revision: "a1"}}}
+	if err := w.sched.Want(t.Context(), directors); err != nil {
+		t.Fatal(err)
+	}
+	w.say("\n# nobody declares an App of the name")
+	w.run()
+	w.apply("u1", spec)
+	w.delete()
+	w.say("\n# the LoadBalancer goes")
+	if err := w.sched.Forget(t.Context(), "lb1"); err != nil {
+		t.Fatal(err)
+	}
+	w.sched.Live("lb1")
+	w.apply("u2", spec)
+}
