@@ -31,6 +31,7 @@ type memory struct {
 	foreign   []runtime.ForeignAddress
 	sandboxes sandboxes
 	executors executors
+	balancers balancers
 	listeners []listener
 }
 
@@ -38,7 +39,7 @@ func newMemory(c *core.Core) *memory {
 	m := &memory{
 		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
 		addresses: map[core.Address]*runtime.Address{}, usage: map[string]runtime.PoolUsage{}, speaking: map[string]bool{},
-		sandboxes: newSandboxes(), executors: newExecutors(),
+		sandboxes: newSandboxes(), executors: newExecutors(), balancers: newBalancers(),
 	}
 	var agents []string
 	for _, a := range c.Agents() {
@@ -55,6 +56,7 @@ func newMemory(c *core.Core) *memory {
 	}
 	m.keepAddresses(c, c.Addresses())
 	m.keepNetworks(c, agents)
+	m.balancers.keep(c, c.Balancers())
 	m.keepUsage(c)
 	return m
 }
@@ -174,6 +176,7 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 	}
 	m.keepAddresses(c, eff.Changed.Addresses)
 	m.keepNetworks(c, eff.Changed.Agents)
+	balanced := m.balancers.keep(c, eff.Changed.Balancers)
 	for _, w := range eff.Writes {
 		if uid, ok := strings.CutPrefix(w.Key, record.PrefixApp); ok {
 			changed[uid] = m.name(uid)
@@ -195,6 +198,13 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 		for _, l := range listeners {
 			if l.ctx.Err() == nil {
 				l.f(changed[uid].namespace, changed[uid].name, uid)
+			}
+		}
+	}
+	for _, uid := range eff.Changed.Balancers {
+		for _, l := range listeners {
+			if l.ctx.Err() == nil {
+				l.f(balanced[uid].namespace, balanced[uid].name, uid)
 			}
 		}
 	}
@@ -221,7 +231,7 @@ type listener struct {
 }
 
 // OnChange has f called after each durable turn that changed what is wanted of an App, or one of its instances or
-// addresses, until ctx ends. f must return at once.
+// addresses, or of a LoadBalancer or how it stands, until ctx ends. f must return at once.
 func (l *Loop) OnChange(ctx context.Context, f func(namespace, app, uid string)) {
 	l.memory.mu.Lock()
 	defer l.memory.mu.Unlock()

@@ -55,6 +55,8 @@ type Balance struct {
 	Hosts []BalanceHost `json:"hosts,omitempty"`
 	// Backends that give no real server, and why.
 	Backends []BalanceBackend `json:"backends,omitempty"`
+	// Problem says why the newest declaration is not in force, and everything is as it was; empty if it is.
+	Problem string `json:"problem,omitempty"`
 }
 
 // BalanceVIP is a VIP, in the order of the declaration.

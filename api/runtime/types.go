@@ -150,7 +150,7 @@ type AddressStatus struct {
 	Pool    string `json:"pool"`
 	// Allocated, Cooling or Foreign.
 	State string `json:"state"`
-	// The instance that it belongs to; empty unless it is allocated.
+	// The instance that it belongs to, or the LoadBalancer whose VIP it is; empty unless it is allocated.
 	Namespace string `json:"namespace,omitempty"`
 	Instance  string `json:"instance,omitempty"`
 	// Host where the address is configured now; empty if nowhere.

@@ -109,6 +109,10 @@ func put(m proto.Message) record.Write {
 		return record.Write{Key: record.KeyCluster, Value: m}
 	case *padisv1.FrameworkRecord:
 		return record.Write{Key: record.KeyFramework, Value: m}
+	case *padisv1.WantedBalancer:
+		return record.Write{Key: record.BalancerKey(m.GetUid()), Value: m}
+	case *padisv1.BalanceRecord:
+		return record.Write{Key: record.BalanceKey(m.GetUid()), Value: m}
 	}
 	panic(fmt.Sprintf("no key for a %T", m))
 }
@@ -123,6 +127,7 @@ func one() []record.Write {
 		put(&padisv1.WantedApp{Uid: "u1", Name: "web"}),
 		put(&padisv1.ExecutorRecord{AgentId: "a", ExecutorId: "e"}),
 		put(&padisv1.AgentRecord{AgentId: "a", Hostname: "h"}),
+		put(&padisv1.WantedBalancer{Uid: "lb", Name: "front"}), put(&padisv1.BalanceRecord{Uid: "lb", Number: 7}),
 	}
 }
 
@@ -147,7 +152,8 @@ func TestWhatIsCommittedIsLoadedAfterARestartOfEtcd(t *testing.T) {
 		t.Errorf("epoch %d after the second takeover", l.Epoch())
 	}
 	s := load(t, l)
-	if s.Framework.GetFrameworkId() != "f" || len(s.Cluster.GetPools()) != 1 || len(s.Apps) != 1 || len(s.Executors) != 1 || len(s.Agents) != 1 {
+	if s.Framework.GetFrameworkId() != "f" || len(s.Cluster.GetPools()) != 1 || len(s.Apps) != 1 || len(s.Executors) != 1 || len(s.Agents) != 1 ||
+		len(s.Balancers) != 1 || len(s.Balances) != 1 || s.Balances[0].GetNumber() != 7 {
 		t.Errorf("loaded %+v", s)
 	}
 	if len(s.Instances) != 1 || !proto.Equal(s.Instances[0], instance("u1", 0)) {

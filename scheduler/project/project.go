@@ -15,6 +15,7 @@ import (
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/record"
 )
 
 // States of an Agent.
@@ -185,12 +186,18 @@ func Address(lease *padisv1.LeaseRecord, host, conflict string) *runtime.Address
 	out.CreationTimestamp = creation(lease.GetLeasedMs())
 	out.Status.Pool, out.Status.Conflict = lease.GetPool(), conflict
 	instance := InstanceName(lease.GetApp(), lease.GetSlot())
+	_, vip := record.Slot{AppUID: lease.GetAppUid(), Index: lease.GetSlot()}.Balancer()
+	if vip {
+		instance = lease.GetApp() // It is the LoadBalancer's.
+	}
 	if lease.GetReleasedMs() != 0 {
 		out.Status.State, out.Status.Since = runtime.AddressCooling, moment(lease.GetReleasedMs())
 		out.Status.Former = lease.GetNamespace() + "/" + instance
 		return out
 	}
-	out.Labels = map[string]string{v1alpha1.LabelApp: lease.GetApp()}
+	if !vip {
+		out.Labels = map[string]string{v1alpha1.LabelApp: lease.GetApp()}
+	}
 	out.Status.State, out.Status.Since = runtime.AddressAllocated, moment(lease.GetLeasedMs())
 	out.Status.Namespace, out.Status.Instance, out.Status.Host = lease.GetNamespace(), instance, host
 	return out

@@ -1865,7 +1865,7 @@ func schema_padisio_padis_api_runtime_AddressStatus(ref common.ReferenceCallback
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "The instance that it belongs to; empty unless it is allocated.",
+							Description: "The instance that it belongs to, or the LoadBalancer whose VIP it is; empty unless it is allocated.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -2197,6 +2197,13 @@ func schema_padisio_padis_api_runtime_Balance(ref common.ReferenceCallback) comm
 									},
 								},
 							},
+						},
+					},
+					"problem": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Problem says why the newest declaration is not in force, and everything is as it was; empty if it is.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
