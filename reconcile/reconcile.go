@@ -64,14 +64,6 @@ type Scheduler interface {
 	// UpgradeStatus says how far the replacement of executors is.
 	UpgradeStatus() runtime.Upgrade
 
-	// OnChange has f called whenever instances or addresses of an App changed, or how it stands with a LoadBalancer, until
-	// ctx ends. f returns at once.
-	OnChange(ctx context.Context, f func(namespace, app, uid string))
-}
-
-// Balancing is what the reconcilers of LoadBalancers and BGPPeers need of the scheduler.
-type Balancing interface {
-	Scheduler
 	// WantBalancer replaces what is wanted of one LoadBalancer, but its directors, which are the App of the same uid. It
 	// returns when that is durable and shows in Balancer.
 	WantBalancer(ctx context.Context, b *padisv1.WantedBalancer) error
@@ -84,6 +76,10 @@ type Balancing interface {
 	Balancers() []*padisv1.WantedBalancer
 	// Balance says how it stands with a LoadBalancer; nil before anything was decided.
 	Balance(uid string) *runtime.Balance
+
+	// OnChange has f called whenever instances or addresses of an App changed, or how it stands with a LoadBalancer, until
+	// ctx ends. f returns at once.
+	OnChange(ctx context.Context, f func(namespace, app, uid string))
 }
 
 const (
@@ -145,11 +141,9 @@ func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.L
 	if err := watchApps(ctx, mgr, apps, sched, declarer, logger); err != nil {
 		return fmt.Errorf("reconcilers: watch apps: %w", err)
 	}
-	if b, ok := sched.(Balancing); ok {
-		balancers := balancer.New(mgr.GetClient(), mgr.GetAPIReader(), b, declarer, events, seed, time.Now, logger.Named("balancer"))
-		if err := watchBalancers(mgr, balancers, b, declarer, logger); err != nil {
-			return fmt.Errorf("reconcilers: watch loadbalancers: %w", err)
-		}
+	balancers := balancer.New(mgr.GetClient(), mgr.GetAPIReader(), sched, declarer, events, seed, time.Now, logger.Named("balancer"))
+	if err := watchBalancers(mgr, balancers, sched, declarer, logger); err != nil {
+		return fmt.Errorf("reconcilers: watch loadbalancers: %w", err)
 	}
 	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reconcilers: %w", err)

@@ -168,7 +168,7 @@ func watchApps(ctx context.Context, mgr manager.Manager, r *app.Reconciler, sche
 }
 
 // watchBalancers has LoadBalancers reconciled when they, their directors, their real servers or what they depend on change.
-func watchBalancers(mgr manager.Manager, r *balancer.Reconciler, sched Balancing, d *cluster.Declarer, log *zap.Logger) error {
+func watchBalancers(mgr manager.Manager, r *balancer.Reconciler, sched Scheduler, d *cluster.Declarer, log *zap.Logger) error {
 	return builder.ControllerManagedBy(mgr).Named("balancer").WithOptions(options(workers)).
 		For(&v1alpha1.LoadBalancer{}, builder.WithPredicates(meant)).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {

@@ -190,6 +190,9 @@ func (j *judgement) accepted() metav1.Condition {
 	case j.Refusal != nil:
 		return condition(kind, false, j.Refusal.Reason, "%s; the last accepted declaration stays in force until then", trimmed(j.Refusal.Message))
 	}
+	if j.Balance != nil && j.Balance.Problem != "" {
+		return condition(kind, false, padisv1.ReasonInvalid, "%s; all stays as it was until then", trimmed(j.Balance.Problem))
+	}
 	return condition(kind, true, padisv1.ReasonAccepted, "the declaration is in force")
 }
 

@@ -98,6 +98,9 @@ func TestStatuses(t *testing.T) {
 		{"refused, accepted before", func(f *Facts) {
 			f.Refusal = &rollout.Refusal{Reason: padisv1.ReasonPeerNotFound, Message: `spec.bgp.peers: there is no BGPPeer "r9": create it, or name another`}
 		}},
+		{"the scheduler cannot", func(f *Facts) {
+			f.Balance.Problem = "the tables of 65537 slots are larger than a message: create a LoadBalancer with a smaller tableSize"
+		}},
 		{"new", func(f *Facts) { f.Balance = nil; notReady(f, 0, "2 of 2 instances are not ready: Starting") }},
 		{"no routers", func(f *Facts) {
 			silent(f)

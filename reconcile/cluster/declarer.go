@@ -39,10 +39,6 @@ type scheduler interface {
 	PrepullStates(namespace, name string) []runtime.AgentImage
 	// UpgradeStatus says how far the replacement of executors is.
 	UpgradeStatus() runtime.Upgrade
-}
-
-// balancing is what is needed of a scheduler that has LoadBalancers.
-type balancing interface {
 	// Balancers lists what is wanted of all LoadBalancers, those included that were forgotten and have not ended yet.
 	Balancers() []*padisv1.WantedBalancer
 	// Balance says how it stands with a LoadBalancer; nil before anything was decided.

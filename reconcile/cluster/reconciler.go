@@ -176,10 +176,10 @@ func (r *Reconciler) usage(ctx context.Context, view *declared.View, input decla
 
 // balances says how it stands with all LoadBalancers, if there are routers that have to do with them.
 func (r *Reconciler) balances(input declared.Input) []*runtime.Balance {
-	sched, ok := r.declarer.sched.(balancing)
-	if !ok || len(input.Peers) == 0 {
+	if len(input.Peers) == 0 {
 		return nil
 	}
+	sched := r.declarer.sched
 	var out []*runtime.Balance
 	for _, b := range sched.Balancers() {
 		out = append(out, sched.Balance(b.Uid))
