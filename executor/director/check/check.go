@@ -97,7 +97,7 @@ func start(own []netip.Addr, m marker, p prober, log *zap.Logger) *Checker {
 	return c
 }
 
-// Close returns when nothing is probed any more.
+// Close ends the schedule. Probes that are out end within their timeouts.
 func (c *Checker) Close() {
 	close(c.end)
 	c.ended.Wait()
@@ -221,7 +221,6 @@ func (c *Checker) begin(now time.Time) (next time.Time) {
 		var due []int
 		s.health, due = s.health.Begin(now)
 		for _, i := range due {
-			c.ended.Add(1)
 			go c.one(s, i)
 		}
 		if n := s.health.Next(); !n.IsZero() && (next.IsZero() || n.Before(next)) {
@@ -236,7 +235,6 @@ func (c *Checker) begin(now time.Time) (next time.Time) {
 
 // one makes one probe and takes its result in.
 func (c *Checker) one(s *server, i int) {
-	defer c.ended.Done()
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.end:
