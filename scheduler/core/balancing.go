@@ -79,6 +79,9 @@ func (c *Core) segmentOf(b *balancer) string {
 	for _, s := range a.rec.GetSlots() {
 		rev = cmp.Or(rev, a.revisions[s.GetRevision()])
 	}
+	if all := a.rec.GetRevisions(); rev == nil && len(all) > 0 {
+		rev = all[len(all)-1] // None is wanted now.
+	}
 	for _, w := range rev.GetNetworks() {
 		for _, p := range c.cluster.GetPools() {
 			if p.GetName() == w.GetPool() && !onHost(w) {

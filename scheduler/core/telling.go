@@ -63,9 +63,13 @@ func (c *Core) owe(now time.Time, duties map[string]*duty, agents []string, mark
 		if d.since.IsZero() && c.link.connected {
 			d.since = now
 		}
-		if m := mark(id); d.mark != m {
+		// An executor that was not heard yet says first what it has: after a restart that is most often all.
+		sure := c.agents[id] != nil && c.agents[id].talk.sure
+		if m := fmt.Sprint(sure, " ", mark(id)); d.mark != m {
 			d.mark = m
-			d.again.start(now)
+			if d.again.start(now); !sure {
+				d.again.start(now.Add(balanceFirst))
+			}
 		}
 	}
 }
