@@ -239,6 +239,9 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 		return err
 	}
 	defer closeAccess()
+	if err := releasePages(); err != nil {
+		log.Debug("pages of the program stay in memory", zap.Error(err))
+	}
 	// The client lives longer than the executor, to bring its last statuses to the agent.
 	clientCtx, endClient := context.WithCancel(context.Background())
 	defer endClient()
