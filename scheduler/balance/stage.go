@@ -48,14 +48,15 @@ func (w *work) waiting() bool {
 	return found
 }
 
-// clear tells whether directors may have the record's number: all hosts of servers that flows are sent to have it.
+// clear tells whether directors may have the record's number: all hosts of servers that flows are sent to have it. Of one that
+// has ended meanwhile nobody knows; it leaves with the next number.
 func (w *work) clear() bool {
 	if w.rec.GetNumber() == 0 || w.waiting() {
 		return false
 	}
 	return !slices.ContainsFunc(w.rec.GetServers(), func(s *padisv1.RealServer) bool {
 		in, _ := w.tables.server(s.GetId())
-		return w.alive[s.GetId()] != nil && in.State != lb.Suspect && w.lacks(s.GetAgentId())
+		return in.State != lb.Suspect && w.lacks(s.GetAgentId())
 	})
 }
 
