@@ -31,7 +31,7 @@ const (
 	gatherTime = 3 * time.Second
 	// relayRetry is when it is tried again what could not be put in force.
 	relayRetry = 5 * time.Second
-	// balancePause is the least time between two messages about load balancers. Directors wait for hosts, so it is short.
+	// balancePause is the least time between two messages about directors.
 	balancePause = 50 * time.Millisecond
 	// noRelay is what it means that a host does not relay.
 	noRelay = "This executor does not relay. Directors reach the real servers of this host, but a change may break their connections."

@@ -95,6 +95,26 @@ func TestADrainChangesWhileItLasts(t *testing.T) {
 	})
 }
 
+// An executor that the scheduler replaces has time.
+func TestLeavingDrains(t *testing.T) {
+	scene(t, func(t *testing.T, k *keeper) {
+		var now atomic.Pointer[usage.Clients]
+		now.Store(&usage.Clients{Connections: 1})
+		w := k.executor(hearing(&now))
+		w.Handle(mesos.LaunchTask{Task: task(t, 1, "polite", balanced)})
+		w.until("web-1", "TASK_RUNNING Ready ready")
+		began := time.Now()
+		w.send(&padisv1.ToExecutor{Generation: 1, Leave: true})
+		w.until("web-1", "TASK_KILLING Draining")
+		time.AfterFunc(4*time.Second, func() { now.Store(&usage.Clients{}) })
+		w.until("web-1", "SIGTERM")
+		if took := time.Since(began); took < 4*time.Second || took > 5*time.Second {
+			t.Errorf("after %s", took)
+		}
+		w.over()
+	})
+}
+
 func TestAnEndThatCannotWaitDoesNotDrain(t *testing.T) {
 	scene(t, func(t *testing.T, k *keeper) {
 		var now atomic.Pointer[usage.Clients]

@@ -295,12 +295,12 @@ func (e *Executor) listen() {
 	}
 }
 
-// listenToRelay tells what was put in force.
+// listenToRelay tells what was put in force, at once: directors wait for it.
 func (e *Executor) listenToRelay() {
 	for {
 		select {
 		case <-e.Relay.Changed():
-			e.post(func(now time.Time) { e.tellBalances(now) })
+			e.post(e.tell)
 		case <-e.background.Done():
 			return
 		}

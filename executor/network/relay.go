@@ -10,7 +10,7 @@ import (
 
 // A relay pair is where what the hosts of real servers relay enters a bridge again: out is given packets, port is a port of
 // the bridge. Nothing guards it, since relayed packets have the addresses of clients; and nothing that the bridge floods leaves
-// by it.
+// by it, but what the host itself sends to all, which it does not hear there.
 const (
 	relayOutPrefix  = "pr"
 	relayPortPrefix = "ps"

@@ -60,6 +60,9 @@ const hostBPF = "/sys/fs/bpf"
 // PinsOf are those of a framework on a host whose executors have this state directory. In the host's own BPF file system they
 // outlive whatever namespace the executor is in; in one that the executor must mount, they do if it has the host's mounts.
 func PinsOf(state, owner string) Pins {
+	if state == "" {
+		return Pins{} // nothing outlives the executor
+	}
 	if isBPF(hostBPF) {
 		return Pins{Dir: filepath.Join(hostBPF, "padis-"+padisv1.Digest(owner+"\x00"+state, 12))}
 	}
