@@ -50,8 +50,7 @@ func (d *door) open(loop *scheduler.Loop, certificate, key []byte) error {
 	if err != nil {
 		return err
 	}
-	known, _ := any(loop).(balancer)
-	d.find.Store(&finder{loop, client, known})
+	d.find.Store(&finder{loop, client, loop})
 	return nil
 }
 

@@ -25,9 +25,6 @@ func (d *door) Balances(namespace string) ([]*runtime.Balance, error) {
 		return nil, err
 	}
 	var out []*runtime.Balance
-	if f.balancer == nil {
-		return nil, apierrors.NewServiceUnavailable("the scheduler knows nothing of load balancers")
-	}
 	for _, w := range f.balancer.Balancers() {
 		if namespace != "" && w.GetNamespace() != namespace || w.GetForgotten() {
 			continue
