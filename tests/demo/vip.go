@@ -44,6 +44,9 @@ func (d *demo) balance(dir string) error {
 		return err
 	}
 	fmt.Printf("      %.2f s later the BIRD router has %s with %d equal-cost paths: %s\n", time.Since(began).Seconds(), vip, len(paths), strings.Join(paths, " "))
+	if _, err := d.c.WaitReady(d.ctx, "shop", "web-director", directors); err != nil {
+		return err
+	}
 	web, err := d.c.Instances(d.ctx, "shop")
 	if err != nil {
 		return err
