@@ -57,7 +57,7 @@ func direct() int {
 }
 
 func openIPVS() (lb.Dataplane, error) {
-	locals, err := kernel.OpenLocals()
+	locals, err := kernel.OpenLocals(directorDevice)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ var usual = []listener{{protocol: lb.TCP, first: tcpPort}, {protocol: lb.UDP, fi
 type farm struct {
 	s        *site
 	tcp, udp *lb.Generation
+	// four: only the IPv4 addresses of real servers are known.
+	four bool
 }
 
 // want is a real server's share and state.
@@ -84,7 +86,7 @@ func (f *farm) forwardingsOf(vips []netip.Addr, listeners ...listener) []lb.Forw
 			for _, m := range f.s.servers {
 				a := m.addresses()
 				addresses[m.name] = a[0]
-				if vip.Is6() {
+				if vip.Is6() && !f.four {
 					addresses[m.name] = a[1]
 				}
 			}

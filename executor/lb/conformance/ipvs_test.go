@@ -10,7 +10,7 @@ var ipvsSubjects = []*subject{{
 	name:    "ipvs",
 	modules: []string{"ip_vs", "ip_vs_mh", "ip_vs_rr", "ip_vs_wrr", "ip_vs_wlc", "nf_tables"},
 	open: func(*machine) (lb.Dataplane, error) {
-		locals, err := kernel.OpenLocals()
+		locals, err := kernel.OpenLocals("eth0")
 		if err != nil {
 			return nil, err
 		}

@@ -17,6 +17,7 @@ var trials = []struct {
 	try  func(*site)
 }{
 	{"echo", (*site).tryEcho},
+	{"one family known", (*site).tryOneFamily},
 	{"ports", (*site).tryPorts},
 	{"sources", (*site).trySources},
 	{"weights", (*site).tryWeights},
@@ -120,6 +121,20 @@ func (s *site) tryEcho() {
 	// Two families, 20 times four packets of a connection at least and a datagram.
 	if after-before < 2*20*5 {
 		s.t.Errorf("%d packets forwarded, then %d", before, after)
+	}
+}
+
+// The IPv4 addresses of real servers are enough for VIPs of both families.
+func (s *site) tryOneFamily() {
+	f := &farm{s: s, four: true}
+	f.change(serving, serving, serving)
+	s.set(f.forwardings(usual...))
+	conns := s.connect(10)
+	s.by(1)
+	s.stays("at another director", conns)
+	s.by(0)
+	for _, vip := range vips {
+		s.share(vip, s.place(vip, ports(vip, 30000, 1000)), 1000, map[string]float64{"s1": 1. / 3, "s2": 1. / 3, "s3": 1. / 3})
 	}
 }
 
@@ -484,8 +499,14 @@ func (s *site) tryMethods() {
 		s.set(f.forwardings(listener{protocol: lb.TCP, first: tcpPort, method: method}))
 		for _, vip := range vips {
 			got := map[string]int{}
+			var conns []*conn
 			for range 12 {
-				got[s.dial(at(vip, tcpPort)).holder]++
+				c := s.dial(at(vip, tcpPort))
+				conns = append(conns, c)
+				got[c.holder]++
+			}
+			for _, c := range conns { // so that the next method does not count them
+				c.Close()
 			}
 			for name, n := range shares {
 				if got[name] < n-1 || got[name] > n+1 {
@@ -524,15 +545,15 @@ type marker interface {
 
 // A check of the director, to the VIP, comes to the real server that its mark is of, whatever its flow's slot or the server's state.
 func (s *site) tryMarks() {
-	f := &farm{s: s}
+	f := &farm{s: s, four: true}
 	f.change(serving, draining, suspect)
 	s.set(f.forwardings(usual...))
+	marks := map[uint32]netip.Addr{}
+	for n, m := range s.servers[:3] {
+		marks[uint32(1+n)] = m.addresses()[0]
+	}
+	s.must(s.planes[0].(marker).Mark(marks))
 	for i := range vips {
-		marks := map[uint32]netip.Addr{}
-		for n, m := range s.servers[:3] {
-			marks[uint32(1+n)] = m.addresses()[i]
-		}
-		s.must(s.planes[0].(marker).Mark(marks))
 		for range 3 {
 			for n, m := range s.servers[:3] {
 				c, err := s.tryAs(s.directors[0], at(vips[i], tcpPort), at(s.directors[0].addresses()[i], 0), patience(), uint32(1+n))

@@ -120,7 +120,7 @@ func TestTablesDoNotDependOnHistory(t *testing.T) {
 				}
 				forwardings = append(forwardings, f)
 			}
-			want, err := wanted(forwardings, nil)
+			want, _, err := wanted(forwardings, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/lb"
+	"padis.io/padis/executor/network"
 )
 
 // TestMain runs the tests in a network namespace of their own, without root in a user namespace, too. What needs the kernel's IPVS
@@ -41,7 +42,8 @@ func TestMain(m *testing.M) {
 
 type locals struct{ closed bool }
 
-func (l *locals) Set([]netip.Addr) error { return nil }
+func (l *locals) Set([]netip.Addr) error                 { return nil }
+func (l *locals) Peers(map[netip.Addr]network.MAC) error { return nil }
 func (l *locals) Close() error {
 	l.closed = true
 	return nil

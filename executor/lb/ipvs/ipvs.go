@@ -19,12 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/lb"
+	"padis.io/padis/executor/network"
 )
 
 // Locals makes addresses local to the network namespace, without an interface that has them: what comes to VIPs must come to
-// IPVS. executor/network/kernel.OpenLocals has it. New closes it on an error, Close when it is closed.
+// IPVS. And it leads addresses to hardware addresses, for real servers of which no address of the VIP's family is known.
+// executor/network/kernel.OpenLocals has it. New closes it on an error, Close when it is closed.
 type Locals interface {
 	Set([]netip.Addr) error
+	Peers(map[netip.Addr]network.MAC) error
 	Close() error
 }
 
@@ -46,6 +49,7 @@ type Dataplane struct {
 	began       uint64
 	forwardings []lb.Forwarding
 	marks       map[uint32]netip.Addr
+	peers       map[netip.Addr]network.MAC
 }
 
 // New works in the network namespace of the calling thread from then on, which must have no services of IPVS yet.
@@ -104,7 +108,8 @@ func (d *Dataplane) Set(forwardings []lb.Forwarding) error {
 }
 
 // Mark has packets that the director itself sends with one of these marks (SO_MARK) to whatever address go to the real server
-// with the address, as packets of clients do: for checks. IPVS sees what its host sends, too, so routes cannot say that.
+// with the address, as packets of clients do: for checks. Those to addresses of the other family do, too, if a forwarding has the
+// real server. IPVS sees what its host sends, too, so routes cannot say that.
 func (d *Dataplane) Mark(servers map[uint32]netip.Addr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -115,7 +120,7 @@ func (d *Dataplane) set(forwardings []lb.Forwarding, marks map[uint32]netip.Addr
 	if d.socket == nil {
 		return errClosed
 	}
-	want, err := wanted(forwardings, marks)
+	want, peers, err := wanted(forwardings, marks)
 	if err != nil {
 		return err
 	}
@@ -138,11 +143,24 @@ func (d *Dataplane) set(forwardings []lb.Forwarding, marks map[uint32]netip.Addr
 	if err := d.fence.set(during); err != nil {
 		return err
 	}
+	if err := d.locals.Peers(union(d.peers, peers)); err != nil {
+		return err
+	}
 	// What has been done from here on is in force; what has not been is read and done by the next Set.
-	d.forwardings, d.marks = slices.Clone(forwardings), marks
+	d.forwardings, d.marks, d.peers = slices.Clone(forwardings), marks, peers
 	errs := []error{d.change(changes)}
-	errs = append(errs, d.locals.Set(addresses(forwardings)), d.socket.do(deletions), d.fence.set(next))
+	errs = append(errs, d.locals.Set(addresses(forwardings)), d.socket.do(deletions), d.fence.set(next), d.locals.Peers(peers))
 	return errors.Join(errs...)
+}
+
+func union(a, b map[netip.Addr]network.MAC) map[netip.Addr]network.MAC {
+	out := maps.Clone(b)
+	for k, v := range a {
+		if _, there := out[k]; !there {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 func overlap(a, b lb.Ports) bool { return a.First <= b.Last && b.First <= a.Last }

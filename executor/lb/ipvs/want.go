@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"padis.io/padis/executor/lb"
+	"padis.io/padis/executor/network"
 )
 
 // Flags of services in linux/ip_vs.h.
@@ -75,40 +77,62 @@ type dest struct {
 
 func (d dest) String() string { return fmt.Sprintf("-r %s -g -w %d -x %d", d.at, d.weight, d.most) }
 
-// wanted are the services of IPVS that these forwardings and the marks of checks need, sorted.
-func wanted(forwardings []lb.Forwarding, marks map[uint32]netip.Addr) ([]service, error) {
+// wanted are the services of IPVS that these forwardings and the marks of checks need, sorted, and the addresses that stand for
+// hardware addresses in them.
+func wanted(forwardings []lb.Forwarding, marks map[uint32]netip.Addr) ([]service, map[netip.Addr]network.MAC, error) {
 	var out []service
+	peers := map[netip.Addr]network.MAC{}
+	macs := map[netip.Addr]lb.MAC{}
 	gs := make([]*lb.Generation, 0, len(forwardings))
 	for _, f := range forwardings {
 		if f.Generation == nil {
-			return nil, fmt.Errorf("a forwarding without a generation: give each its table")
+			return nil, nil, errors.New("a forwarding without a generation: give each its table")
 		}
 		gs = append(gs, f.Generation)
-		some, err := servicesOf(f)
+		some, err := servicesOf(f, peers)
 		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", f.Service, err)
+			return nil, nil, fmt.Errorf("service %s: %w", f.Service, err)
 		}
 		out = append(out, some...)
+		for _, s := range f.Servers {
+			macs[f.Addresses[s.ID]] = s.MAC
+		}
 	}
 	if _, err := lb.NewTables(gs...); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for mark, a := range marks {
 		if mark == 0 || !a.IsValid() {
-			return nil, fmt.Errorf("mark %d of the real server %q: give a number that is not 0 and an address", mark, a)
+			return nil, nil, fmt.Errorf("mark %d of the real server %q: give a number that is not 0 and an address", mark, a)
 		}
-		k := key{mark: mark, family: unix.AF_INET}
-		if a.Is6() {
-			k.family = unix.AF_INET6
+		out = append(out, checked(mark, a))
+		if mac, known := macs[a]; known && a.Is4() {
+			out = append(out, checked(mark, standIn(mac, peers)))
 		}
-		out = append(out, service{key: k, scheduler: "rr", dests: []dest{{at: netip.AddrPortFrom(a, 0), weight: 1}}})
 	}
 	slices.SortFunc(out, func(a, b service) int { return a.key.compare(b.key) })
-	return out, nil
+	return out, peers, nil
+}
+
+// checked is the service of the packets with a mark.
+func checked(mark uint32, a netip.Addr) service {
+	k := key{mark: mark, family: unix.AF_INET}
+	if a.Is6() {
+		k.family = unix.AF_INET6
+	}
+	return service{key: k, scheduler: "rr", dests: []dest{{at: netip.AddrPortFrom(a, 0), weight: 1}}}
+}
+
+// standIn is an IPv6 address for a hardware address, in a network that nobody else has (RFC 4193): IPVS forwards to neighbours by
+// their addresses of the VIP's family.
+func standIn(mac lb.MAC, peers map[netip.Addr]network.MAC) netip.Addr {
+	a := netip.AddrFrom16([16]byte{0xfd, 'P', 'A', 'D', 'I', 'S', 10: mac[0], 11: mac[1], 12: mac[2], 13: mac[3], 14: mac[4], 15: mac[5]})
+	peers[a] = network.MAC(mac)
+	return a
 }
 
 // servicesOf is one for each port.
-func servicesOf(f lb.Forwarding) ([]service, error) {
+func servicesOf(f lb.Forwarding, peers map[netip.Addr]network.MAC) ([]service, error) {
 	s := service{scheduler: f.Method, key: key{protocol: f.Service.Protocol, family: unix.AF_INET}}
 	if f.Service.VIP.Is6() {
 		s.family = unix.AF_INET6
@@ -133,7 +157,7 @@ func servicesOf(f lb.Forwarding) ([]service, error) {
 	if n := int(ports.Last) - int(ports.First) + 1; n > mostPorts {
 		return nil, fmt.Errorf("ports %s are %d, of which IPVS needs a service each: give at most %d, or choose the dataplane tcx", ports, n, mostPorts)
 	}
-	dests, err := destsOf(f)
+	dests, err := destsOf(f, peers)
 	if err != nil {
 		return nil, err
 	}
@@ -152,14 +176,17 @@ func servicesOf(f lb.Forwarding) ([]service, error) {
 
 // destsOf lists who serves as the kernel shall list them, the greatest address first, and behind them who gets no new flows. The
 // table of mh depends on the order, so it must follow from the servers alone.
-func destsOf(f lb.Forwarding) ([]dest, error) {
+func destsOf(f lb.Forwarding, peers map[netip.Addr]network.MAC) ([]dest, error) {
 	weights := weights(f.Servers)
 	var out []dest
 	names := map[netip.Addr]string{}
 	for i, s := range f.Servers {
 		a := f.Addresses[s.ID]
+		if f.Service.VIP.Is6() && !a.Is6() {
+			a = standIn(s.MAC, peers)
+		}
 		if !a.IsValid() || a.Is6() != f.Service.VIP.Is6() {
-			return nil, fmt.Errorf("address %q of real server %s: give one of the VIP's family in the directors' network", a, s.ID)
+			return nil, fmt.Errorf("address %q of real server %s: give its IPv4 address in the directors' network", a, s.ID)
 		}
 		if other, twice := names[a]; twice {
 			return nil, fmt.Errorf("address %s is that of real servers %s and %s: give each its own", a, other, s.ID)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"padis.io/padis/executor/lb"
+	"padis.io/padis/executor/network"
 )
 
 func forwarding(t testing.TB, s lb.Service, servers ...lb.Server) lb.Forwarding {
@@ -71,14 +72,14 @@ ipvsadm -a -t 10.99.0.1:81 -r 10.3.0.1:81 -g -w 3 -x 0
 		{"all leave or are suspect", forwarding(t, web("10.99.0.1", lb.TCP, 80, 80), s2, s3), "ipvsadm -A -t 10.99.0.1:80 -s mh -b mh-port\nipvsadm -a -t 10.99.0.1:80 -r 10.3.0.3:80 -g -w 0 -x 0\nipvsadm -a -t 10.99.0.1:80 -r 10.3.0.2:80 -g -w 2 -x 0\n"},
 		{"all are suspect", forwarding(t, web("10.99.0.1", lb.TCP, 80, 80), s3), "ipvsadm -A -t 10.99.0.1:80 -s mh -b mh-port\nipvsadm -a -t 10.99.0.1:80 -r 10.3.0.3:80 -g -w 1 -x 0\n"},
 	} {
-		want, err := wanted([]lb.Forwarding{c.f}, nil)
+		want, _, err := wanted([]lb.Forwarding{c.f}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		} else if got := script(nil, want); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
 		}
 	}
-	want, err := wanted(nil, map[uint32]netip.Addr{7: netip.MustParseAddr("10.3.0.1"), 8: netip.MustParseAddr("fd00::1")})
+	want, _, err := wanted(nil, map[uint32]netip.Addr{7: netip.MustParseAddr("10.3.0.1"), 8: netip.MustParseAddr("fd00::1")})
 	if got := script(nil, want); err != nil || got != "ipvsadm -A -f 7 -s rr\nipvsadm -a -f 7 -r 10.3.0.1:0 -g -w 1 -x 0\nipvsadm -A -f 8 -6 -s rr\nipvsadm -a -f 8 -6 -r [fd00::1]:0 -g -w 1 -x 0\n" {
 		t.Errorf("marks: %v\n%s", err, got)
 	}
@@ -95,7 +96,7 @@ func TestChangesAsCommands(t *testing.T) {
 			}
 			servers = append(servers, s)
 		}
-		want, err := wanted([]lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 80, 80), servers...)}, nil)
+		want, _, err := wanted([]lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 80, 80), servers...)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +124,25 @@ func TestChangesAsCommands(t *testing.T) {
 	}
 }
 
+// Of a real server the address of one family is enough: IPv6 goes by the hardware address then, and so do checks.
+func TestAddressesOfTheOtherFamily(t *testing.T) {
+	six := forwarding(t, web("fd99::1", lb.TCP, 80, 80), lb.Server{ID: "s1", Weight: 1})
+	six.Addresses["s1"] = netip.MustParseAddr("10.3.0.1")
+	want, peers, err := wanted([]lb.Forwarding{six}, map[uint32]netip.Addr{7: six.Addresses["s1"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const in = "fd50:4144:4953::242:a03:1"
+	if got := script(nil, want); got != "ipvsadm -A -f 7 -s rr\nipvsadm -a -f 7 -r 10.3.0.1:0 -g -w 1 -x 0\n"+
+		"ipvsadm -A -f 7 -6 -s rr\nipvsadm -a -f 7 -6 -r ["+in+"]:0 -g -w 1 -x 0\n"+
+		"ipvsadm -A -t [fd99::1]:80 -s mh -b mh-port\nipvsadm -a -t [fd99::1]:80 -r ["+in+"]:80 -g -w 1 -x 0\n" {
+		t.Errorf("%s", got)
+	}
+	if len(peers) != 1 || peers[netip.MustParseAddr(in)] != (network.MAC{2, 0x42, 10, 3, 0, 1}) {
+		t.Errorf("peers %v", peers)
+	}
+}
+
 func TestWhatCannotBeIsRefused(t *testing.T) {
 	s1, s2 := lb.Server{ID: "s1", Weight: 1}, lb.Server{ID: "s2", Weight: 1}
 	one := func(change func(*lb.Forwarding)) []lb.Forwarding {
@@ -142,16 +162,16 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		{"ports 1000-1064 are 65, of which IPVS needs a service each: give at most 64, or choose the dataplane tcx", []lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 1000, 1064), s1)}},
 		{"overlap in ports", []lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 80, 90), s1), forwarding(t, web("10.99.0.1", lb.TCP, 85, 85), s1)}},
 	} {
-		if _, err := wanted(c.f, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := wanted(c.f, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
 	for mark, a := range map[uint32]netip.Addr{0: netip.MustParseAddr("10.3.0.1"), 1: {}} {
-		if _, err := wanted(nil, map[uint32]netip.Addr{mark: a}); err == nil {
+		if _, _, err := wanted(nil, map[uint32]netip.Addr{mark: a}); err == nil {
 			t.Errorf("mark %d to %q is taken", mark, a)
 		}
 	}
-	if _, err := wanted([]lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 1000, 1063), s1)}, nil); err != nil {
+	if _, _, err := wanted([]lb.Forwarding{forwarding(t, web("10.99.0.1", lb.TCP, 1000, 1063), s1)}, nil); err != nil {
 		t.Errorf("64 ports: %v", err)
 	}
 }

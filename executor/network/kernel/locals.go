@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"padis.io/padis/executor/network"
 )
 
 // Locals has the kernel of one network namespace take packets to addresses for itself, without an interface that has the
@@ -15,8 +17,10 @@ import (
 // that a port is closed. For VIPs of directors whose dataplane works where packets for the host itself come by.
 type Locals struct {
 	c     *conn
+	link  int
 	have  map[netip.Addr]bool
 	rules map[uint8]bool // by family
+	peers map[netip.Addr]network.MAC
 }
 
 // LocalsRule is the preference of the rule by which they are found. Rules below it win, such as those for marked packets to
@@ -26,17 +30,21 @@ const LocalsRule = 31000
 // localsTable is the routing table of them.
 const localsTable = 946600
 
-// OpenLocals is for the network namespace of the calling thread.
-func OpenLocals() (*Locals, error) {
+// OpenLocals is for the network namespace of the calling thread, and its interface with this name.
+func OpenLocals(name string) (*Locals, error) {
 	c, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	if err := c.do(setUp("lo")); err != nil {
-		c.close()
-		return nil, fmt.Errorf("bring lo up: %w", err)
+	own, err := c.link(name)
+	if err == nil {
+		err = c.do(setUp("lo"))
 	}
-	return &Locals{c: c, have: map[netip.Addr]bool{}, rules: map[uint8]bool{}}, nil
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("prepare local addresses: %w", err)
+	}
+	return &Locals{c: c, link: own.index, have: map[netip.Addr]bool{}, rules: map[uint8]bool{}, peers: map[netip.Addr]network.MAC{}}, nil
 }
 
 // Set makes exactly these local. What fails is tried by the next Set again.
@@ -75,9 +83,7 @@ func (l *Locals) Set(addresses []netip.Addr) error {
 func (l *Locals) add(a netip.Addr) error {
 	var requests []*request
 	if f := family(a); !l.rules[f] {
-		r := localsRule(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, f)
-		r.ignore = []unix.Errno{unix.EEXIST}
-		requests = append(requests, r)
+		requests = append(requests, newRule(f, LocalsRule, unix.FR_ACT_TO_TBL).u32(unix.FRA_TABLE, localsTable).u8(unix.FRA_PROTOCOL, ours))
 	}
 	requests = append(requests, localRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, a))
 	err := l.c.do(requests...)
@@ -87,16 +93,50 @@ func (l *Locals) add(a netip.Addr) error {
 	return err
 }
 
+// Peers makes exactly these addresses those of machines in the interface's segment, by their hardware addresses, so that nobody
+// is asked for them: for machines of which no address of a family is known.
+func (l *Locals) Peers(peers map[netip.Addr]network.MAC) error {
+	if l.c == nil {
+		return errors.New("local addresses are closed: open them again")
+	}
+	var errs []error
+	for a, mac := range peers {
+		if l.peers[a] == mac {
+			continue
+		}
+		n, r := l.peer(a, mac)
+		if err := l.c.do(addNeighbour(l.link, n), addRoute(r, l.link)); err != nil {
+			errs = append(errs, fmt.Errorf("lead %s to %s: %w", a, mac, err))
+			continue
+		}
+		l.peers[a] = mac
+	}
+	for a, mac := range l.peers {
+		if _, stays := peers[a]; stays {
+			continue
+		}
+		n, r := l.peer(a, mac)
+		if err := l.c.do(delRoute(r, l.link), delNeighbour(l.link, n)); err != nil {
+			errs = append(errs, fmt.Errorf("lead %s to %s no longer: %w", a, mac, err))
+			continue
+		}
+		delete(l.peers, a)
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Locals) peer(a netip.Addr, mac network.MAC) (network.Neighbour, network.Route) {
+	return network.Neighbour{Address: a, MAC: mac}, network.Route{Destination: netip.PrefixFrom(a, a.BitLen())}
+}
+
 // Close takes all of it back.
 func (l *Locals) Close() error {
 	if l.c == nil {
 		return nil
 	}
-	errs := []error{l.Set(nil)}
+	errs := []error{l.Set(nil), l.Peers(nil)}
 	for f := range l.rules {
-		r := localsRule(unix.RTM_DELRULE, 0, f)
-		r.ignore = []unix.Errno{unix.ENOENT}
-		errs = append(errs, l.c.do(r))
+		errs = append(errs, l.c.do(delRule(f, LocalsRule, unix.FR_ACT_TO_TBL).u32(unix.FRA_TABLE, localsTable)))
 	}
 	l.c.close()
 	l.c = nil
@@ -111,12 +151,4 @@ func localRoute(kind uint16, flags int, a netip.Addr) *request {
 	const loopback = 1 // the index of lo in every namespace
 	h := routeHeader(family(a), uint8(a.BitLen()), unix.RT_TABLE_UNSPEC, ours, scope, unix.RTN_LOCAL, 0)
 	return newRequest(kind, flags, h).attr(unix.RTA_DST, a.AsSlice()).u32(unix.RTA_OIF, loopback).u32(unix.RTA_TABLE, localsTable)
-}
-
-// localsRule is a message with a struct fib_rule_hdr.
-func localsRule(kind uint16, flags int, family uint8) *request {
-	const toTable = 1 // FR_ACT_TO_TBL
-	h := make([]byte, 12)
-	h[0], h[7] = family, toTable
-	return newRequest(kind, flags, h).u32(unix.FRA_PRIORITY, LocalsRule).u32(unix.FRA_TABLE, localsTable).u8(unix.FRA_PROTOCOL, ours)
 }

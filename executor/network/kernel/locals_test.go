@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"padis.io/padis/executor/network"
 )
 
 // A packet to a local address is taken, from another machine, too; no interface has the address; and nothing is left.
@@ -18,7 +20,7 @@ func TestLocals(t *testing.T) {
 	state := func() string {
 		var out []byte
 		a.do(t, func() (err error) {
-			out, err = exec.Command("sh", "-c", "ip -4 rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip addr").CombinedOutput()
+			out, err = exec.Command("sh", "-c", "ip -4 rule; ip -6 rule; ip neigh show nud permanent; ip route show table all; ip -6 route show table all; ip addr").CombinedOutput()
 			return err
 		})
 		return string(out)
@@ -26,7 +28,7 @@ func TestLocals(t *testing.T) {
 	before := state()
 	var l *Locals
 	a.do(t, func() (err error) {
-		l, err = OpenLocals()
+		l, err = OpenLocals("eth1")
 		return err
 	})
 	first, second, third := netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("fd99::1")
@@ -80,6 +82,51 @@ func TestLocals(t *testing.T) {
 	}
 	set(first, third)
 	set(second, third)
+	// An address that nobody has leads to the machine with the hardware address.
+	var mac network.MAC
+	b.do(t, func() error {
+		own, err := net.InterfaceByName("eth1")
+		if err == nil {
+			mac = network.MAC(own.HardwareAddr)
+		}
+		return err
+	})
+	peer := netip.MustParseAddr("fd50::1")
+	for _, peers := range []map[netip.Addr]network.MAC{{peer: {2, 0, 0, 0, 0, 9}}, {netip.MustParseAddr("fd50::2"): mac}, {peer: mac}} {
+		for range 2 {
+			if err := l.Peers(peers); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var listener *Locals
+	b.do(t, func() (err error) {
+		listener, err = OpenLocals("eth1")
+		return err
+	})
+	defer listener.Close()
+	if err := listener.Set([]netip.Addr{peer}); err != nil {
+		t.Fatal(err)
+	}
+	var other *net.UDPConn
+	b.do(t, func() (err error) {
+		other, err = net.ListenUDP("udp", &net.UDPAddr{Port: 9})
+		return err
+	})
+	defer other.Close()
+	a.do(t, func() error {
+		c, err := net.Dial("udp", netip.AddrPortFrom(peer, 9).String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("here"))
+		return err
+	})
+	other.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := other.Read(make([]byte, 100)); err != nil || n != 4 {
+		t.Errorf("what is for a peer: %d bytes, %v", n, err)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
