@@ -115,7 +115,7 @@ func networkRemedy(reason string) string {
 	case padisv1.ReasonForeignAddresses:
 		return "give these machines other addresses, or reserve what they have with `padis ip reserve`"
 	case padisv1.ReasonPeerDown:
-		return "compare spec.bgp of the Network with the configuration of the router: address, asn, password"
+		return "compare spec.bgp of the Network, or the BGPPeer and spec.bgp of the LoadBalancer, with the configuration of the router: address, asn, password"
 	default:
 		return ""
 	}
