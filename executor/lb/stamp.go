@@ -35,3 +35,7 @@ func markOf(src MAC, number uint64) mark {
 	}
 	return mark{src[1] >> 4, src[1] & 15}
 }
+
+// Unplaced is the source address that a director writes whose slots are not those of this package: whoever gets the packet asks
+// the whole chain of its own generation. Relays need not be told of a generation 0, because it differs from any.
+func Unplaced(own MAC) MAC { return mark{fromDirector, disagreed}.stamp(own) }

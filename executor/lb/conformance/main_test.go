@@ -33,7 +33,7 @@ type subject struct {
 func (d *subject) promises(trial string) bool { return d.lacks[trial] == "" }
 
 // subjects are all dataplanes there are.
-func subjects() []*subject { return slices.Concat(tcxSubjects, ipvsSubjects) }
+func subjects() []*subject { return slices.Concat(tcxSubjects, nftSubjects, ipvsSubjects) }
 
 const (
 	// inner is set in the child that runs the tests, in the lab in both.
