@@ -1,10 +1,12 @@
 package conformance
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -567,6 +569,18 @@ func (s *site) tryMarks() {
 		}
 	}
 	s.must(s.planes[0].(marker).Mark(nil))
+	// What its host sends is of the whole namespace, and so are its services: it is alone there.
+	s.directors[0].do(func() error {
+		p, err := s.subject.open(s.directors[0])
+		if err == nil {
+			return errors.Join(errors.New("a second one in the same namespace is taken"), p.Close())
+		}
+		if !strings.Contains(err.Error(), "already") {
+			s.t.Errorf("a second one in the same namespace: %v", err)
+		}
+		return nil
+	})
+	s.connect(1)
 }
 
 func (s *site) tryThousand() {

@@ -40,7 +40,7 @@ func settings(name string) map[string]string {
 func openSetting(key string) (*setting, error) {
 	f, err := os.OpenFile("/proc/sys/net/"+key, os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open setting net/%s: %w; the director needs IPVS of Linux 4.1 or later, a /proc that can be written to, and root of the host (not of a user namespace)", key, err)
+		return nil, fmt.Errorf("open setting net/%s: %w; the director needs IPVS of Linux 4.18 or later, a /proc that can be written to, and root of the host (not of a user namespace)", key, err)
 	}
 	b := make([]byte, 64)
 	n, err := f.ReadAt(b, 0)
