@@ -155,6 +155,15 @@ func (t Tables) server(id string) (lb.Server, bool) {
 	return all[i], true
 }
 
+// Serves tells whether a real server is in the tables and serves.
+func (t Tables) Serves(id string) bool {
+	s, ok := t.server(id)
+	return ok && s.State == lb.Serving
+}
+
+// Served are the VIPs that a record serves, sorted.
+func Served(rec *padisv1.BalanceRecord) []string { return vipsOf(rec.GetServices()) }
+
 // Decide says what shall be done now. Equal snapshots give equal decisions.
 func Decide(s Snapshot) Decision {
 	w := newWork(s)

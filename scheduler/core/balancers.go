@@ -131,8 +131,9 @@ func (c *Core) loadBalancers(snap record.Snapshot) error {
 					s.loop = &loop{generation: unknown}
 				}
 				s.loop.may = union(s.loop.may, leased)
-				if b.members[id] {
-					s.loop.sure = union(s.loop.sure, b.rec.GetVips())
+				// Only who serves is sure to have what is served.
+				if b.tables.Serves(id) {
+					s.loop.sure = union(s.loop.sure, balance.Served(b.rec))
 				}
 			}
 		}

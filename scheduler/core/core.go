@@ -386,6 +386,9 @@ func (c *Core) show(s *slot, r *padisv1.InstanceRecord) {
 	if id := serverID(before); id != "" && id != serverID(r) {
 		s.loop = nil // It was another's.
 	}
+	if r.GetPhase() == padisv1.Phase_RUNNING && before.GetPhase() != padisv1.Phase_RUNNING {
+		s.loop.runs()
+	}
 	c.sit(s)
 	c.stir(s)
 	c.index(s)

@@ -230,12 +230,12 @@ func (c *Core) launch(now time.Time, a *agent, cands []candidate) {
 			c.deny(cand, padisv1.ReasonInvalidLaunch, err.Error())
 			continue
 		}
-		fresh := cand.pin() == "" && len(c.balancers) > 0
+		adopted := cand.pin() != ""
 		if !c.put(cand.s, n, nil) {
 			continue
 		}
-		if fresh {
-			cand.s.launchedWith(c.loopbacks(cand.s, cand.links))
+		if cand.ghost == "" && len(c.balancers) > 0 {
+			cand.s.launchedWith(c.loopbacks(cand.s, cand.links), adopted)
 		}
 		pool = rest
 		task.Resources, task.Executor = taken, info

@@ -83,7 +83,7 @@ func (c *Core) looped(now time.Time, a *agent, changes []*padisv1.NetworkChange)
 		}
 		if l := s.loop; l.generation == unknown || !slices.Equal(l.sent, want) {
 			l.sent, l.generation, l.told = want, a.talk.wish.GetGeneration(), now
-			l.sure = slices.DeleteFunc(slices.Clone(l.sure), func(v string) bool { _, ok := slices.BinarySearch(want, v); return !ok })
+			l.sure = both(l.sure, want)
 			l.may = union(l.may, want)
 			for _, b := range s.app.balancers {
 				b.look(now, now.Add(loopPatience))
@@ -105,10 +105,29 @@ func (c *Core) looks(a *agent) {
 	}
 }
 
-// launchedWith notes the loopback that an instance starts with.
-func (s *slot) launchedWith(addresses []string) {
+// launchedWith notes the loopback that an instance starts with, or has when it was adopted.
+func (s *slot) launchedWith(addresses []string, adopted bool) {
 	have := slices.Sorted(slices.Values(addresses))
-	s.loop = &loop{sent: have, sure: have, may: have}
+	n := &loop{sent: have, sure: have, may: have}
+	if adopted {
+		n.sure, n.may = nil, have
+		if s.loop != nil {
+			n.sure, n.may = both(s.loop.sure, have), union(s.loop.may, have)
+		}
+	}
+	s.loop = n
+}
+
+// runs notes that an instance runs: it has what it was launched with.
+func (l *loop) runs() {
+	if l != nil && l.generation == 0 {
+		l.sure, l.may = l.sent, l.sent
+	}
+}
+
+// both is what is in a and in b, which is sorted.
+func both(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(v string) bool { _, ok := slices.BinarySearch(b, v); return !ok })
 }
 
 // unleased tells whether a VIP has no address.

@@ -133,6 +133,10 @@ func (ex *executor) told(data []byte) {
 		ex.renewed(r.GetSerial())
 		return
 	}
+	if b := wish.GetBalance(); b != nil {
+		ex.instructed(b)
+		return
+	}
 	if wish.GetGeneration() < ex.wish.GetGeneration() {
 		return
 	}
@@ -152,6 +156,7 @@ func (ex *executor) told(data []byte) {
 			}
 		}
 		ex.rewire(wish)
+		ex.undirected(wish)
 		ex.applied = wish.GetGeneration()
 		for _, image := range wish.GetImages() {
 			if name := image.GetImage(); !h.images[name] && !ex.pulling[name] {
@@ -172,7 +177,7 @@ func (ex *executor) report() {
 	if ex.dead || !ex.ready {
 		return
 	}
-	said := &padisv1.FromExecutor{Generation: ex.applied, Version: "sim", Endpoint: h.name + ":7070", Orphans: h.orphans(), HostAddresses: h.own(), Addresses: h.used()}
+	said := &padisv1.FromExecutor{Generation: ex.applied, Version: "sim", Endpoint: h.name + ":7070", Orphans: h.orphans(), HostAddresses: h.own(), Addresses: h.used(), Balances: ex.balances()}
 	for _, addr := range slices.Sorted(maps.Keys(ex.conflicts)) {
 		said.Conflicts = append(said.Conflicts, &padisv1.AddressConflict{Network: h.w.network(addr), Address: addr})
 	}

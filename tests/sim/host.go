@@ -31,6 +31,8 @@ type host struct {
 	// containers by id, and the images that are there.
 	containers map[string]*container
 	images     map[string]bool
+	// relayed is the newest number of the LoadBalancer that its kernel has.
+	relayed int64
 }
 
 // agent is one agent id and what it knows. It survives the crash of its process, as its work directory does.
@@ -89,6 +91,9 @@ type executor struct {
 	// conflicts are addresses that were seen on the wire.
 	conflicts map[string]bool
 	overlays  map[string]*padisv1.Overlay
+	// relayed is the number that it says it has for its real servers, directs what its directors shall have.
+	relayed int64
+	directs *padisv1.Balance
 }
 
 // run is one instance in an executor.
@@ -106,6 +111,8 @@ type run struct {
 	shape           shape
 	// box is its container, if it has an image.
 	box *container
+	// balance is what it has in force, if it is a director.
+	balance *padisv1.Balance
 }
 
 // owner is the name for which its addresses are configured.

@@ -70,6 +70,9 @@ func (w *World) random() {
 	for range 1 + w.rng.IntN(3) {
 		w.user.create()
 	}
+	if w.rng.IntN(2) == 0 {
+		w.user.createBalancer()
+	}
 }
 
 // begin starts everything.

@@ -369,6 +369,9 @@ func describeWish(c mesos.ToExecutor) string {
 	if r := wish.GetRenewed(); r != nil {
 		return fmt.Sprintf("MESSAGE to agent %s: renewal %d", c.AgentID, r.GetSerial())
 	}
+	if b := wish.GetBalance(); b != nil {
+		return fmt.Sprintf("MESSAGE to agent %s: balance %d, directors %v", c.AgentID, b.GetNumber(), b.GetDirector().GetTasks())
+	}
 	return fmt.Sprintf("MESSAGE to agent %s: generation %d discard %v images %v leave %v", c.AgentID, wish.GetGeneration(), wish.GetDiscard(), images, wish.GetLeave())
 }
 
@@ -404,7 +407,11 @@ func describeEvent(ev mesos.Event) string {
 		for _, st := range said.GetImages() {
 			images = append(images, fmt.Sprintf("%s present=%v %s", st.GetImage(), st.GetPresent(), st.GetReason()))
 		}
-		return fmt.Sprintf("MESSAGE of agent %s: generation %d orphans %v images %v", e.AgentID, said.GetGeneration(), said.GetOrphans(), images)
+		line := fmt.Sprintf("MESSAGE of agent %s: generation %d orphans %v images %v", e.AgentID, said.GetGeneration(), said.GetOrphans(), images)
+		for _, b := range said.GetBalances() {
+			line += fmt.Sprintf(" balance %d, directors %v", b.GetNumber(), b.GetDirectors())
+		}
+		return line
 	case mesos.AgentsSeen:
 		return fmt.Sprintf("agents seen: %d", len(e.Agents))
 	}

@@ -124,6 +124,10 @@ func (s *store) snapshot() record.Snapshot {
 			snap.Executors = append(snap.Executors, v)
 		case *padisv1.AgentRecord:
 			snap.Agents = append(snap.Agents, v)
+		case *padisv1.WantedBalancer:
+			snap.Balancers = append(snap.Balancers, v)
+		case *padisv1.BalanceRecord:
+			snap.Balances = append(snap.Balances, v)
 		}
 	}
 	return snap

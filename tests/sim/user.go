@@ -26,6 +26,8 @@ type user struct {
 	apps     []*padisv1.WantedApp
 	deleted  []string
 	serial   int
+	// balancing is the LoadBalancer; nil if there is none.
+	balancing *balancing
 }
 
 func newUser(w *World) *user {
@@ -35,6 +37,7 @@ func newUser(w *World) *user {
 // returned is called when a scheduler has started: the reconcilers tell it everything again.
 func (u *user) returned() {
 	u.w.sched.take(core.Declare{Cluster: u.cluster})
+	u.tellBalancer()
 	for _, a := range u.apps {
 		u.w.sched.take(core.Want{App: a})
 	}
@@ -135,7 +138,7 @@ func (u *user) create() *padisv1.WantedApp {
 	if names := len(u.cluster.GetTenants()); names > 0 && w.rng.IntN(2) == 0 {
 		a.Tenant = u.cluster.Tenants[w.rng.IntN(names)].Name
 	}
-	if pools := len(u.cluster.GetPools()); pools > 0 && w.rng.IntN(8) != 0 {
+	if pools := u.pools(); pools > 0 && w.rng.IntN(8) != 0 {
 		rev.Networks = []*padisv1.NetworkWish{{Pool: u.cluster.Pools[w.rng.IntN(pools)].Name}}
 		if pools > 1 && w.rng.IntN(6) == 0 {
 			rev.Networks = append(rev.Networks, &padisv1.NetworkWish{Pool: u.cluster.Pools[w.rng.IntN(pools)].Name})
@@ -165,6 +168,15 @@ func (u *user) create() *padisv1.WantedApp {
 	scale(a, n)
 	u.apps = append(u.apps, a)
 	return a
+}
+
+// pools counts those for instances, which come first.
+func (u *user) pools() int {
+	n := len(u.cluster.GetPools())
+	if u.balancing != nil {
+		n--
+	}
+	return n
 }
 
 // live changes what changes without a restart.
@@ -212,6 +224,17 @@ func (u *user) once() {
 		return
 	}
 	a := u.apps[w.rng.IntN(len(u.apps))]
+	if b := u.balancing; b != nil && !b.forgotten {
+		switch n := w.rng.IntN(30); {
+		case n < 4:
+			u.rebalance()
+			return
+		case n == 4:
+			b.forgotten = true
+			u.tellBalancer()
+			return
+		}
+	}
 	switch n := w.rng.IntN(25); {
 	case n >= 24 && len(u.cluster.Tenants) > 0:
 		u.cluster.Tenants[0].AddressQuotas = []*padisv1.AddressQuota{{Max: int64(2 + w.rng.IntN(6))}}
@@ -342,12 +365,15 @@ func (u *user) unmet() string {
 		return fmt.Sprintf("executors are not upgraded: %+v", up)
 	}
 	for k := range w.store.data {
-		if strings.HasPrefix(k, record.PrefixLease) && !leases[k] && !u.cools(k) {
+		if strings.HasPrefix(k, record.PrefixLease) && !leases[k] && !u.cools(k) && !u.isVIP(k) {
 			return k + " is leaked"
 		}
 		if strings.HasPrefix(k, record.PrefixApp) && !slices.ContainsFunc(u.apps, func(a *padisv1.WantedApp) bool { return record.AppKey(a.Uid) == k }) {
 			return k + " is not wanted"
 		}
+	}
+	if why := u.unbalanced(); why != "" {
+		return why
 	}
 	if why := w.unwired(); why != "" {
 		return why
@@ -380,7 +406,9 @@ func (u *user) shape(a *padisv1.WantedApp, rev *padisv1.Revision) shape {
 		for _, p := range u.cluster.Pools {
 			for _, network := range u.cluster.Networks {
 				if p.Name == n.Pool && network.Name == p.Network {
-					out.loopbacks = a.LoopbackAddresses
+					if out.loopbacks = a.LoopbackAddresses; len(u.vipsOf(a)) > 0 {
+						out.loopbacks = slices.Compact(slices.Sorted(slices.Values(slices.Concat(a.LoopbackAddresses, u.vipsOf(a)))))
+					}
 					b = network.Bandwidth
 					if i < len(a.Bandwidths) {
 						b = a.Bandwidths[i]

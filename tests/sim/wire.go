@@ -329,6 +329,7 @@ func (ex *executor) rewire(wish *padisv1.ToExecutor) {
 	for _, n := range wish.GetNetworks() {
 		for _, r := range ex.runs {
 			if r.running && !r.ended && r.owner() == n.GetContainer() {
+				ex.agent.host.w.truth.unlooped(r, n.GetLoopbackAddresses())
 				r.shape = shape{n.GetLoopbackAddresses(), n.GetBandwidths()}
 			}
 		}
