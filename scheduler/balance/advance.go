@@ -124,12 +124,16 @@ func (w *work) follow(services []*padisv1.BalanceService, list []lb.Server) (t T
 	return t, nil
 }
 
-// former are the servers that leave the tables alive, besides those that have left before.
+// maxFormer bounds those that are remembered while a director does not answer.
+const maxFormer = 1000
+
+// former are the servers that leave the tables, besides those that have left before. Also of those that have ended: what was
+// given up together with the director that sends to it may come back together with it.
 func (w *work) former(now []*padisv1.RealServer) []*padisv1.RealServer {
 	var out []*padisv1.RealServer
 	for _, s := range slices.Concat(w.rec.GetServers(), w.rec.GetFormer()) {
 		same := func(o *padisv1.RealServer) bool { return o.GetId() == s.GetId() }
-		if w.alive[s.GetId()] != nil && !slices.ContainsFunc(now, same) && !slices.ContainsFunc(out, same) {
+		if len(out) < maxFormer && !slices.ContainsFunc(now, same) && !slices.ContainsFunc(out, same) {
 			out = append(out, s)
 		}
 	}

@@ -205,9 +205,8 @@ func (t *truth) unlooped(r *run, now []string) {
 		}
 		for _, id := range slices.Sorted(maps.Keys(ex.runs)) {
 			d := ex.runs[id]
-			slot := record.Slot{AppUID: d.launch.GetAppUid(), Index: d.launch.GetSlot()}
-			if d.ended || len(d.balance.GetTcp()) == 0 || t.w.store.instance(slot).GetTaskId() != id {
-				continue // A ghost sends to what was given up together with it.
+			if d.ended || len(d.balance.GetTcp()) == 0 {
+				continue
 			}
 			g, err := lb.Decode(d.balance.GetTcp())
 			if err != nil {
