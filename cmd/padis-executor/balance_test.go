@@ -175,9 +175,11 @@ func TestBalances(t *testing.T) {
 	m.state("shop.web-0", mesos.TaskKilled)
 	second.served(1)
 
+	second.Close()
+	m.kill("shop.web-1")
+	m.state("shop.web-1", mesos.TaskKilled)
 	m.kill("shop.lb-director-0")
 	m.state("shop.lb-director-0", mesos.TaskKilled)
-	m.kill("shop.web-1")
 	m.tell(&padisv1.ToExecutor{Generation: 2})
 	m.statement("it forgets", func(s *padisv1.FromExecutor) bool { return len(s.GetBalances()) == 0 })
 	m.until("the relay ends", func() bool { return child("relay") == 0 })
