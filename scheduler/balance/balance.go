@@ -185,10 +185,12 @@ type work struct {
 	judged  map[string]judgement  // by instance
 	next    time.Time
 	problem string
+	// compared are lists of VIPs, and what the second lacks of the first.
+	compared map[compared][]string
 }
 
 func newWork(s Snapshot) *work {
-	w := &work{Snapshot: s, rec: s.Record, tables: s.Tables, hosts: map[string]Host{}, alive: map[string]*Candidate{}, judged: map[string]judgement{}}
+	w := &work{Snapshot: s, rec: s.Record, tables: s.Tables, hosts: map[string]Host{}, alive: map[string]*Candidate{}, judged: map[string]judgement{}, compared: map[compared][]string{}}
 	if w.rec == nil {
 		w.rec = &padisv1.BalanceRecord{Uid: s.Wanted.GetUid()}
 	}

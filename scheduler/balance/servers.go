@@ -67,7 +67,7 @@ func (w *work) join(c *Candidate, vips []string) judgement {
 	case w.silent(c.Agent):
 		return waits(padisv1.ReasonHostSilent, w.silence(c))
 	}
-	if missing := without(vips, c.VIPs); len(missing) > 0 {
+	if missing := w.lackingVIPs(vips, c.VIPs); len(missing) > 0 {
 		return waits(padisv1.ReasonJoining, w.missing(c, missing))
 	}
 	return judgement{in: true, state: lb.Serving}
@@ -119,7 +119,7 @@ func (w *work) stay(c *Candidate, was lb.Server, vips []string) judgement {
 	if failing, of, say := w.failures(c.ID); 2*failing > of {
 		return suspect(padisv1.ReasonCheckFailed, fmt.Sprintf("%d of %d directors do not reach it on the path that clients take: %s", failing, of, say))
 	}
-	if missing := without(vips, c.VIPs); len(missing) > 0 {
+	if missing := w.lackingVIPs(vips, c.VIPs); len(missing) > 0 {
 		return suspect(padisv1.ReasonJoining, w.missing(c, missing))
 	}
 	return judgement{in: true, state: lb.Serving}
@@ -213,6 +213,27 @@ func (w *work) shown() []Server {
 		out = append(out, s)
 	}
 	return out
+}
+
+// lackingVIPs are those that an instance does not have. Instances that were told the same share one list, and there may be a
+// thousand of both.
+func (w *work) lackingVIPs(vips, has []string) []string {
+	if len(vips) == 0 || len(has) == 0 {
+		return vips
+	}
+	key := compared{&vips[0], &has[0], len(vips), len(has)}
+	out, done := w.compared[key]
+	if !done {
+		out = without(vips, has)
+		w.compared[key] = out
+	}
+	return out
+}
+
+// compared are two lists that were compared.
+type compared struct {
+	vips, has *string
+	n, m      int
 }
 
 // without are those of a that are not in b; both are sorted.

@@ -37,25 +37,36 @@ func (c *Core) loopbacks(s *slot, links []*padisv1.Attachment) []string {
 		return nil
 	}
 	own := s.app.rec.GetLoopbackAddresses()
-	if vips, _ := c.balanced(s); len(vips) > 0 {
+	switch vips, _ := c.balanced(s); {
+	case len(vips) == 0:
+		return own
+	case len(own) == 0:
+		return vips
+	default:
 		return union(own, vips)
 	}
-	return own
 }
 
 // balanced are the VIPs of the LoadBalancers that have the slot's instance as a real server, or may have, and the longest of
-// their drain times.
+// their drain times. The VIPs are sorted, and most often shared with others: there may be a thousand.
 func (c *Core) balanced(s *slot) (vips []string, drainMs int64) {
 	if len(c.balancers) == 0 {
 		return nil, 0
 	}
+	add := func(more []string, b *balancer) {
+		if drainMs = max(drainMs, b.wanted.GetDrainMs()); len(vips) == 0 {
+			vips = more
+		} else {
+			vips = union(vips, more)
+		}
+	}
 	for _, b := range s.app.balancers {
-		vips, drainMs = append(vips, b.loopback...), max(drainMs, b.wanted.GetDrainMs())
+		add(b.loopback, b)
 	}
 	if id := serverID(s.rec); id != "" {
 		for _, b := range c.serving[id] {
 			if _, selected := b.apps[s.key.AppUID]; !selected {
-				vips, drainMs = append(vips, b.rec.GetVips()...), max(drainMs, b.wanted.GetDrainMs())
+				add(b.rec.GetVips(), b)
 			}
 		}
 	}
@@ -77,7 +88,7 @@ func (c *Core) looped(now time.Time, a *agent, changes []*padisv1.NetworkChange)
 		if i < 0 {
 			continue
 		}
-		want := slices.Sorted(slices.Values(changes[i].GetLoopbackAddresses()))
+		want := sorted(changes[i].GetLoopbackAddresses())
 		if s.loop == nil {
 			s.loop = &loop{}
 		}
@@ -107,7 +118,7 @@ func (c *Core) looks(a *agent) {
 
 // launchedWith notes the loopback that an instance starts with, or has when it was adopted.
 func (s *slot) launchedWith(addresses []string, adopted bool) {
-	have := slices.Sorted(slices.Values(addresses))
+	have := sorted(addresses)
 	n := &loop{sent: have, sure: have, may: have}
 	if adopted {
 		n.sure, n.may = nil, have
@@ -123,6 +134,14 @@ func (l *loop) runs() {
 	if l != nil && l.generation == 0 {
 		l.sure, l.may = l.sent, l.sent
 	}
+}
+
+// sorted is the list itself if it is.
+func sorted(list []string) []string {
+	if slices.IsSorted(list) {
+		return list
+	}
+	return slices.Sorted(slices.Values(list))
 }
 
 // both is what is in a and in b, which is sorted.
