@@ -193,7 +193,25 @@ func (j *judgement) accepted() metav1.Condition {
 	if j.Balance != nil && j.Balance.Problem != "" {
 		return condition(kind, false, padisv1.ReasonInvalid, "%s; all stays as it was until then", trimmed(j.Balance.Problem))
 	}
-	return condition(kind, true, padisv1.ReasonAccepted, "the declaration is in force")
+	return condition(kind, true, padisv1.ReasonAccepted, "the declaration is in force%s", j.narrow())
+}
+
+// usualMTU is what routers send if nobody tells them otherwise.
+const usualMTU = 1500
+
+// narrow warns of a segment that loses larger packets, of which only its routers can tell clients.
+func (j *judgement) narrow() string {
+	for _, a := range j.Balancer.Spec.Directors.Networks {
+		p := j.View.Pool(a.Pool)
+		if p == nil {
+			continue
+		}
+		if n := j.View.Network(p.Spec.Network); n != nil && n.Spec.EffectiveMTU() < usualMTU {
+			return fmt.Sprintf("; network %s carries packets of at most %d bytes, and directors forward what comes as it is: set that MTU on the interfaces of the routers to it, or larger packets of clients are lost", n.Name, n.Spec.EffectiveMTU())
+		}
+		break
+	}
+	return ""
 }
 
 func (j *judgement) announced() metav1.Condition {

@@ -179,6 +179,10 @@ func TestStatuses(t *testing.T) {
 		{"a host without relay", func(f *Facts) {
 			f.Balance.Hosts = []runtime.BalanceHost{{Host: "host-0", Number: 4}, {Host: "host-1", Reason: padisv1.ReasonRelayUnavailable, Message: "the kernel has no tcx: use Linux 6.6 or newer"}}
 		}},
+		{"a segment with small packets", func(f *Facts) {
+			n := f.View.Network(f.View.Pool(f.Balancer.Spec.Directors.Networks[0].Pool).Spec.Network)
+			n.Spec.MTU = 1400
+		}},
 		{"leaving", func(f *Facts) { f.Leaving = true; silent(f); f.Directors.ReadyReplicas = 0 }},
 	} {
 		f := running(t)
