@@ -58,8 +58,13 @@ func (e *Executor) brief(l *life) {
 func (l *life) reported(s *padisv1.DirectorState) {
 	s.TaskId = l.plan.TaskID
 	l.executor.post(func(now time.Time) {
-		if l.executor.lives[l.plan.TaskID] == l && !proto.Equal(l.directed, s) {
-			l.directed = s
+		if l.executor.lives[l.plan.TaskID] != l || proto.Equal(l.directed, s) {
+			return
+		}
+		answer := l.directed.GetNumber() != s.GetNumber()
+		if l.directed = s; answer { // the scheduler waits for it
+			l.executor.tell(now)
+		} else {
 			l.executor.tellBalances(now)
 		}
 	})
