@@ -131,6 +131,12 @@ func (j *judgement) connectionsKept() metav1.Condition {
 		c.Status = metav1.ConditionUnknown
 		return c
 	}
+	switch spec := &j.Balancer.Spec; {
+	case spec.Scheduler == v1alpha1.SchedulerRoundRobin, spec.Scheduler == v1alpha1.SchedulerWeightedRoundRobin, spec.Scheduler == v1alpha1.SchedulerWeightedLeastConnection:
+		return condition(kind, false, padisv1.ReasonRelayUnavailable, "connections break when routers send them to another director: with scheduler %s directors do not know each other's connections; use Maglev or SourceHash to keep them", spec.Scheduler)
+	case spec.MaxConnections > 0:
+		return condition(kind, false, padisv1.ReasonRelayUnavailable, "connections may break when routers send them to another director: with maxConnections directors do not know each other's connections; leave it out to keep them")
+	}
 	reason := ""
 	var hosts []string
 	for _, h := range j.Balance.Hosts {

@@ -179,6 +179,14 @@ func TestStatuses(t *testing.T) {
 		{"a host without relay", func(f *Facts) {
 			f.Balance.Hosts = []runtime.BalanceHost{{Host: "host-0", Number: 4}, {Host: "host-1", Reason: padisv1.ReasonRelayUnavailable, Message: "the kernel has no tcx: use Linux 6.6 or newer"}}
 		}},
+		{"directors place by load", func(f *Facts) {
+			f.Balancer = f.Balancer.DeepCopy()
+			f.Balancer.Spec.Scheduler = v1alpha1.SchedulerWeightedLeastConnection
+		}},
+		{"directors count connections", func(f *Facts) {
+			f.Balancer = f.Balancer.DeepCopy()
+			f.Balancer.Spec.MaxConnections = 100
+		}},
 		{"a segment with small packets", func(f *Facts) {
 			n := f.View.Network(f.View.Pool(f.Balancer.Spec.Directors.Networks[0].Pool).Spec.Network)
 			n.Spec.MTU = 1400

@@ -211,6 +211,12 @@ func TestMessages(t *testing.T) {
 	d := Decide(s)
 	relay := Relay(s.Wanted, d.Record)
 	direct := Direct(s.Wanted, d.Record, []string{"task"}, func(sel []*padisv1.AgentSelector) bool { return len(sel) == 0 })
+	byLoad := s
+	byLoad.Wanted = proto.CloneOf(s.Wanted)
+	byLoad.Wanted.Scheduler = "wlc"
+	if r := Relay(byLoad.Wanted, Decide(byLoad).Record); len(relay.GetTcp()) == 0 || len(r.GetTcp())+len(r.GetServices()) > 0 || r.GetNumber() == 0 {
+		t.Errorf("hosts are told %v", r)
+	}
 	if relay.GetDirector() != nil || len(direct.GetDirector().GetAnnouncement().GetPeers()) != 1 || direct.GetDirector().GetTasks()[0] != "task" || direct.GetDirector().GetMinServers() != 1 {
 		t.Errorf("%v", direct.GetDirector())
 	}
