@@ -1,6 +1,7 @@
 package project
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -87,6 +88,9 @@ func Trace(v balance.View, client, vip netip.AddrPort, protocol string) (runtime
 	for _, d := range v.Directors {
 		if p.Service != nil && slices.Contains(d.State.GetAnnounced(), p.Service.GetVip()) {
 			out.Directors = append(out.Directors, d.Instance)
+		}
+		if own := d.State.GetDataplane(); out.Refusal == "" && (own == "ipvs" || own == "nft") {
+			out.Refusal = fmt.Sprintf("where the flow goes cannot be foretold: %s forwards by %s, which places flows by a hash of its own; use the dataplane tcx, or ask the directors", d.Instance, own)
 		}
 	}
 	return out, nil
