@@ -87,6 +87,10 @@ soak-lb: setup build ## The same for SECONDS (3600) (root)
 bench-failover: setup build ## What is lost when directors are killed, drained, or die in silence; 1,000 VIPs on one (root)
 	@$(GO) build -o $(BIN)/bench-failover ./tests/bench/failover && $(BIN)/bench-failover
 
+.PHONY: bench-endpoints
+bench-endpoints: setup build ## How long a change of a real server takes to all directors, the whole control plane included (root)
+	@PADIS_BIN=$(CURDIR)/$(BIN) $(GO) run ./tests/bench/endpoints
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e
