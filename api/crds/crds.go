@@ -3,7 +3,14 @@ package crds
 
 import "embed"
 
-// Files are the definitions, one YAML file each.
+// Files are the definitions that the API server serves, one YAML file each.
 //
-//go:embed *.yaml
+//go:embed padis.io_apps.yaml padis.io_bgppeers.yaml padis.io_executorupgrades.yaml padis.io_imageprepulls.yaml
+//go:embed padis.io_ippools.yaml padis.io_loadbalancers.yaml padis.io_networks.yaml padis.io_registries.yaml padis.io_tenants.yaml
 var Files embed.FS
+
+// GitOps are the definitions of GitSource and Sync. They are apart from Files as long as no reconciler answers them: who
+// declared one would wait for something that nobody does.
+//
+//go:embed padis.io_gitsources.yaml padis.io_syncs.yaml
+var GitOps embed.FS

@@ -1,30 +1,61 @@
 package crds
 
 import (
+	"embed"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// Every field of every kind says what it is: `padis explain` has nothing else to show.
-func TestEveryFieldIsExplained(t *testing.T) {
-	entries, err := Files.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) == 0 {
-		t.Fatal("no CRDs are embedded")
-	}
-	for _, e := range entries {
-		b, err := Files.ReadFile(e.Name())
+// definitions reads all of them, by the name of their file.
+func definitions(t *testing.T) map[string]*apiextv1.CustomResourceDefinition {
+	t.Helper()
+	out := map[string]*apiextv1.CustomResourceDefinition{}
+	for _, files := range []embed.FS{Files, GitOps} {
+		entries, err := files.ReadDir(".")
 		if err != nil {
 			t.Fatal(err)
 		}
-		var crd apiextv1.CustomResourceDefinition
-		if err := yaml.UnmarshalStrict(b, &crd); err != nil {
-			t.Fatalf("%s: %v", e.Name(), err)
+		for _, e := range entries {
+			b, err := files.ReadFile(e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			crd := &apiextv1.CustomResourceDefinition{}
+			if err := yaml.UnmarshalStrict(b, crd); err != nil {
+				t.Fatalf("%s: %v", e.Name(), err)
+			}
+			out[e.Name()] = crd
 		}
+	}
+	return out
+}
+
+// What is generated is embedded: a kind that was forgotten would not be served.
+func TestEveryDefinitionIsEmbedded(t *testing.T) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".yaml") {
+			want = append(want, e.Name())
+		}
+	}
+	if got := slices.Sorted(maps.Keys(definitions(t))); !slices.Equal(got, want) {
+		t.Errorf("embedded are %v, generated are %v", got, want)
+	}
+}
+
+// Every field of every kind says what it is: `padis explain` has nothing else to show.
+func TestEveryFieldIsExplained(t *testing.T) {
+	for _, crd := range definitions(t) {
 		for _, v := range crd.Spec.Versions {
 			explained(t, crd.Spec.Names.Singular, v.Schema.OpenAPIV3Schema)
 		}

@@ -29,6 +29,12 @@ const (
 	DefaultHoldTime            = 3 * time.Second
 	DefaultBFDInterval         = 100 * time.Millisecond
 	DefaultBFDMultiplier       = 3
+	DefaultFetchInterval       = time.Minute
+	DefaultFetchTimeout        = time.Minute
+	DefaultRetryInterval       = 5 * time.Second
+	DefaultRetryMax            = 5 * time.Minute
+	DefaultSyncTimeout         = 5 * time.Minute
+	DefaultSyncHealthTimeout   = 10 * time.Minute
 )
 
 func durationOr(d *metav1.Duration, otherwise time.Duration) time.Duration {

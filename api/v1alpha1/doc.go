@@ -1,5 +1,5 @@
 // Package v1alpha1 holds the kinds that users declare: App, LoadBalancer, Network, IPPool, BGPPeer, Tenant, Registry,
-// ExecutorUpgrade and ImagePrepull. Pure.
+// ExecutorUpgrade, ImagePrepull, GitSource and Sync. Pure.
 //
 // +kubebuilder:object:generate=true
 // +groupName=padis.io

@@ -21,6 +21,8 @@ func AddToScheme(s *runtime.Scheme) error {
 		&ImagePrepull{}, &ImagePrepullList{},
 		&LoadBalancer{}, &LoadBalancerList{},
 		&BGPPeer{}, &BGPPeerList{},
+		&GitSource{}, &GitSourceList{},
+		&Sync{}, &SyncList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

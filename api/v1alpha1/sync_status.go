@@ -1,0 +1,131 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// MaxReported is the number of conflicts, drifted fields and unhealthy objects that the status of a Sync lists.
+const MaxReported = 50
+
+// SyncStatus is how far a Sync is.
+type SyncStatus struct {
+	// The generation of the spec that this status speaks of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// The newest commit of the source.
+	// +optional
+	SeenCommit string `json:"seenCommit,omitempty"`
+	// The commit that was tried last.
+	// +optional
+	LastAttemptedCommit string `json:"lastAttemptedCommit,omitempty"`
+	// The last commit all of which was applied.
+	// +optional
+	LastAppliedCommit string `json:"lastAppliedCommit,omitempty"`
+	// When that was.
+	// +optional
+	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
+	// Who wrote that commit.
+	// +optional
+	Author string `json:"author,omitempty"`
+	// Who signed it.
+	// +optional
+	Signer *Signer `json:"signer,omitempty"`
+	// Attempts in a row that have failed.
+	// +optional
+	Failures int32 `json:"failures,omitempty"`
+	// When the next attempt is.
+	// +optional
+	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
+	// Digest of everything but the repository that the last attempt depended on: spec and variables.
+	// +optional
+	Settings string `json:"settings,omitempty"`
+	// The rollback of the spec that a commit has ended.
+	// +optional
+	ReleasedRollback *ReleasedRollback `json:"releasedRollback,omitempty"`
+	// Objects that the Sync has applied.
+	// +optional
+	Objects int32 `json:"objects,omitempty"`
+	// These objects.
+	// +optional
+	// +listType=atomic
+	Inventory []InventoryGroup `json:"inventory,omitempty"`
+	// Fields that others hold with another value; at most 50 are listed.
+	// +optional
+	// +listType=atomic
+	Conflicts []FieldReport `json:"conflicts,omitempty"`
+	// Fields that others have changed; at most 50 are listed.
+	// +optional
+	// +listType=atomic
+	Drift []FieldReport `json:"drift,omitempty"`
+	// Objects that are not healthy; at most 50 are listed.
+	// +optional
+	// +listType=atomic
+	Unhealthy []ObjectReport `json:"unhealthy,omitempty"`
+	// Objects that are to be deleted and wait for confirmation.
+	// +optional
+	PendingPrune int32 `json:"pendingPrune,omitempty"`
+	// Ready, Reconciling, Stalled and Healthy, each with a reason and a sentence that says what to do.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ReleasedRollback is a rollback that a commit has ended.
+type ReleasedRollback struct {
+	// Commit that was in force.
+	To string `json:"to"`
+	// The bad commit.
+	From string `json:"from"`
+	// The commit that has ended it.
+	By string `json:"by"`
+}
+
+// InventoryGroup are objects of one kind in one namespace. Names are kept together because a Sync may have tens of
+// thousands of objects.
+type InventoryGroup struct {
+	// API group of the kind; empty for the core.
+	// +optional
+	Group string `json:"group,omitempty"`
+	// API version that they were applied in.
+	Version string `json:"version"`
+	// Kind of the objects.
+	Kind string `json:"kind"`
+	// Namespace of the objects; empty if they have none.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// Their names, sorted.
+	// +listType=atomic
+	Names []string `json:"names"`
+}
+
+// FieldReport is a field that is not as the repository says.
+type FieldReport struct {
+	// The object, as KIND/NAMESPACE/NAME.
+	Object string `json:"object"`
+	// Path of the field.
+	Path string `json:"path"`
+	// What the repository says.
+	// +optional
+	Want string `json:"want,omitempty"`
+	// What is there.
+	// +optional
+	Is string `json:"is,omitempty"`
+	// Field manager that has set it.
+	// +optional
+	By string `json:"by,omitempty"`
+	// When that was.
+	// +optional
+	At *metav1.Time `json:"at,omitempty"`
+}
+
+// ObjectReport is an object that is not healthy.
+type ObjectReport struct {
+	// The object, as KIND/NAMESPACE/NAME.
+	Object string `json:"object"`
+	// Progressing, Failed or Unknown.
+	Health string `json:"health"`
+	// Why.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// The same as a sentence.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
