@@ -36,6 +36,9 @@ type SyncStatus struct {
 	// Digest of everything but the repository that the last attempt depended on: spec and variables.
 	// +optional
 	Settings string `json:"settings,omitempty"`
+	// The same of the last commit all of which was applied.
+	// +optional
+	AppliedSettings string `json:"appliedSettings,omitempty"`
 	// The rollback of the spec that a commit has ended.
 	// +optional
 	ReleasedRollback *ReleasedRollback `json:"releasedRollback,omitempty"`

@@ -1,0 +1,217 @@
+package decide
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"padis.io/padis/api/v1alpha1"
+)
+
+// Snapshot is what Compare looks at.
+type Snapshot struct {
+	// Sync is the NAMESPACE/NAME of the Sync.
+	Sync string
+	// Rendered is what the commit wants.
+	Rendered []Rendered
+	// Applied is what the Sync has applied so far, from its inventory.
+	Applied map[ID]string
+	// Live are those of all these objects that are there.
+	Live map[ID]*unstructured.Unstructured
+	// Known is what was found in order before. It may be empty: it saves looking, and tells drift from new wishes.
+	Known map[ID]Known
+	// Prune: objects that have left the repository are deleted. Correct: fields that others have changed are put back.
+	Prune, Correct bool
+}
+
+// Known is a state of an object that was in order.
+type Known struct {
+	// Digest is that of the rendered object, and Version the resourceVersion of the live one.
+	Digest, Version string
+}
+
+// Plan says what becomes of each object. Each that is rendered is in one of Create, Update, Unchanged and Conflicts, and
+// may be in Drifted, too; each that was applied and is not rendered is in one of Prune, Protected and Released.
+type Plan struct {
+	// Create and Update in the order of Snapshot.Rendered.
+	Create []Rendered
+	Update []Update
+	// Unchanged need no write.
+	Unchanged []ID
+	// Prune in the order in which they can go: what needs others goes first.
+	Prune []ID
+	// Protected have left the repository and stay.
+	Protected []Kept
+	// Released have left the repository and are gone, or somebody else's: the inventory forgets them.
+	Released []ID
+	// Conflicts are objects that others have a better right to. They are not written.
+	Conflicts []Conflict
+	// Drifted are objects that others have changed.
+	Drifted []Drifted
+}
+
+// Update is an object that is written.
+type Update struct {
+	Rendered
+	// Apply is what is applied: the object, but where others have changed it and are only reported, with their values.
+	Apply *unstructured.Unstructured
+	// Fields differ; there may be none if the Sync only becomes their manager.
+	Fields []FieldChange
+	// Force: what others have changed is put back.
+	Force bool
+}
+
+// Kept is an object that stays.
+type Kept struct {
+	ID ID
+	// Message says why.
+	Message string
+}
+
+// Conflict is an object, or a field of it, that is somebody else's.
+type Conflict struct {
+	ID ID
+	// Field is empty if it is the whole object.
+	Field FieldChange
+	// Message says whose it is, and what to do.
+	Message string
+}
+
+// Drifted is an object that others have changed. A field without a path is the whole object: somebody has deleted it.
+type Drifted struct {
+	ID     ID
+	Fields []FieldChange
+}
+
+// Writes is the number of writes that the plan needs.
+func (p *Plan) Writes() int { return len(p.Create) + len(p.Update) + len(p.Prune) }
+
+// Compare decides what becomes of each object of a Sync.
+func Compare(s Snapshot) Plan {
+	var p Plan
+	wanted := make(map[ID]bool, len(s.Rendered))
+	for _, r := range s.Rendered {
+		wanted[r.ID] = true
+		p.one(&s, r)
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(s.Applied), compareIDs) {
+		if wanted[id] {
+			continue
+		}
+		live := s.Live[id]
+		switch {
+		case live == nil, Owner(live) != s.Sync:
+			p.Released = append(p.Released, id)
+		case !s.Prune:
+			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since spec.prune is not set"})
+		case live.GetAnnotations()[v1alpha1.AnnotationPrune] == v1alpha1.PruneDisabled:
+			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since its annotation " + v1alpha1.AnnotationPrune + " is " + v1alpha1.PruneDisabled})
+		default:
+			p.Prune = append(p.Prune, id)
+		}
+	}
+	pruneOrder(p.Prune)
+	return p
+}
+
+// one decides what becomes of an object that is rendered.
+func (p *Plan) one(s *Snapshot, r Rendered) {
+	live, known := s.Live[r.ID], s.Known[r.ID]
+	_, applied := s.Applied[r.ID]
+	settled := known.Digest == r.Digest
+	if live == nil {
+		if !applied || !settled {
+			p.Create = append(p.Create, r)
+			return
+		}
+		p.Drifted = append(p.Drifted, Drifted{r.ID, []FieldChange{{Want: "present"}}})
+		if s.Correct {
+			p.Create = append(p.Create, r)
+		} else {
+			p.Unchanged = append(p.Unchanged, r.ID)
+		}
+		return
+	}
+	if settled && known.Version == live.GetResourceVersion() && known.Version != "" {
+		p.Unchanged = append(p.Unchanged, r.ID)
+		return
+	}
+	if other := Owner(live); other != "" && other != s.Sync {
+		p.Conflicts = append(p.Conflicts, Conflict{ID: r.ID, Message: fmt.Sprintf(
+			"is of the Sync %s: remove it from one of the two repositories, or take the annotation %s from it", other, v1alpha1.AnnotationSync)})
+		return
+	}
+	p.field(s, r, live, settled, applied || Owner(live) == s.Sync)
+}
+
+// field decides by the fields of an object that is there.
+func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, settled, ours bool) {
+	changes, adopts := compareFields(r.Object, live, live.GetManagedFields())
+	var drift, mine []FieldChange
+	conflicts := len(p.Conflicts)
+	for _, c := range changes {
+		switch {
+		case c.others == byApply, c.others == byUpdate && !ours:
+			p.Conflicts = append(p.Conflicts, Conflict{ID: r.ID, Field: c, Message: fmt.Sprintf(
+				"%s is %s by %s and would be %s: take it out of the repository, or have %s give it up", c.Path, text(c.Is), c.By, text(c.Want), c.By)})
+		case ours && (c.others == byUpdate || settled):
+			drift = append(drift, c)
+		default:
+			mine = append(mine, c)
+		}
+	}
+	if len(drift) > 0 {
+		p.Drifted = append(p.Drifted, Drifted{r.ID, drift})
+	}
+	if len(p.Conflicts) > conflicts {
+		return
+	}
+	u := Update{Rendered: r, Apply: r.Object, Fields: mine}
+	switch {
+	case len(drift) > 0 && s.Correct:
+		u.Fields, u.Force = changes, true
+	case len(mine) == 0 && (!adopts || len(drift) > 0):
+		p.Unchanged = append(p.Unchanged, r.ID)
+		return
+	case len(drift) > 0:
+		u.Apply = keep(r.Object, drift)
+	}
+	p.Update = append(p.Update, u)
+}
+
+// Reasons why a Sync deletes nothing.
+const (
+	ReasonPruneLimit = "PruneLimit"
+	ReasonPruneAll   = "PruneAll"
+)
+
+// Refusal is why something is not done, and what to do about it.
+type Refusal struct{ Reason, Message string }
+
+// MayPrune says why the deletions of a plan need confirmation; nil if they may be made. confirmed is the value of the
+// annotation AnnotationConfirmPrune of the Sync: it counts for one commit. A limit of 0 asks for each deletion. Without a
+// limit, only the deletion of all that a Sync has asks: an empty directory is rarely meant.
+func MayPrune(p Plan, applied int, limit *v1alpha1.PruneLimit, commit, confirmed string) *Refusal {
+	n := len(p.Prune)
+	if n == 0 || commit != "" && confirmed == commit {
+		return nil
+	}
+	refuse := func(reason, format string, args ...any) *Refusal {
+		return &Refusal{reason, fmt.Sprintf(format, args...) + fmt.Sprintf(": if that is meant, annotate the Sync with %s=%s; nothing is deleted until then", v1alpha1.AnnotationConfirmPrune, commit)}
+	}
+	if limit == nil || limit.Count == nil && limit.Percent == nil {
+		if n == applied && n > 1 {
+			return refuse(ReasonPruneAll, "the commit would delete all %d objects of the Sync", n)
+		}
+		return nil
+	}
+	if limit.Count != nil && int64(n) > int64(*limit.Count) {
+		return refuse(ReasonPruneLimit, "the commit would delete %d objects, more than the %d of spec.pruneLimit.count", n, *limit.Count)
+	}
+	if limit.Percent != nil && int64(n)*100 > int64(*limit.Percent)*int64(applied) {
+		return refuse(ReasonPruneLimit, "the commit would delete %d of %d objects, more than the %d %% of spec.pruneLimit.percent", n, applied, *limit.Percent)
+	}
+	return nil
+}
