@@ -71,9 +71,11 @@ type Loop struct {
 	done chan struct{}
 }
 
-// request is a wish of a reconciler; done gets the result when it is durable.
+// request is a wish of a reconciler; done gets the result when it is durable. With look it is none: look is called when
+// all that is decided is durable.
 type request struct {
 	event core.Event
+	look  func(*core.Core)
 	done  chan error
 }
 
@@ -182,9 +184,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		var events []core.Event
 		var waiting []chan error
+		var looks []func(*core.Core)
 		take := func(r request) {
-			events = append(events, r.event)
 			waiting = append(waiting, r.done)
+			if r.look != nil {
+				looks = append(looks, r.look)
+			} else {
+				events = append(events, r.event)
+			}
 		}
 		inbox, asked := l.inbox, l.asked
 		if !failing.IsZero() {
@@ -199,7 +206,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			take(r)
 		case <-timer.C:
 		}
-		for more := failing.IsZero(); more && len(events) < batch; {
+		for more := failing.IsZero(); more && len(events)+len(looks) < batch; {
 			select {
 			case ev := <-l.inbox:
 				events = append(events, ev)
@@ -211,6 +218,11 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		now := l.cfg.Now()
 		err := l.Turn(ctx, now, events)
+		for _, look := range looks {
+			if err == nil {
+				look(l.core)
+			}
+		}
 		for _, done := range waiting {
 			done <- err
 		}
@@ -271,7 +283,10 @@ func (l *Loop) Declare(ctx context.Context, cluster *padisv1.Cluster) error {
 }
 
 func (l *Loop) ask(ctx context.Context, ev core.Event) error {
-	r := request{event: ev, done: make(chan error, 1)}
+	return l.request(ctx, request{event: ev, done: make(chan error, 1)})
+}
+
+func (l *Loop) request(ctx context.Context, r request) error {
 	select {
 	case l.asked <- r:
 	case <-ctx.Done():

@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -23,9 +21,6 @@ import (
 )
 
 type addressObject = *runtime.Address
-
-// maxNamed is the number of objects that a refusal names.
-const maxNamed = 3
 
 // declared reads what is declared, newest state, from the server itself.
 type declared struct{ client rest.Interface }
@@ -272,35 +267,11 @@ func (c *admissionChain) poolUsers(ctx context.Context, pool string) (string, er
 	if err != nil {
 		return "", err
 	}
-	var users []string
-	for i := range apps {
-		if slices.ContainsFunc(apps[i].Spec.Networks, func(n v1alpha1.NetworkAttachment) bool { return n.Pool == pool }) {
-			users = append(users, apps[i].Namespace+"/"+apps[i].Name)
-		}
-	}
-	if len(users) > 0 {
-		return fmt.Sprintf("the pool is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
-	}
 	balancers, err := c.declared.balancers(ctx)
 	if err != nil {
 		return "", err
 	}
-	for i := range balancers {
-		if v1alpha1.UsesPool(&balancers[i], pool) {
-			users = append(users, balancers[i].Namespace+"/"+balancers[i].Name)
-		}
-	}
-	if len(users) > 0 {
-		return fmt.Sprintf("the pool is used by loadbalancers %s: remove it from their spec.vips and spec.directors.networks or delete them first", someOf(users)), nil
-	}
-	holders := c.holders(pool)
-	for _, address := range slices.Sorted(maps.Keys(holders)) {
-		users = append(users, address+" by "+holders[address])
-	}
-	if len(users) > 0 {
-		return fmt.Sprintf("addresses of the pool are still held (%s): wait until these instances have ended", someOf(users)), nil
-	}
-	return "", nil
+	return v1alpha1.PoolUsers(pool, apps, balancers, c.holders(pool)), nil
 }
 
 // networkUsers says which pools, or Apps with the network of their hosts, need a network; empty if none does.
@@ -309,33 +280,9 @@ func (c *admissionChain) networkUsers(ctx context.Context, network string) (stri
 	if err := c.declared.list(ctx, "ippools", &pools); err != nil {
 		return "", err
 	}
-	var users []string
-	for i := range pools.Items {
-		if pools.Items[i].Spec.Network == network {
-			users = append(users, pools.Items[i].Name)
-		}
-	}
-	if len(users) > 0 {
-		return fmt.Sprintf("the network is used by ippools %s: delete them first", someOf(users)), nil
-	}
 	apps, err := c.declared.apps(ctx)
 	if err != nil {
 		return "", err
 	}
-	for i := range apps {
-		if v1alpha1.HostNetwork(&apps[i]) == network {
-			users = append(users, apps[i].Namespace+"/"+apps[i].Name)
-		}
-	}
-	if len(users) > 0 {
-		return fmt.Sprintf("the network is used by apps %s: remove it from their spec.networks or delete them first", someOf(users)), nil
-	}
-	return "", nil
-}
-
-func someOf(names []string) string {
-	if len(names) <= maxNamed {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+	return v1alpha1.NetworkUsers(network, pools.Items, apps), nil
 }
