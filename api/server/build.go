@@ -14,6 +14,7 @@ import (
 	extopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/request/union"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -55,12 +56,13 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	}
 	cfg.EffectiveVersion = newEffectiveVersion(s.cfg.Version)
 	cfg.LoopbackClientConfig = s.loopback
-	cfg.AdmissionControl = s.admit
+	cfg.AdmissionControl = observed{s.admit, newDigest()}
+	cfg.AuditBackend, cfg.AuditPolicyRuleEvaluator = &auditBackend{log: s.audit, zap: s.log}, auditPolicy{}
 	cfg.MaxRequestBodyBytes = maxBody
 	cfg.EnableProfiling = false
 	cfg.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString("log", "exec", "portforward"))
 	cfg.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(refuse(h), c)
+		return genericapiserver.DefaultBuildHandlerChain(observe(refuse(h)), c)
 	}
 
 	etcd := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", apiextserver.Codecs.LegacyCodec(apiextv1.SchemeGroupVersion)))
@@ -106,6 +108,7 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
+	srv.GenericAPIServer.Handler.NonGoRestfulMux.Handle(auditPath, serveAudit(s.audit))
 	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit)
 }
 
@@ -121,9 +124,11 @@ func (s *Server) secure(cfg *genericapiserver.Config, keys *pki) error {
 	}
 	cfg.SecureServing = &genericapiserver.SecureServingInfo{Listener: s.listener, Cert: cert, ClientCA: ca, HTTP2MaxStreamsPerConnection: 1000}
 	cfg.ExternalAddress = s.listener.Addr().String()
-	if cfg.Authentication.Authenticator, err = newAuthenticator(s.cfg.DataDir, ca); err != nil {
+	known, err := newAuthenticator(s.cfg.DataDir, ca)
+	if err != nil {
 		return err
 	}
+	cfg.Authentication.Authenticator = union.New(s.syncs, known)
 	cfg.Authorization.Authorizer = access{}
 	return nil
 }

@@ -96,6 +96,7 @@ type Server struct {
 	crd      *apiextserver.CustomResourceDefinitions
 	admit    *admissionChain
 	audit    *audit.Log
+	syncs    syncs
 	ready    chan struct{}
 }
 
@@ -115,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("api"), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("api"), syncs: newSyncs(), ready: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err

@@ -63,7 +63,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		}},
 		{Message: "What is going on:", Commands: []*cobra.Command{
 			newWhyCommand(f, streams), newLogsCommand(f, streams), newEventsCommand(f, streams), newTopCommand(f, streams),
-			newIPCommand(f, streams), newLBCommand(f, streams),
+			newIPCommand(f, streams), newLBCommand(f, streams), newAuditCommand(f, streams),
 		}},
 		{Message: "Inside instances:", Commands: []*cobra.Command{
 			newExecCommand(f, streams), newCpCommand(f, streams), newPortForwardCommand(f, streams),

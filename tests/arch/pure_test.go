@@ -65,7 +65,7 @@ var mustBePure = []string{
 	"proto/padis/v1", "proto/padis/stream", "mesos", "api/v1alpha1", "api/runtime", "reconcile/rollout", "reconcile/wanted", "reconcile/declared", "reconcile/balanced", "scheduler/core", "scheduler/place", "scheduler/instance", "scheduler/ipam",
 	"api/plan", "reconcile/proposed", "scheduler/forecast",
 	"scheduler/record", "scheduler/project", "scheduler/balance", "executor/network", "executor/health", "executor/lb", "executor/lb/bfd",
-	"executor/director/wire", "executor/director/plan",
+	"executor/director/wire", "executor/director/plan", "api/server/audit/change",
 	"reconcile/gitops/source/signature", "reconcile/gitops/webhook",
 }
 

@@ -1,5 +1,5 @@
-// Package audit keeps who reached into which instance: a line for the beginning and the end of each session, and
-// recordings of the sessions themselves. Edge: talks to the file system.
+// Package audit keeps who changed what is declared, a line for each object, and who reached into which instance: a line for
+// the beginning and the end of each session, and recordings of the sessions themselves. Edge: talks to the file system.
 package audit
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +55,12 @@ type Log struct {
 	clock func() time.Time
 	mu    sync.Mutex
 	file  *lumberjack.Logger
+
+	// Of changes: lines that wait, how many were lost, and when it is over.
+	queue            chan []byte
+	lost             atomic.Int64
+	closing, written chan struct{}
+	close            sync.Once
 }
 
 // Open begins to write in a data directory.
@@ -67,7 +74,12 @@ func Open(dir string, clock func() time.Time) (*Log, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	return &Log{dir: dir, clock: clock, file: &lumberjack.Logger{Filename: path, MaxSize: fileMiB, MaxBackups: files}}, nil
+	l := &Log{
+		dir: dir, clock: clock, file: &lumberjack.Logger{Filename: path, MaxSize: fileMiB, MaxBackups: files},
+		queue: make(chan []byte, queued), closing: make(chan struct{}), written: make(chan struct{}),
+	}
+	go l.writeChanges()
+	return l, nil
 }
 
 // Session is one that has begun.
@@ -98,16 +110,13 @@ func (l *Log) write(e Entry) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, err := l.file.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("audit log: %w", err)
-	}
-	return nil
+	return l.append(append(b, '\n'))
 }
 
-// Close ends the writing.
+// Close ends the writing, when what is queued is written.
 func (l *Log) Close() error {
+	l.close.Do(func() { close(l.closing) })
+	<-l.written
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.file.Close()
