@@ -1,0 +1,119 @@
+package render
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"maps"
+	"slices"
+
+	"padis.io/padis/reconcile/gitops/render/kustomize"
+)
+
+// Cache remembers what files came to, by their content, from one Render to the next. It holds decrypted secrets: it stays in memory.
+// One goroutine uses it at a time. The zero Cache is empty.
+type Cache struct {
+	settings [sha256.Size]byte
+	files    map[string]cachedFile
+	builds   map[string]cachedBuild
+
+	// what the Render at work used; the rest is forgotten
+	newFiles  map[string]cachedFile
+	newBuilds map[string]cachedBuild
+	parsed    int
+}
+
+type cachedFile struct {
+	content [sha256.Size]byte
+	result
+}
+
+// cachedBuild is good as long as all that kustomize looked at looks the same.
+type cachedBuild struct {
+	used []kustomize.Use
+	saw  [sha256.Size]byte
+	result
+}
+
+// Parsed tells how many files and kustomizations the last Render had to read anew.
+func (c *Cache) Parsed() int { return c.parsed }
+
+func (c *Cache) begin(in Input) *Cache {
+	if c == nil {
+		c = &Cache{}
+	}
+	if s := settings(in); s != c.settings {
+		*c = Cache{settings: s}
+	}
+	c.parsed = 0
+	c.newFiles = make(map[string]cachedFile, len(c.files))
+	c.newBuilds = make(map[string]cachedBuild, len(c.builds))
+	return c
+}
+
+func (c *Cache) end() {
+	c.files, c.builds = c.newFiles, c.newBuilds
+	c.newFiles, c.newBuilds = nil, nil
+}
+
+// settings are all inputs but the tree.
+func settings(in Input) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	field := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
+	field(in.Namespace)
+	field(fmt.Sprint(in.Options, in.Variables == nil, len(in.Variables)))
+	for _, k := range slices.Sorted(maps.Keys(in.Variables)) {
+		field(k)
+		field(in.Variables[k])
+	}
+	digest := in.Decrypt.Digest()
+	h.Write(digest[:])
+	h.Sum(sum[:0])
+	return sum
+}
+
+func (c *Cache) file(name string, data []byte, render func() result) result {
+	content := sha256.Sum256(data)
+	known, ok := c.files[name]
+	if !ok || known.content != content {
+		c.parsed++
+		known = cachedFile{content, render()}
+	}
+	c.newFiles[name] = known
+	return known.result
+}
+
+func (c *Cache) build(dir string, look func(kustomize.Use) []byte, render func() (result, []kustomize.Use)) result {
+	known, ok := c.builds[dir]
+	if !ok || saw(known.used, look) != known.saw {
+		c.parsed++
+		r, used := render()
+		used = distinct(used)
+		known = cachedBuild{used, saw(used, look), r}
+	}
+	c.newBuilds[dir] = known
+	return known.result
+}
+
+func distinct(used []kustomize.Use) []kustomize.Use {
+	seen := make(map[kustomize.Use]bool, len(used))
+	return slices.DeleteFunc(used, func(u kustomize.Use) bool {
+		twice := seen[u]
+		seen[u] = true
+		return twice
+	})
+}
+
+func saw(used []kustomize.Use, look func(kustomize.Use) []byte) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, u := range used {
+		write(h, look(u))
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+func write(h hash.Hash, b []byte) {
+	fmt.Fprintf(h, "%d:", len(b))
+	h.Write(b)
+}

@@ -1,0 +1,134 @@
+// Package render turns the files of a source into objects: plain YAML and JSON, kustomizations, variables, and what sops or age
+// encrypted. It says of everything that is wrong which file and line it is in; a result with problems must not be applied.
+// Edge: talks to the tree of a source (fs.FS), and to nothing else.
+//
+// What a file means is decided in pure packages (decode, substitute, sops, ignore); this one walks and remembers.
+package render
+
+import (
+	"fmt"
+	"io/fs"
+	"sort"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"padis.io/padis/reconcile/gitops/render/decode"
+	"padis.io/padis/reconcile/gitops/render/sops"
+)
+
+// Input is what one Sync wants rendered.
+type Input struct {
+	FS   fs.FS  // the tree of one verified commit
+	Path string // a directory or file of it; "" is all
+
+	Variables map[string]string // for ${NAME}; nil leaves all text as it is
+	Decrypt   sops.Identities   // private keys of age
+	Namespace string            // the Sync's target namespace: objects without one get it, objects of another are problems
+
+	Options Options
+	Cache   *Cache // what the last call of the same Sync left, or nil
+}
+
+// Options bound the work. What is zero is as in Defaults.
+type Options struct {
+	decode.Limits
+	Objects   int // in all
+	Files     int // looked at
+	TreeBytes int // of all files that are read
+	Problems  int // told; there may be more
+}
+
+// Defaults of Options.
+var Defaults = Options{Limits: decode.Defaults, Objects: 100_000, Files: 100_000, TreeBytes: 512 << 20, Problems: 100}
+
+// Object is one object, and where it was said.
+type Object struct {
+	File string
+	Line int // 0 if kustomize made it
+	*unstructured.Unstructured
+}
+
+// Problem is why a result must not be applied. It never holds a value, which may be a secret.
+type Problem struct {
+	File    string
+	Line    int    // 0 if it is the file's
+	Field   string // "" if it is the object's
+	Message string
+}
+
+func (p Problem) String() string {
+	s := p.Message
+	if p.Field != "" {
+		s = p.Field + ": " + s
+	}
+	if p.Line > 0 {
+		return fmt.Sprintf("%s:%d: %s", p.File, p.Line, s)
+	}
+	return p.File + ": " + s
+}
+
+// Render gives the objects of a tree in the order of its files, and what is wrong with it. Equal inputs give equal results, with and
+// without a cache. The objects are shared with the cache: whoever changes one copies it first.
+func Render(in Input) ([]Object, []Problem) {
+	in.Options = in.Options.or(Defaults)
+	w := walk{in: in, cache: in.Cache.begin(in), seen: map[string]bool{}}
+	w.start()
+	w.cache.end()
+	problems := append(w.problems, w.twice()...)
+	sort.SliceStable(problems, func(i, j int) bool {
+		a, b := problems[i], problems[j]
+		return a.File < b.File || a.File == b.File && a.Line < b.Line
+	})
+	if most := in.Options.Problems; len(problems) > most {
+		more := len(problems) - most
+		problems = append(problems[:most:most], Problem{File: in.Path, Message: fmt.Sprintf("and %d more problems", more)})
+	}
+	return w.objects, problems
+}
+
+func (o Options) or(d Options) Options {
+	o.Limits = o.Limits.Or(d.Limits)
+	for _, f := range []struct {
+		v *int
+		d int
+	}{{&o.Objects, d.Objects}, {&o.Files, d.Files}, {&o.TreeBytes, d.TreeBytes}, {&o.Problems, d.Problems}} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
+	}
+	return o
+}
+
+// twice names both places of objects that are there twice.
+func (w *walk) twice() []Problem {
+	type id struct{ group, kind, namespace, name string }
+	seen := make(map[id]*Object, len(w.objects))
+	var problems []Problem
+	for i := range w.objects {
+		o := &w.objects[i]
+		gvk := o.GroupVersionKind()
+		k := id{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()}
+		first, twice := seen[k]
+		if !twice {
+			seen[k] = o
+			continue
+		}
+		problems = append(problems, Problem{File: o.File, Line: o.Line, Field: "metadata.name",
+			Message: fmt.Sprintf("%s %s is also in %s: remove one", k.kind, fullName(k.namespace, k.name), place(first))})
+	}
+	return problems
+}
+
+func fullName(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+func place(o *Object) string {
+	if o.Line == 0 {
+		return o.File
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}

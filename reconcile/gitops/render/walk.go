@@ -1,0 +1,207 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"padis.io/padis/reconcile/gitops/render/ignore"
+	"padis.io/padis/reconcile/gitops/render/kustomize"
+)
+
+// walk is one call of Render.
+type walk struct {
+	in    Input
+	cache *Cache
+
+	objects  []Object
+	problems []Problem
+	seen     map[string]bool // files that are counted; several kustomizations may read one
+	bytes    int
+	over     bool // a bound of the whole tree was hit, which is told once
+}
+
+func (w *walk) problem(file, format string, args ...any) {
+	w.problems = append(w.problems, Problem{File: file, Message: fmt.Sprintf(format, args...)})
+}
+
+func (w *walk) start() {
+	root := path.Clean(w.in.Path)
+	if !fs.ValidPath(root) {
+		w.problem(w.in.Path, "not a path within the source: write it without a leading / and without ..")
+		return
+	}
+	info, err := fs.Stat(w.in.FS, root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		w.problem(root, "not in the source: mend the Sync's path, or add it to the repository")
+	case err != nil:
+		w.problem(root, "%v", err)
+	case info.IsDir():
+		w.folder(root, nil)
+	default:
+		w.file(root)
+	}
+}
+
+// scope is a .padisignore and the directory that it speaks of.
+type scope struct {
+	dir   string
+	rules ignore.Rules
+}
+
+func ignored(scopes []scope, name string, folder bool) bool {
+	for _, s := range slices.Backward(scopes) { // what is nearer counts more
+		rel := name
+		if s.dir != "." {
+			rel = strings.TrimPrefix(name, s.dir+"/")
+		}
+		if spoken, ignored := s.rules.Match(rel, folder); spoken {
+			return ignored
+		}
+	}
+	return false
+}
+
+func (w *walk) folder(dir string, scopes []scope) {
+	entries, err := fs.ReadDir(w.in.FS, dir) // sorted
+	if err != nil {
+		w.problem(dir, "%v", err)
+		return
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	if slices.ContainsFunc(kustomize.Files, has) {
+		w.kustomization(dir)
+		return
+	}
+	if has("Chart.yaml") {
+		w.problem(path.Join(dir, "Chart.yaml"), "Helm charts are not rendered: commit what `helm template` prints, or add the directory to %s", ignore.File)
+		return
+	}
+	if has(ignore.File) {
+		name := path.Join(dir, ignore.File)
+		data, err := w.read(name)
+		var rules ignore.Rules
+		if err == nil {
+			rules, err = ignore.Parse(string(data))
+		}
+		if err != nil {
+			w.problem(name, "%v", err)
+			return
+		}
+		scopes = append(scopes[:len(scopes):len(scopes)], scope{dir, rules})
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		if w.over || strings.HasPrefix(e.Name(), ".") || ignored(scopes, name, e.IsDir()) {
+			continue
+		}
+		switch {
+		case e.IsDir():
+			w.folder(name, scopes)
+		case !manifest(e.Name()):
+		case e.Type().IsRegular():
+			w.file(name)
+		default:
+			w.link(name)
+		}
+	}
+}
+
+// link follows a symbolic link to a file; the source has seen to it that it stays in the tree. Links to directories might go round.
+func (w *walk) link(name string) {
+	info, err := fs.Stat(w.in.FS, name)
+	if err != nil {
+		w.problem(name, "%v", err)
+	} else if info.Mode().IsRegular() {
+		w.file(name)
+	} else {
+		w.problem(name, "neither a file nor a link to one: remove it, or add it to %s", ignore.File)
+	}
+}
+
+func manifest(name string) bool {
+	return slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(strings.TrimSuffix(name, ".age")))
+}
+
+// read bounds what is read of one file and of the tree.
+func (w *walk) read(name string) ([]byte, error) {
+	f, err := w.in.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	most := w.in.Options.FileBytes
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > most {
+		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignore.File)
+	}
+	if w.seen[name] {
+		return data, nil
+	}
+	w.seen[name] = true
+	if len(w.seen) > w.in.Options.Files {
+		w.over = true
+		return nil, fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignore.File)
+	}
+	if w.bytes += len(data); w.bytes > w.in.Options.TreeBytes {
+		w.over = true
+		return nil, fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignore.File)
+	}
+	return data, nil
+}
+
+// file renders one file, unless the cache has it.
+func (w *walk) file(name string) {
+	data, err := w.read(name)
+	if err != nil {
+		w.problem(name, "%v", err)
+		return
+	}
+	w.take(name, w.cache.file(name, data, func() result { return renderFile(w.in, name, data) }))
+}
+
+// kustomization builds one directory, unless the cache has it.
+func (w *walk) kustomization(dir string) {
+	w.take(dir, w.cache.build(dir, w.look, func() (result, []kustomize.Use) { return renderBuild(w.in, dir, w.read) }))
+}
+
+// look is what one Use of a build sees.
+func (w *walk) look(u kustomize.Use) []byte {
+	if u.File {
+		data, err := w.read(u.Name)
+		if err != nil {
+			return nil
+		}
+		return append([]byte("file "), data...)
+	}
+	info, err := fs.Stat(w.in.FS, u.Name)
+	switch {
+	case err != nil:
+		return nil
+	case info.IsDir():
+		return []byte("directory")
+	}
+	return []byte("there")
+}
+
+func (w *walk) take(from string, r result) {
+	w.problems = append(w.problems, r.problems...)
+	if len(w.objects)+len(r.objects) > w.in.Options.Objects {
+		w.over = true
+		w.problem(from, "the tree has more than %d objects: split it into several Syncs", w.in.Options.Objects)
+		return
+	}
+	w.objects = append(w.objects, r.objects...)
+}
