@@ -82,6 +82,8 @@ var only = []struct {
 	{"k8s.io/cri-streaming", []string{"api/server/live"}, "what users speak ends at the API server; executors speak frames of proto/padis/stream"},
 	{"k8s.io/kubectl", []string{"cmd/padis", "tests"}, "kubectl's commands are the command line's"},
 	{"sigs.k8s.io/controller-runtime", []string{"reconcile"}, "reconcilers are one stage"},
+	{"sigs.k8s.io/kustomize", []string{"reconcile/gitops/render/kustomize"}, "one room sees to it that kustomize fetches and executes nothing"},
+	{"filippo.io/age", []string{"reconcile/gitops/render/sops"}, "one room decrypts what is in repositories"},
 	{"github.com/go-git/go-git", []string{"reconcile/gitops/source"}, "one edge speaks git"},
 	{"github.com/ProtonMail/go-crypto", []string{"reconcile/gitops/source/signature"}, "one room says who vouches for a commit"},
 	{"github.com/smallstep/pkcs7", []string{"reconcile/gitops/source/signature"}, "one room says who vouches for a commit"},

@@ -147,17 +147,17 @@ func (w *walk) read(name string) ([]byte, error) {
 	if len(data) > most {
 		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignore.File)
 	}
-	if w.seen[name] {
-		return data, nil
-	}
-	w.seen[name] = true
-	if len(w.seen) > w.in.Options.Files {
+	switch {
+	case w.seen[name]:
+	case len(w.seen) >= w.in.Options.Files:
 		w.over = true
 		return nil, fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignore.File)
-	}
-	if w.bytes += len(data); w.bytes > w.in.Options.TreeBytes {
+	case w.bytes+len(data) > w.in.Options.TreeBytes:
 		w.over = true
 		return nil, fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignore.File)
+	default:
+		w.seen[name] = true
+		w.bytes += len(data)
 	}
 	return data, nil
 }

@@ -107,7 +107,7 @@ func drop(n *yaml.Node, key string) {
 }
 
 // quoted are the places where kustomize's errors print files: configurations of its plugins and patches.
-var quoted = regexp.MustCompile("(?s)(with config: |SM or JSON patch from |unable to parse .* from ).*")
+var quoted = regexp.MustCompile("(?s)(with config: |SM or JSON patch from |unable to parse .* from |literal sources? |env source files?: |invalid line ).*")
 
 // clean takes out of a message what may be secret.
 func (r *Reader) clean(msg string) string {
