@@ -6,18 +6,31 @@ import (
 
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
+	"padis.io/padis/scheduler/ipam"
 	"padis.io/padis/scheduler/record"
 )
 
-// Snapshot is all that a core knows which matters to what it decides next: another one can be made from it, with New and
+// Snapshot is all that a core knows which matters to what it decides next: another one can be made from it, with Clone and
 // the agents' last words. It shares its records with the core; they must not be changed.
 type Snapshot struct {
 	// Config with which a core decides alike.
 	Config  Config
 	Records record.Snapshot
 	Agents  []AgentState
+	// Rotations are which free addresses come next, by pool.
+	Rotations []ipam.Rotation
 	// Connected tells whether there is a subscription.
 	Connected bool
+}
+
+// Clone makes another core that decides as the one did which the snapshot is of, once it is told what agents there are.
+func Clone(s Snapshot) (*Core, error) {
+	c, err := New(s.Config, s.Records)
+	if err != nil {
+		return nil, err
+	}
+	c.book.Resume(s.Rotations)
+	return c, nil
 }
 
 // AgentState is what is known of an agent, with what it has left.
@@ -33,7 +46,7 @@ type AgentState struct {
 
 // Snapshot hands out what is known now. It copies no record, and gives all in no order: Sort brings it into one.
 func (c *Core) Snapshot() Snapshot {
-	s := Snapshot{Config: c.cfg, Connected: c.link.connected}
+	s := Snapshot{Config: c.cfg, Connected: c.link.connected, Rotations: c.book.Rotations()}
 	r := &s.Records
 	r.Framework, r.Cluster = &padisv1.FrameworkRecord{FrameworkId: c.framework}, c.cluster
 	r.Apps = make([]*padisv1.WantedApp, 0, len(c.apps))

@@ -41,7 +41,7 @@ func Make(in Input) (*plan.Plan, error) {
 	out := &plan.Plan{Version: plan.Version, World: World(in.Scheduler, in.Declared)}
 	after, objects := in.Declared.Apply(in.Changes)
 	out.Objects = objects
-	c, err := core.New(in.Scheduler.Config, in.Scheduler.Records)
+	c, err := core.Clone(in.Scheduler)
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}

@@ -103,7 +103,7 @@ func (r *run) apps(before, now sight) []plan.App {
 		if by[uid] == nil && len(s.batches) == 0 && !r.changed[uid] {
 			continue
 		}
-		of(uid).Rollout = &plan.Rollout{Batches: s.batches, Replicas: s.replicas, Minimum: s.minimum, Lowest: max(0, s.lowest), Held: s.held, Because: s.because}
+		of(uid).Rollout = &plan.Rollout{Batches: s.batches, Replicas: s.replicas, Minimum: s.minimum, Lowest: s.lowest, Held: s.held, Because: s.because}
 	}
 	var out []plan.App
 	for _, a := range by {

@@ -264,21 +264,19 @@ func (r *run) follow(out []core.Event, uid string, replicas int32, unavailable i
 func (r *run) watch(uid string, replicas, unavailable int32, p rollout.Plan, fresh bool) {
 	s := r.watched[uid]
 	if s == nil {
-		s = &story{batchOf: map[int32]int{}, lowest: -1}
+		s = &story{batchOf: map[int32]int{}}
 		r.watched[uid] = s
 	}
 	s.replicas, s.minimum = replicas, max(0, replicas-max(1, unavailable))
 	s.held, s.because = p.Waiting, p.Because
+	ready := int32(0)
+	for _, in := range r.core.Instances(uid) {
+		if in.GetReady() && in.GetPhase() == padisv1.Phase_RUNNING && in.GetSlot() < replicas {
+			ready++
+		}
+	}
 	if len(s.batches) > 0 {
-		ready := int32(0)
-		for _, in := range r.core.Instances(uid) {
-			if in.GetReady() && in.GetPhase() == padisv1.Phase_RUNNING && in.GetSlot() < replicas {
-				ready++
-			}
-		}
-		if s.lowest < 0 || ready < s.lowest {
-			s.lowest = ready
-		}
+		s.lowest = min(s.lowest, ready)
 	}
 	if !fresh {
 		return
@@ -290,6 +288,9 @@ func (r *run) watch(uid string, replicas, unavailable int32, p rollout.Plan, fre
 		}
 	}
 	if len(batch) > 0 {
+		if len(s.batches) == 0 {
+			s.lowest = ready
+		}
 		slices.SortFunc(batch, cmp.Compare[int32])
 		s.batches = append(s.batches, batch)
 		for _, slot := range batch {

@@ -49,6 +49,9 @@ func World(s core.Snapshot, d *proposed.State) string {
 	for _, l := range s.Records.Leases {
 		w.text(fmt.Sprint(l.GetNetwork(), l.GetAddress(), l.GetPool(), l.GetAppUid(), l.GetSlot(), l.GetReleasedMs() != 0))
 	}
+	for _, r := range s.Rotations {
+		w.text(r.String())
+	}
 	for _, a := range s.Agents {
 		attributes := a.Record.GetAttributes()
 		for _, k := range slices.Sorted(maps.Keys(attributes)) {
