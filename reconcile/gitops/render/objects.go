@@ -54,7 +54,7 @@ func renderFile(in Input, name string, data []byte) (r result) {
 }
 
 func renderBuild(in Input, dir string, read func(string) ([]byte, error)) (r result, used []kustomize.Use) {
-	reader := &kustomize.Reader{Tree: read, FS: in.FS, Keys: in.Decrypt, Limits: in.Options.Limits}
+	reader := &kustomize.Reader{Tree: read, FS: in.FS, Keys: in.Decrypt, Limits: in.Options.Limits, Documents: in.Options.Documents}
 	built, err := kustomize.Build(reader, dir)
 	switch {
 	case reader.Broken != nil:

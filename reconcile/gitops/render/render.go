@@ -36,10 +36,11 @@ type Options struct {
 	Files     int // looked at
 	TreeBytes int // of all files that are read
 	Problems  int // told; there may be more
+	Documents int // read by one kustomization
 }
 
 // Defaults of Options.
-var Defaults = Options{Limits: decode.Defaults, Objects: 100_000, Files: 100_000, TreeBytes: 512 << 20, Problems: 100}
+var Defaults = Options{Limits: decode.Defaults, Objects: 100_000, Files: 100_000, TreeBytes: 512 << 20, Problems: 100, Documents: 2000}
 
 // Object is one object, and where it was said.
 type Object struct {
@@ -91,7 +92,7 @@ func (o Options) or(d Options) Options {
 	for _, f := range []struct {
 		v *int
 		d int
-	}{{&o.Objects, d.Objects}, {&o.Files, d.Files}, {&o.TreeBytes, d.TreeBytes}, {&o.Problems, d.Problems}} {
+	}{{&o.Objects, d.Objects}, {&o.Files, d.Files}, {&o.TreeBytes, d.TreeBytes}, {&o.Problems, d.Problems}, {&o.Documents, d.Documents}} {
 		if *f.v == 0 {
 			*f.v = f.d
 		}

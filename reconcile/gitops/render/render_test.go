@@ -136,6 +136,7 @@ func TestProblems(t *testing.T) {
 		"many files":       {map[string]string{"a.yaml": app("a"), "b.yaml": app("b")}, func(in *Input) { in.Options.Files = 1 }, "more than 1 files"},
 		"large tree":       {map[string]string{"a.yaml": app("a"), "b.yaml": app("b")}, func(in *Input) { in.Options.TreeBytes = 150 }, "more than 150 bytes"},
 		"large file":       {map[string]string{"a.yaml": app("a")}, func(in *Input) { in.Options.FileBytes = 20 }, "a.yaml: the file has more than 20 bytes"},
+		"large build":      {map[string]string{"k/kustomization.yaml": "resources: [a.yaml]", "k/a.yaml": app("a") + "---\n" + app("b")}, func(in *Input) { in.Options.Documents = 2 }, "k/a.yaml: the kustomization reads more than 2 documents"},
 		"large file built": {map[string]string{"k/kustomization.yaml": "resources: [a.yaml]", "k/a.yaml": app(strings.Repeat("a", 100))}, func(in *Input) { in.Options.FileBytes = 60 }, "k/a.yaml: the file has more than 60 bytes"},
 	} {
 		in := Input{Namespace: "shop", Decrypt: key(t), FS: tree(c.files)}
@@ -336,6 +337,33 @@ func FuzzRender(f *testing.F) {
 		for _, p := range problems {
 			if p.Message == "" {
 				t.Fatalf("%+v says nothing", p)
+			}
+		}
+	})
+}
+
+func BenchmarkThousandResourcesOfKustomize(b *testing.B) {
+	files := thousand()
+	var k strings.Builder
+	k.WriteString("namePrefix: eu-\nresources:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&k, "- %d.yaml\n", i)
+	}
+	files["apps/kustomization.yaml"] = k.String()
+	m := tree(files)
+	b.Run("anew", func(b *testing.B) {
+		for b.Loop() {
+			if o, p := Render(Input{FS: m, Namespace: "shop"}); len(o) != 1000 || len(p) > 0 {
+				b.Fatal(lines(p))
+			}
+		}
+	})
+	b.Run("unchanged", func(b *testing.B) {
+		in := Input{FS: m, Namespace: "shop", Cache: &Cache{}}
+		Render(in)
+		for b.Loop() {
+			if _, p := Render(in); len(p) > 0 || in.Cache.Parsed() > 0 {
+				b.Fatal(lines(p))
 			}
 		}
 	})

@@ -35,7 +35,7 @@ func reader(t testing.TB, files map[string]string) *Reader {
 		t.Fatal(err)
 	}
 	m := tree(files)
-	return &Reader{FS: m, Keys: ids, Limits: decode.Defaults, Tree: func(name string) ([]byte, error) { return fs.ReadFile(m, name) }}
+	return &Reader{FS: m, Keys: ids, Limits: decode.Defaults, Documents: 100, Tree: func(name string) ([]byte, error) { return fs.ReadFile(m, name) }}
 }
 
 func text(t *testing.T, o Object) string {

@@ -26,6 +26,9 @@ type Reader struct {
 	Keys   sops.Identities
 	Limits decode.Limits
 
+	// Documents is how many a build may read: what kustomize takes grows with their square.
+	Documents int
+
 	// Broken is the first file that is broken, and why.
 	Broken *Broken
 	// Used is what the build depends on: what was read, and what was looked for.
@@ -34,6 +37,8 @@ type Reader struct {
 	root    string
 	origins bool // asked for by us, not by the kustomization
 	secrets []string
+
+	documents int // read so far
 }
 
 // Broken is a file that cannot be read.
@@ -101,6 +106,9 @@ func (r *Reader) open(name string, data []byte, kustomization bool) ([]byte, *de
 	docs, e := decode.Documents(as, data, r.Limits)
 	if e != nil && structured {
 		return nil, e
+	}
+	if r.documents += len(docs); r.documents > r.Documents {
+		return nil, &decode.Error{Message: fmt.Sprintf("the kustomization reads more than %d documents, and kustomize slows down with their square: split it into several", r.Documents)}
 	}
 	for _, doc := range docs {
 		if e := decode.Bounded(doc, r.Limits); e != nil {
