@@ -16,6 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"padis.io/padis/api/server/live"
+	"padis.io/padis/api/server/roles"
 )
 
 // adminClient is an HTTP client with the administrator's certificate.
@@ -65,7 +66,7 @@ func strangerClient() *http.Client {
 
 func TestWhoMayDoWhat(t *testing.T) {
 	stranger := strangerClient()
-	for _, path := range publicPaths {
+	for _, path := range roles.PublicPaths {
 		if code, out := do(t, stranger, "GET", path, "", nil); code != 200 {
 			t.Errorf("GET %s by a stranger: %d %s", path, code, out)
 		}

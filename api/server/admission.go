@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,7 @@ import (
 // admissionChain is asked before each write: namespaces must exist and objects must fit together.
 type admissionChain struct {
 	addresses *live.Store[addressObject]
+	who       access
 
 	// Set by connect, before connected is closed.
 	connected  chan struct{}
@@ -35,8 +37,8 @@ var (
 	_ admission.ValidationInterface = &admissionChain{}
 )
 
-func newAdmission(projections *live.Stores) *admissionChain {
-	return &admissionChain{addresses: projections.Addresses, connected: make(chan struct{})}
+func newAdmission(projections *live.Stores, who access) *admissionChain {
+	return &admissionChain{addresses: projections.Addresses, who: who, connected: make(chan struct{})}
 }
 
 // connect gives it the clients, which need a server that is built. Until then writes that it must judge are put off.
@@ -127,8 +129,16 @@ func (c *admissionChain) Validate(ctx context.Context, a admission.Attributes, _
 		}
 		return nil
 	}
+	if resource.Group == rbacv1.GroupName && a.GetOperation() != admission.Delete {
+		return c.who.checkGrant(ctx, a)
+	}
 	if resource.Group != v1alpha1.GroupVersion.Group {
 		return nil
+	}
+	if resource.Resource == "syncs" && a.GetOperation() != admission.Delete {
+		if err := c.who.checkSync(ctx, a); err != nil {
+			return err
+		}
 	}
 	if !c.isConnected() {
 		return starting()

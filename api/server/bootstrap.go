@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	rbacv1client "k8s.io/client-go/kubernetes/typed/rbac/v1"
 	"sigs.k8s.io/yaml"
 
 	"padis.io/padis/api/crds"
@@ -51,6 +52,13 @@ func (s *Server) bootstrap(ctx context.Context) error {
 		if _, err := core.Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("namespace %s: %w", name, err)
 		}
+	}
+	granting, err := rbacv1client.NewForConfig(s.loopback)
+	if err != nil {
+		return fmt.Errorf("roles: %w", err)
+	}
+	if err := installRoles(ctx, granting); err != nil {
+		return fmt.Errorf("roles: %w", err)
 	}
 	if err := s.awaitServed(ctx, client, definitions); err != nil {
 		return err

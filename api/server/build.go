@@ -14,6 +14,7 @@ import (
 	extopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -50,8 +51,12 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	if err != nil {
 		return nil, err
 	}
+	tokens, err := newAccountTokens(&s.cfg, s.who.granted, s.log)
+	if err != nil {
+		return nil, err
+	}
 	cfg := genericapiserver.NewRecommendedConfig(apiextserver.Codecs)
-	if err := s.secure(&cfg.Config, keys); err != nil {
+	if err := s.secure(&cfg.Config, keys, tokens); err != nil {
 		return nil, err
 	}
 	cfg.EffectiveVersion = newEffectiveVersion(s.cfg.Version)
@@ -109,11 +114,11 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
 	srv.GenericAPIServer.Handler.NonGoRestfulMux.Handle(auditPath, serveAudit(s.audit))
-	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit)
+	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit, s.who, tokens)
 }
 
 // secure sets up TLS, who clients are and what they may do.
-func (s *Server) secure(cfg *genericapiserver.Config, keys *pki) error {
+func (s *Server) secure(cfg *genericapiserver.Config, keys *pki, tokens *accountTokens) error {
 	ca, err := dynamiccertificates.NewStaticCAContent("client-ca", keys.caCert)
 	if err != nil {
 		return fmt.Errorf("client CA: %w", err)
@@ -124,12 +129,20 @@ func (s *Server) secure(cfg *genericapiserver.Config, keys *pki) error {
 	}
 	cfg.SecureServing = &genericapiserver.SecureServingInfo{Listener: s.listener, Cert: cert, ClientCA: ca, HTTP2MaxStreamsPerConnection: 1000}
 	cfg.ExternalAddress = s.listener.Addr().String()
-	known, err := newAuthenticator(s.cfg.DataDir, ca)
+	others := []authenticator.Token{tokens}
+	if s.cfg.OIDC != (OIDC{}) {
+		foreign, err := s.cfg.OIDC.authenticator(s.life)
+		if err != nil {
+			return err
+		}
+		others = append(others, foreign)
+	}
+	known, err := newAuthenticator(s.cfg.DataDir, ca, others...)
 	if err != nil {
 		return err
 	}
 	cfg.Authentication.Authenticator = union.New(s.syncs, known)
-	cfg.Authorization.Authorizer = access{}
+	cfg.Authorization.Authorizer = s.who
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
@@ -28,6 +29,13 @@ func (s *Server) startControllers(ctx context.Context, changed <-chan struct{}) 
 	core, err := corev1client.NewForConfig(s.loopback)
 	if err != nil {
 		return fmt.Errorf("controllers: %w", err)
+	}
+	all, err := kubernetes.NewForConfig(s.loopback)
+	if err != nil {
+		return fmt.Errorf("controllers: %w", err)
+	}
+	if err := s.who.granted.connect(ctx, all); err != nil {
+		return fmt.Errorf("roles: %w", err)
 	}
 	namespaces := newNamespaceController(objects, core.Namespaces(), kinds, s.log)
 	collector := newCollector(objects, kinds, s.log)

@@ -6,6 +6,7 @@ import (
 
 	coordv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
@@ -55,6 +56,9 @@ func coreResources() []resource {
 		{name: "configmaps", singular: "configmap", short: []string{"cm"}, namespaced: true,
 			object: func() kruntime.Object { return &corev1.ConfigMap{} }, list: func() kruntime.Object { return &corev1.ConfigMapList{} },
 			hooks: hooks{validate: validateConfigMap}, table: configMapTable()},
+		{name: "serviceaccounts", singular: "serviceaccount", short: []string{"sa"}, namespaced: true,
+			object: func() kruntime.Object { return &corev1.ServiceAccount{} }, list: func() kruntime.Object { return &corev1.ServiceAccountList{} },
+			hooks: hooks{validate: validateServiceAccount}, table: serviceAccountTable()},
 	}
 }
 
@@ -105,7 +109,7 @@ func (t *typed) newStore(group string, r resource, getter generic.RESTOptionsGet
 }
 
 // install adds the typed kinds to the server.
-func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, sealed value.ResourceTransformers, cfg *Config, log *audit.Log) error {
+func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.EtcdOptions, sealed value.ResourceTransformers, cfg *Config, log *audit.Log, who access, tokens *accountTokens) error {
 	getter := func(gv schema.GroupVersion) generic.RESTOptionsGetter {
 		e := *etcd
 		e.StorageConfig.Codec = t.codecs.LegacyCodec(gv)
@@ -120,6 +124,7 @@ func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.Etcd
 		}
 		stores[r.name] = one
 	}
+	stores["serviceaccounts/token"] = tokenStorage{stores["serviceaccounts"].(rest.Getter), tokens}
 	core.VersionedResourcesStorageMap["v1"] = stores
 	if err := s.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, &core); err != nil {
 		return fmt.Errorf("core kinds: %w", err)
@@ -128,14 +133,22 @@ func (t *typed) install(s *genericapiserver.GenericAPIServer, etcd *options.Etcd
 	if err != nil {
 		return err
 	}
+	granting := map[string]rest.Storage{}
+	for _, r := range rbacResources() {
+		if granting[r.name], err = t.newStore(rbacv1.GroupName, r, getter(rbacv1.SchemeGroupVersion)); err != nil {
+			return err
+		}
+	}
 	for _, g := range []struct {
 		group, version string
 		storage        map[string]rest.Storage
 	}{
 		{coordv1.GroupName, "v1", map[string]rest.Storage{"leases": leases}},
-		{"authorization.k8s.io", "v1", map[string]rest.Storage{"selfsubjectaccessreviews": accessReviews{}, "selfsubjectrulesreviews": rulesReviews{}}},
+		{"authorization.k8s.io", "v1", map[string]rest.Storage{
+			"selfsubjectaccessreviews": accessReviews{who}, "selfsubjectrulesreviews": rulesReviews{who}, "subjectaccessreviews": subjectReviews{who}}},
+		{rbacv1.GroupName, "v1", granting},
 		{"authentication.k8s.io", "v1", map[string]rest.Storage{"selfsubjectreviews": selfReviews{}}},
-		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, live.Doors{Logs: cfg.Logs, Access: cfg.Access, Balances: cfg.Balances, Audit: log, Authorizer: access{}})},
+		{runtime.GroupVersion.Group, runtime.GroupVersion.Version, live.Storage(cfg.Live, live.Doors{Logs: cfg.Logs, Access: cfg.Access, Balances: cfg.Balances, Audit: log, Authorizer: who})},
 	} {
 		info := genericapiserver.NewDefaultAPIGroupInfo(g.group, t.scheme, t.params, t.codecs)
 		info.VersionedResourcesStorageMap[g.version] = g.storage

@@ -20,6 +20,7 @@ import (
 // typedGroups are served from Go types, which have a protobuf form; all other groups are custom resources.
 var typedGroups = map[string]bool{
 	"": true, "coordination.k8s.io": true, "authorization.k8s.io": true, "authentication.k8s.io": true, "apiextensions.k8s.io": true,
+	"rbac.authorization.k8s.io": true,
 }
 
 // refuse answers requests that the handlers behind it would answer badly: writes to the projections, with what to

@@ -18,7 +18,7 @@ import (
 var errNoUser = errors.New("the request has no user")
 
 // accessReviews answers `kubectl auth can-i`.
-type accessReviews struct{}
+type accessReviews struct{ access access }
 
 func (accessReviews) New() kruntime.Object    { return &authzv1.SelfSubjectAccessReview{} }
 func (accessReviews) Destroy()                {}
@@ -26,15 +26,48 @@ func (accessReviews) NamespaceScoped() bool   { return false }
 func (accessReviews) GetSingularName() string { return "selfsubjectaccessreview" }
 
 // Create answers a review; nothing is kept.
-func (accessReviews) Create(ctx context.Context, obj kruntime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (kruntime.Object, error) {
+func (r accessReviews) Create(ctx context.Context, obj kruntime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (kruntime.Object, error) {
 	review := obj.(*authzv1.SelfSubjectAccessReview)
 	u, err := reviewer(ctx, obj, validate)
 	if err != nil {
 		return nil, err
 	}
-	resource, path := review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes
+	review.Status, err = r.access.review(ctx, u, review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes)
+	return review, err
+}
+
+// subjectReviews answers the same about others.
+type subjectReviews struct{ access access }
+
+func (subjectReviews) New() kruntime.Object    { return &authzv1.SubjectAccessReview{} }
+func (subjectReviews) Destroy()                {}
+func (subjectReviews) NamespaceScoped() bool   { return false }
+func (subjectReviews) GetSingularName() string { return "subjectaccessreview" }
+
+// Create answers a review; nothing is kept.
+func (r subjectReviews) Create(ctx context.Context, obj kruntime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (kruntime.Object, error) {
+	review := obj.(*authzv1.SubjectAccessReview)
+	if _, err := reviewer(ctx, obj, validate); err != nil {
+		return nil, err
+	}
+	s := review.Spec
+	if s.User == "" && len(s.Groups) == 0 {
+		return nil, apierrors.NewBadRequest("spec: set user, groups or both, to say whose rights are asked for")
+	}
+	about := &user.DefaultInfo{Name: s.User, UID: s.UID, Groups: s.Groups, Extra: map[string][]string{}}
+	for k, v := range s.Extra {
+		about.Extra[k] = v
+	}
+	var err error
+	review.Status, err = r.access.review(ctx, about, s.ResourceAttributes, s.NonResourceAttributes)
+	return review, err
+}
+
+// review answers one question. A question that cannot be answered is a bad request.
+func (x access) review(ctx context.Context, u user.Info, resource *authzv1.ResourceAttributes, path *authzv1.NonResourceAttributes) (authzv1.SubjectAccessReviewStatus, error) {
+	var status authzv1.SubjectAccessReviewStatus
 	if (resource == nil) == (path == nil) {
-		return nil, apierrors.NewBadRequest("spec: set exactly one of resourceAttributes and nonResourceAttributes")
+		return status, apierrors.NewBadRequest("spec: set exactly one of resourceAttributes and nonResourceAttributes")
 	}
 	a := authorizer.AttributesRecord{User: u}
 	if resource != nil {
@@ -43,16 +76,16 @@ func (accessReviews) Create(ctx context.Context, obj kruntime.Object, validate r
 	} else {
 		a.Verb, a.Path = path.Verb, path.Path
 	}
-	decision, reason, err := access{}.Authorize(ctx, a)
-	review.Status = authzv1.SubjectAccessReviewStatus{Allowed: decision == authorizer.DecisionAllow, Denied: decision == authorizer.DecisionDeny, Reason: reason}
+	decision, reason, err := x.Authorize(ctx, a)
+	status.Allowed, status.Denied, status.Reason = decision == authorizer.DecisionAllow, decision == authorizer.DecisionDeny, reason
 	if err != nil {
-		review.Status.EvaluationError = err.Error()
+		status.EvaluationError = err.Error()
 	}
-	return review, nil
+	return status, nil
 }
 
 // rulesReviews answers `kubectl auth can-i --list`.
-type rulesReviews struct{}
+type rulesReviews struct{ access access }
 
 func (rulesReviews) New() kruntime.Object    { return &authzv1.SelfSubjectRulesReview{} }
 func (rulesReviews) Destroy()                {}
@@ -60,24 +93,24 @@ func (rulesReviews) NamespaceScoped() bool   { return false }
 func (rulesReviews) GetSingularName() string { return "selfsubjectrulesreview" }
 
 // Create answers a review; nothing is kept.
-func (rulesReviews) Create(ctx context.Context, obj kruntime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (kruntime.Object, error) {
+func (r rulesReviews) Create(ctx context.Context, obj kruntime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (kruntime.Object, error) {
 	review := obj.(*authzv1.SelfSubjectRulesReview)
 	u, err := reviewer(ctx, obj, validate)
 	if err != nil {
 		return nil, err
 	}
-	resources, paths, incomplete, err := access{}.RulesFor(ctx, u, review.Spec.Namespace)
+	resources, paths, incomplete, err := r.access.RulesFor(ctx, u, review.Spec.Namespace)
 	// Empty lists, not null: the fields are required.
 	review.Status = authzv1.SubjectRulesReviewStatus{Incomplete: incomplete, ResourceRules: []authzv1.ResourceRule{}, NonResourceRules: []authzv1.NonResourceRule{}}
 	if err != nil {
 		review.Status.EvaluationError = err.Error()
 	}
-	for _, r := range resources {
+	for _, rule := range resources {
 		review.Status.ResourceRules = append(review.Status.ResourceRules, authzv1.ResourceRule{
-			Verbs: r.GetVerbs(), APIGroups: r.GetAPIGroups(), Resources: r.GetResources(), ResourceNames: r.GetResourceNames()})
+			Verbs: rule.GetVerbs(), APIGroups: rule.GetAPIGroups(), Resources: rule.GetResources(), ResourceNames: rule.GetResourceNames()})
 	}
-	for _, r := range paths {
-		review.Status.NonResourceRules = append(review.Status.NonResourceRules, authzv1.NonResourceRule{Verbs: r.GetVerbs(), NonResourceURLs: r.GetNonResourceURLs()})
+	for _, rule := range paths {
+		review.Status.NonResourceRules = append(review.Status.NonResourceRules, authzv1.NonResourceRule{Verbs: rule.GetVerbs(), NonResourceURLs: rule.GetNonResourceURLs()})
 	}
 	return review, nil
 }

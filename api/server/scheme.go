@@ -7,6 +7,7 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 	coordv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
@@ -35,10 +36,13 @@ func newTyped() (*typed, error) {
 		errs = append(errs, s.SetVersionPriority(gv))
 	}
 	both(corev1.SchemeGroupVersion, &corev1.Namespace{}, &corev1.NamespaceList{}, &corev1.Event{}, &corev1.EventList{},
-		&corev1.Secret{}, &corev1.SecretList{}, &corev1.ConfigMap{}, &corev1.ConfigMapList{})
+		&corev1.Secret{}, &corev1.SecretList{}, &corev1.ConfigMap{}, &corev1.ConfigMapList{},
+		&corev1.ServiceAccount{}, &corev1.ServiceAccountList{})
 	both(coordv1.SchemeGroupVersion, &coordv1.Lease{}, &coordv1.LeaseList{})
-	both(authzv1.SchemeGroupVersion, &authzv1.SelfSubjectAccessReview{}, &authzv1.SelfSubjectRulesReview{})
-	both(authnv1.SchemeGroupVersion, &authnv1.SelfSubjectReview{})
+	both(authzv1.SchemeGroupVersion, &authzv1.SelfSubjectAccessReview{}, &authzv1.SelfSubjectRulesReview{}, &authzv1.SubjectAccessReview{})
+	both(authnv1.SchemeGroupVersion, &authnv1.SelfSubjectReview{}, &authnv1.TokenRequest{})
+	both(rbacv1.SchemeGroupVersion, &rbacv1.Role{}, &rbacv1.RoleList{}, &rbacv1.ClusterRole{}, &rbacv1.ClusterRoleList{},
+		&rbacv1.RoleBinding{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleBinding{}, &rbacv1.ClusterRoleBindingList{})
 	both(runtime.GroupVersion, &runtime.Instance{}, &runtime.InstanceList{}, &runtime.Agent{}, &runtime.AgentList{},
 		&runtime.Address{}, &runtime.AddressList{}, &runtime.Usage{}, &runtime.UsageList{})
 	runtime.AddBalances(s, runtime.GroupVersion)

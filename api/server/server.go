@@ -49,6 +49,12 @@ type Config struct {
 	// SecretsKeyFile has the key with which Secrets are encrypted in etcd: base64 of 32 bytes, readable by its owner only.
 	// Without it, one is made in DataDir; with an external etcd Secrets are then not encrypted.
 	SecretsKeyFile string
+	// ServiceAccountKeyFile has the keys of service accounts' tokens: private EC keys (P-256) in PEM, readable by their owner
+	// only. The first signs, all are believed. Without it, one is made in DataDir/pki; servers that share an external etcd
+	// need the same.
+	ServiceAccountKeyFile string
+	// OIDC is whose tokens are believed besides; nobody's without an issuer.
+	OIDC OIDC
 	// Live are the projections that are served from memory; nil serves none.
 	Live *live.Stores
 	// Logs reads the output of instances; nil answers that there is none.
@@ -78,6 +84,9 @@ func (c *Config) validate() error {
 	if len(c.EtcdServers) == 0 && c.EtcdTLS != (EtcdTLS{}) {
 		return errors.New("the etcd of this process is not reached by TLS: set Config.EtcdServers, or leave Config.EtcdTLS empty")
 	}
+	if err := c.OIDC.check(); err != nil {
+		return err
+	}
 	return c.EtcdTLS.check()
 }
 
@@ -95,6 +104,9 @@ type Server struct {
 	identity Identity
 	crd      *apiextserver.CustomResourceDefinitions
 	admit    *admissionChain
+	who      access
+	life     context.Context // of what New starts and Close ends
+	end      context.CancelFunc
 	audit    *audit.Log
 	syncs    syncs
 	ready    chan struct{}
@@ -116,7 +128,8 @@ func New(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("api"), syncs: newSyncs(), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("api"), syncs: newSyncs(), ready: make(chan struct{}), who: access{newGrants()}}
+	s.life, s.end = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -143,7 +156,7 @@ func (s *Server) open() error {
 	if s.loopback, err = s.listener.clientConfig(keys.caCert); err != nil {
 		return err
 	}
-	s.admit = newAdmission(s.cfg.Live)
+	s.admit = newAdmission(s.cfg.Live, s.who)
 	if s.audit, err = audit.Open(s.cfg.DataDir, time.Now); err != nil {
 		return err
 	}
@@ -245,6 +258,7 @@ func (s *Server) letIn(ctx context.Context) {
 
 // Close frees what New opened. Run does it by itself.
 func (s *Server) Close() {
+	s.end()
 	// The metrics of the process would go on asking an etcd that is closed.
 	metrics.SetStorageMonitorGetter(func() ([]metrics.Monitor, error) { return nil, nil })
 	if s.listener != nil {

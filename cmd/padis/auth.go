@@ -7,9 +7,7 @@ import (
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 )
 
-// newAuthCommand is kubectl's auth without what speaks of the kinds of RBAC.
+// newAuthCommand is kubectl's auth.
 func newAuthCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
-	cmd := auth.NewCmdAuth(f, streams)
-	keepCommands(cmd, "can-i", "whoami")
-	return cmd
+	return auth.NewCmdAuth(f, streams)
 }

@@ -10,7 +10,7 @@ import (
 // newCreateCommand is kubectl's create without the kinds that only Kubernetes has.
 func newCreateCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	cmd := create.NewCmdCreate(f, streams)
-	keepCommands(cmd, "namespace", "configmap", "secret")
+	keepCommands(cmd, "namespace", "configmap", "secret", "serviceaccount", "token", "role", "rolebinding", "clusterrole", "clusterrolebinding")
 	return cmd
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+
+	"padis.io/padis/api/server"
 )
 
 const schedulerLong = `Run the control plane: API server, reconcilers and the Mesos framework, in one process.
@@ -37,6 +39,9 @@ type schedulerConfig struct {
 	EtcdKey     string
 	// SecretsKeyFile is empty where the key is made in the data directory, or where Secrets are not encrypted.
 	SecretsKeyFile string
+	// ServiceAccountKeyFile is empty where the key is made in the data directory.
+	ServiceAccountKeyFile string
+	OIDC                  server.OIDC
 
 	Master          string
 	Framework       string
@@ -71,18 +76,36 @@ func (c schedulerConfig) validate() error {
 	case !c.shared() && c.EtcdCA+c.EtcdCert != "":
 		return usagef("--etcd-ca, --etcd-cert and --etcd-key are for an etcd that --etcd-servers names")
 	}
-	return c.checkSecretsKey()
+	if err := checkOIDC(c.OIDC); err != nil {
+		return err
+	}
+	if err := checkKeyFile("--secrets-key-file", c.SecretsKeyFile, "head -c 32 /dev/urandom | base64"); err != nil {
+		return err
+	}
+	return checkKeyFile("--service-account-key-file", c.ServiceAccountKeyFile, "openssl ecparam -name prime256v1 -genkey -noout")
 }
 
-// checkSecretsKey finds early that there is no key where it was said to be. What is in it is judged by who uses it.
-func (c schedulerConfig) checkSecretsKey() error {
-	if c.SecretsKeyFile == "" {
+// checkOIDC finds flags that lack others. What they say is judged by who uses it.
+func checkOIDC(o server.OIDC) error {
+	switch {
+	case o == (server.OIDC{}):
+		return nil
+	case o.IssuerURL == "":
+		return usagef("--oidc-issuer-url is required with the other flags of --oidc-, for example https://login.example.com")
+	case o.ClientID == "":
+		return usagef("--oidc-client-id is required with --oidc-issuer-url: whom tokens must be meant for")
+	}
+	return nil
+}
+
+// checkKeyFile finds early that there is no key where it was said to be. What is in it is judged by who uses it.
+func checkKeyFile(flag, path, make string) error {
+	if path == "" {
 		return nil
 	}
-	f, err := os.Open(c.SecretsKeyFile)
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("--secrets-key-file: %w: all servers of one etcd need the same key; make it once with: "+
-			"(umask 077; head -c 32 /dev/urandom | base64 >FILE)", err)
+		return fmt.Errorf("%s: %w: all servers of one etcd need the same key; make it once with: (umask 077; %s >FILE)", flag, err, make)
 	}
 	return f.Close()
 }
@@ -120,6 +143,15 @@ func newSchedulerCommand() *cobra.Command {
 	f.StringVar(&c.EtcdKey, "etcd-key", "", "key of --etcd-cert")
 	f.StringVar(&c.SecretsKeyFile, "secrets-key-file", "", "key with which Secrets are encrypted in etcd, base64 of 32 bytes, the same for all servers;\n"+
 		"default is secrets.key in --data-dir with an etcd of our own, and no encryption with an external one")
+	f.StringVar(&c.ServiceAccountKeyFile, "service-account-key-file", "", "keys of service accounts' tokens, EC keys (P-256) in PEM, the same for all servers; the first signs, all are believed;\n"+
+		"default is pki/serviceaccounts.key in --data-dir")
+	f.StringVar(&c.OIDC.IssuerURL, "oidc-issuer-url", "", "issuer of ID tokens (OpenID Connect) that are believed, https://...")
+	f.StringVar(&c.OIDC.ClientID, "oidc-client-id", "", "whom these tokens must be meant for")
+	f.StringVar(&c.OIDC.UsernameClaim, "oidc-username-claim", "", "claim that is the user's name; default is sub")
+	f.StringVar(&c.OIDC.UsernamePrefix, "oidc-username-prefix", "", "what goes before it, - for nothing; default is ISSUER#, and nothing for the claim email")
+	f.StringVar(&c.OIDC.GroupsClaim, "oidc-groups-claim", "", "claim that lists the user's groups; without it they have none")
+	f.StringVar(&c.OIDC.GroupsPrefix, "oidc-groups-prefix", "", "what goes before each of them")
+	f.StringVar(&c.OIDC.CAFile, "oidc-ca-file", "", "who signed the issuer's certificate, a PEM file; default is whom this host believes")
 	f.StringVar(&c.Master, "master", "", "Mesos masters: http://HOST:PORT,HOST:PORT or zk://HOST:PORT,HOST:PORT/PATH")
 	f.StringVar(&c.Framework, "framework-name", "padis", "name of the framework at the master")
 	f.StringVar(&c.Role, "role", "*", "role to subscribe with")

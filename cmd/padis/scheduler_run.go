@@ -70,6 +70,7 @@ func (c schedulerConfig) shared() bool { return len(c.EtcdServers) > 0 }
 func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, into *door, log *zap.Logger) (*server.Server, error) {
 	cfg := server.Config{
 		DataDir: c.DataDir, ListenAddress: c.Listen, Hosts: c.Hosts, SecretsKeyFile: c.SecretsKeyFile,
+		ServiceAccountKeyFile: c.ServiceAccountKeyFile, OIDC: c.OIDC,
 		EtcdServers: c.EtcdServers, EtcdTLS: server.EtcdTLS{CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey},
 		Live: views, Logs: into, Access: into, Balances: into, Open: known, Version: version.Version, Logger: log,
 	}

@@ -21,10 +21,11 @@ import (
 
 // roots are the types that are served, by package.
 var roots = map[string][]string{
-	"k8s.io/api/core/v1":           {"Namespace", "NamespaceList", "Event", "EventList", "Secret", "SecretList", "ConfigMap", "ConfigMapList"},
+	"k8s.io/api/core/v1":           {"Namespace", "NamespaceList", "Event", "EventList", "Secret", "SecretList", "ConfigMap", "ConfigMapList", "ServiceAccount", "ServiceAccountList"},
 	"k8s.io/api/coordination/v1":   {"Lease", "LeaseList"},
-	"k8s.io/api/authorization/v1":  {"SelfSubjectAccessReview", "SelfSubjectRulesReview"},
-	"k8s.io/api/authentication/v1": {"SelfSubjectReview"},
+	"k8s.io/api/authorization/v1":  {"SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"},
+	"k8s.io/api/authentication/v1": {"SelfSubjectReview", "TokenRequest"},
+	"k8s.io/api/rbac/v1":           {"Role", "RoleList", "RoleBinding", "RoleBindingList", "ClusterRole", "ClusterRoleList", "ClusterRoleBinding", "ClusterRoleBindingList"},
 	"padis.io/padis/api/runtime":   {"Instance", "InstanceList", "Agent", "AgentList", "Address", "AddressList", "Usage", "UsageList", "BalanceObject", "BalanceObjectList", "TraceObject"},
 }
 
