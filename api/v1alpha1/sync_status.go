@@ -30,6 +30,9 @@ type SyncStatus struct {
 	// Attempts in a row that have failed.
 	// +optional
 	Failures int32 `json:"failures,omitempty"`
+	// An attempt has begun and not succeeded, so that what is there may be a part of each of two commits.
+	// +optional
+	Incomplete bool `json:"incomplete,omitempty"`
 	// When the next attempt is.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`

@@ -97,6 +97,7 @@ func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
 		}
 	}
 	dropNulls(u.Object)
+	dropEmpty(u, id)
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
@@ -161,6 +162,27 @@ func dropNulls(m map[string]any) {
 				}
 			}
 		}
+	}
+}
+
+// dropEmpty removes empty maps and lists where the API server stores Go types, which leave them out. Elsewhere they may
+// mean something: a volume with emptyDir: {} is one.
+func dropEmpty(u *unstructured.Unstructured, id ID) {
+	typed := []any{u.Object["metadata"]}
+	if id.Group == "" || id.Group == "rbac.authorization.k8s.io" {
+		typed = append(typed, u.Object)
+	}
+	for _, t := range typed {
+		m, _ := t.(map[string]any)
+		maps.DeleteFunc(m, func(_ string, v any) bool {
+			switch v := v.(type) {
+			case map[string]any:
+				return len(v) == 0
+			case []any:
+				return len(v) == 0
+			}
+			return false
+		})
 	}
 }
 

@@ -182,6 +182,8 @@ func descend(trees []tree, step string) []tree {
 	return out
 }
 
+// walk compares one field and what is in it. What is empty is as good as absent: server-side apply stores now the one and
+// now the other for the same declaration, depending on what was there before.
 func (c *comparison) walk(want, is any, path string, steps []any, trees []tree) {
 	switch want := want.(type) {
 	case map[string]any:

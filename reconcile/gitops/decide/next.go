@@ -137,7 +137,7 @@ func Next(s State, e Event) (State, Step) {
 		if e.Commit == s.Running && s.Running != "" {
 			s.Applied, s.AppliedSettings, s.Dirty = s.Running, s.RunningSettings, false
 			s.endAttempt()
-			s.Attempt, s.AttemptSettings, s.Failures, s.NotBefore, s.Stalled = "", "", 0, time.Time{}, false
+			s.forget()
 		}
 	case Broke:
 		if e.Commit == s.Running && s.Running != "" {
@@ -146,6 +146,9 @@ func Next(s State, e Event) (State, Step) {
 			}
 			s.Failures++
 			s.NotBefore, s.Stalled = e.At.Add(s.backOff()), e.Final
+			if s.Stalled {
+				s.NotBefore = time.Time{}
+			}
 			s.endAttempt()
 		}
 	default:
@@ -156,6 +159,11 @@ func Next(s State, e Event) (State, Step) {
 }
 
 func (s *State) endAttempt() { s.Running, s.RunningSettings = "", "" }
+
+// forget drops what failed: it is done, or of no interest any more.
+func (s *State) forget() {
+	s.Attempt, s.AttemptSettings, s.Failures, s.NotBefore, s.Stalled = "", "", 0, time.Time{}, false
+}
 
 // backOff is the wait after the last failure: twice as long each time.
 func (s *State) backOff() time.Duration {
@@ -192,6 +200,9 @@ func (s *State) step(now time.Time) Step {
 		}
 	}
 	out := Step{Apply: target, Abandon: s.Running, Reason: ReasonApplying, Message: "commit " + target + " is being applied"}
+	if s.Attempt != target || s.AttemptSettings != s.Settings {
+		s.forget()
+	}
 	s.Running, s.RunningSettings, s.Dirty = target, s.Settings, true
 	return out
 }
@@ -232,7 +243,7 @@ func Restore(y *v1alpha1.Sync, settings string) State {
 	st := &y.Status
 	s := State{
 		Head: st.SeenCommit, Settings: settings, Applied: st.LastAppliedCommit, AppliedSettings: st.AppliedSettings,
-		Dirty:    st.LastAttemptedCommit != st.LastAppliedCommit || st.Settings != st.AppliedSettings || st.Failures > 0,
+		Dirty:    st.Incomplete,
 		Rollback: y.Spec.Rollback.DeepCopy(), Released: st.ReleasedRollback.DeepCopy(), Failures: int(st.Failures),
 	}
 	s.Initial, s.Longest = y.Spec.Retry.Times()
@@ -249,14 +260,12 @@ func Restore(y *v1alpha1.Sync, settings string) State {
 // pass for what was applied before.
 func (s *State) Save(st *v1alpha1.SyncStatus) {
 	st.SeenCommit, st.LastAppliedCommit, st.AppliedSettings = s.Head, s.Applied, s.AppliedSettings
-	st.ReleasedRollback = s.Released.DeepCopy()
+	st.ReleasedRollback, st.Incomplete = s.Released.DeepCopy(), s.Dirty
 	switch {
 	case s.Running != "":
 		st.LastAttemptedCommit, st.Settings = s.Running, s.RunningSettings
 	case s.Attempt != "":
 		st.LastAttemptedCommit, st.Settings = s.Attempt, s.AttemptSettings
-	case !s.Dirty:
-		st.LastAttemptedCommit, st.Settings = s.Applied, s.AppliedSettings
 	}
 	st.Failures, st.NextAttemptTime = int32(s.Failures), nil
 	if s.Failures > 0 && !s.Stalled {
