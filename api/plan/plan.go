@@ -2,12 +2,16 @@
 // `padis apply --plan` and other programs. Pure.
 package plan
 
+import "encoding/json"
+
 // Plan is what would happen.
 type Plan struct {
 	// Version of this form.
 	Version int `json:"version"`
 	// World is a digest of all that the plan depends on, but for the changes themselves. A plan holds while it is the same.
 	World string `json:"world"`
+	// Parts are digests of parts of the world, by name, to say what of it has changed.
+	Parts map[string]string `json:"parts,omitempty"`
 	// Objects are those that were given, by kind, namespace and name.
 	Objects []Object `json:"objects,omitempty"`
 	// Apps are those with instances to which something happens, by namespace and name.
@@ -17,6 +21,9 @@ type Plan struct {
 	Quotas    []Quota   `json:"quotas,omitempty"`
 	// Unfinished says why nothing is known of what comes later; empty if all has come to rest.
 	Unfinished string `json:"unfinished,omitempty"`
+	// Manifests are what was given, in the order in which it is to be applied. They hold contents of Secrets, if any were
+	// given; nothing that is shown does.
+	Manifests []json.RawMessage `json:"manifests,omitempty"`
 }
 
 // Version is that of the form that this package writes.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"padis.io/padis/api/plan"
 	"padis.io/padis/mesos"
 	padisv1 "padis.io/padis/proto/padis/v1"
 	"padis.io/padis/reconcile/proposed"
@@ -109,6 +110,9 @@ func (b *bed) changes(text string, delete ...string) []proposed.Change {
 func (b *bed) apply(changes []proposed.Change) {
 	b.t.Helper()
 	for _, c := range changes {
+		if c.Before != nil && c.After != nil && len(plan.Diff(c.Before.Object, c.After.Object)) == 0 {
+			continue
+		}
 		kept := b.objects[:0:0]
 		for _, o := range b.objects {
 			if o != c.Before {

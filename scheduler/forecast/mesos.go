@@ -38,9 +38,10 @@ type host struct {
 	executor string
 	charged  mesos.Amounts
 	says     *padisv1.FromExecutor
-	// offer is out; refused is until when none is sent.
+	// offer is out; refused is until when none is sent, more that there is more than it says.
 	offer   string
 	refused time.Time
+	more    bool
 	// directing are the numbers of Balances that it was told, by uid, for directors and for what relays.
 	directing map[string]map[string]int64
 	relaying  map[string]int64
@@ -149,6 +150,11 @@ func (m *cluster) take(now time.Time) []core.Event {
 	var offers []mesos.Offer
 	for _, id := range m.order {
 		h := m.hosts[id]
+		if h.more && h.offer != "" { // All that there is is offered together, from now on.
+			m.tell(mesos.Rescind{OfferID: h.offer})
+			h.offer = ""
+		}
+		h.more = false
 		if m.suppressed || !h.there || h.offer != "" || h.refused.After(now) || h.free == (mesos.Amounts{}) {
 			continue
 		}
@@ -269,11 +275,7 @@ func (m *cluster) end(id string, t *task) {
 	h := m.hosts[t.agent]
 	delete(m.tasks, id)
 	h.apps[t.app]--
-	h.free, h.refused = h.free.Add(t.takes), time.Time{}
-	if h.offer != "" { // The master offers all that there is together.
-		m.tell(mesos.Rescind{OfferID: h.offer})
-		h.offer = ""
-	}
+	h.free, h.refused, h.more = h.free.Add(t.takes), time.Time{}, true
 	m.tell(mesos.Update{Status: mesos.Status{TaskID: id, AgentID: t.agent, State: mesos.TaskKilled, Source: "SOURCE_EXECUTOR", Timestamp: m.now}})
 }
 
@@ -303,11 +305,8 @@ func (m *cluster) shutdown(id string, h *host) {
 			m.end(x, t)
 		}
 	}
-	if h.offer != "" {
-		m.tell(mesos.Rescind{OfferID: h.offer})
-	}
 	m.tell(mesos.Failure{AgentID: id, ExecutorID: h.executor})
-	h.free, h.offer, h.refused, h.executor, h.says, h.charged = h.free.Add(h.charged), "", time.Time{}, "", nil, mesos.Amounts{}
+	h.free, h.refused, h.more, h.executor, h.says, h.charged = h.free.Add(h.charged), time.Time{}, true, "", nil, mesos.Amounts{}
 }
 
 // instruct has an executor do what it is told.
