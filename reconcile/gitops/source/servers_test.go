@@ -28,6 +28,7 @@ func newWork(t testing.TB) *work {
 		t.Fatal(err)
 	}
 	w.git("init", "-q", "-b", "main", ".")
+	w.git("config", "gc.auto", "0")
 	return w
 }
 

@@ -332,7 +332,7 @@ func TestLargeFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(256<<20), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(128<<20), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	w.commit("small", "1")
