@@ -143,7 +143,7 @@ func (b *bed) settle() {
 		b.run.declare(&proposed.State{})
 	}
 	b.run.settle()
-	for _, err := range b.run.errs {
+	for _, err := range append(b.run.errs, b.run.findings...) {
 		b.t.Fatal(err)
 	}
 }

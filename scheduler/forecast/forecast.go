@@ -60,6 +60,7 @@ func Make(in Input) (*plan.Plan, error) {
 	}
 	before := r.look()
 	mine := r.waits
+	r.findings = nil // It has logged these already.
 	r.waits, r.watched = nil, map[string]*story{}
 	r.declare(after)
 	r.mark(mine)
@@ -69,6 +70,9 @@ func Make(in Input) (*plan.Plan, error) {
 	}
 	if r.unfinished != "" {
 		out.Unfinished = r.unfinished
+	}
+	if len(r.findings) > 0 && out.Unfinished == "" {
+		out.Unfinished = fmt.Sprintf("the scheduler would find: %v", r.findings[0])
 	}
 	now := r.look()
 	out.Apps = r.apps(before, now)

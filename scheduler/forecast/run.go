@@ -47,7 +47,8 @@ type run struct {
 	// watched are how Apps got where they are, by uid; nil while nobody wants to know.
 	watched    map[string]*story
 	unfinished string
-	errs       []error
+	// findings are what the scheduler would log as errors; errs are contradictions of the made-up world.
+	findings, errs []error
 }
 
 // story is how an App got where it is.
@@ -141,7 +142,7 @@ func (r *run) settle() {
 			r.now = r.now.Add(time.Millisecond)
 		}
 		eff := r.core.Step(r.now, events...)
-		r.errs = append(r.errs, eff.Errors...)
+		r.findings = append(r.findings, eff.Errors...)
 		r.mesos.now, next = r.now, eff.Next
 		for _, call := range eff.Calls {
 			if err := r.mesos.call(call); err != nil {
