@@ -57,18 +57,21 @@ func paths(k types.Kustomization) []said {
 	}
 	add("resources", k.Resources...)
 	add("components", k.Components...)
+	//lint:ignore SA1019 kustomize still reads it, so it must be admitted like the others
 	add("bases", k.Bases...)
 	add("crds", k.Crds...)
 	add("configurations", k.Configurations...)
 	for _, p := range k.Patches {
 		add("patches", p.Path)
 	}
+	//lint:ignore SA1019 kustomize still reads it, so it must be admitted like the others
 	for _, p := range k.PatchesJson6902 {
 		add("patchesJson6902", p.Path)
 	}
 	for _, p := range k.Replacements {
 		add("replacements", p.Path)
 	}
+	//lint:ignore SA1019 kustomize still reads it, so it must be admitted like the others
 	for _, p := range k.PatchesStrategicMerge {
 		if s := strings.ToLower(strings.TrimSpace(string(p))); strings.HasPrefix(s, "http:") || strings.HasPrefix(s, "https:") {
 			add("patchesStrategicMerge", s) // others may be patches themselves, which have colons, too
