@@ -91,6 +91,10 @@ bench-failover: setup build ## What is lost when directors are killed, drained, 
 bench-endpoints: setup build ## How long a change of a real server takes to all directors, the whole control plane included (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) $(GO) run ./tests/bench/endpoints
 
+.PHONY: bench-converge
+bench-converge: ## What a repository of 1,000 Apps costs to apply, object by object, and 50,000 objects to keep
+	@$(GO) build -o $(BIN)/bench-converge ./tests/bench/converge && $(BIN)/bench-converge
+
 .PHONY: torture
 torture: setup build ## Kill executors, containerds and agents at random for TORTURE seconds (root)
 	@PADIS_BIN=$(CURDIR)/$(BIN) PADIS_TORTURE_SECONDS=$(TORTURE) $(GO) test -count=1 -timeout 0 -v -run TestTorture ./tests/e2e
