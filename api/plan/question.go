@@ -21,7 +21,7 @@ type Question struct {
 // Proposal is one object that would be applied.
 type Proposal struct {
 	// Object is what it would become, which is what the API server answers to a dry run; its manifest if that was refused.
-	Object map[string]any `json:"object"`
+	Object json.RawMessage `json:"object"`
 	// Refusals are why the dry run was refused. Those that the other proposals remedy do not count.
 	Refusals []Refusal `json:"refusals,omitempty"`
 }

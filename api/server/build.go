@@ -114,6 +114,7 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	}
 	srv.GenericAPIServer.ShutdownTimeout = shutdownTime
 	srv.GenericAPIServer.Handler.NonGoRestfulMux.Handle(auditPath, serveAudit(s.audit))
+	srv.GenericAPIServer.Handler.NonGoRestfulMux.Handle(planPath, newPlans(s.cfg.Plans, s.who, s.loopback))
 	return srv, kinds.install(srv.GenericAPIServer, etcd, sealed, &s.cfg, s.audit, s.who, tokens)
 }
 

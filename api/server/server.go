@@ -63,6 +63,8 @@ type Config struct {
 	Access live.Access
 	// Balances knows how it stands with LoadBalancers; nil answers that nobody does.
 	Balances live.Balances
+	// Plans knows what would happen if objects were applied; nil answers that nobody does.
+	Plans Planner
 	// Open, when it is closed, lets clients in, but not before all kinds are served; nil waits for nothing else. Whoever
 	// fills Live closes it when what was known before the start is there again.
 	Open <-chan struct{}

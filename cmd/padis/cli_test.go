@@ -62,7 +62,8 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 		Status:     runtime.AgentStatus{ID: "A1", Hostname: "host-1", State: "Active", Total: runtime.Amounts{CPUMilli: 4000}},
 	})
 	showAddresses(views)
-	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Balances: fakeBalances{}, Logger: zap.NewNop()})
+	plans := &door{}
+	s, err := server.New(server.Config{DataDir: dir, Listener: listener, Live: views, Logs: fakeLogs{}, Access: fakeInside{}, Balances: fakeBalances{}, Plans: plans, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ var sharedAPI = sync.OnceValues(func() (*server.Server, error) {
 	}
 	select {
 	case <-s.Ready():
-		return s, nil
+		return s, letPlan(plans, s)
 	case err := <-ended:
 		return nil, err
 	}
@@ -329,6 +330,9 @@ func TestUsageErrors(t *testing.T) {
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
 		{"up", "--inner"},
+		{"apply", "--plan", "plan.json", "-f", "a.yaml"},
+		{"apply", "--plan", "plan.json", "--server-side"},
+		{"apply", "--plan", "plan.json", "more"},
 		{"version", "more"},
 		{"version", "-o", "xml"},
 	} {
@@ -364,7 +368,7 @@ func TestHelp(t *testing.T) {
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
 		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
-		"ip", "lb",
+		"ip", "lb", "plan",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})
@@ -375,7 +379,7 @@ func TestHelp(t *testing.T) {
 		if text := cmd.Long + cmd.Example + cmd.Use; strings.Contains(text, "kubectl ") {
 			t.Errorf("%s speaks of kubectl:\n%s", verb, text)
 		}
-		if slices.Contains([]string{"version", "why", "logs", "up", "on", "exec", "cp", "port-forward", "top"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
+		if slices.Contains([]string{"version", "why", "logs", "up", "on", "exec", "cp", "port-forward", "top", "plan"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
 			t.Errorf("%s has no example, or no exit status", verb)
 		}
 	}

@@ -15,9 +15,9 @@ import (
 // The exit statuses of padis. This is the only place that decides them.
 const (
 	exitOK = 0
-	// Something went wrong; or `padis diff` found differences.
+	// Something went wrong, also on the command line of `padis plan`; or `padis diff` found differences.
 	exitError = 1
-	// The command line is wrong; or `padis diff` failed.
+	// The command line is wrong; or `padis diff` failed; or something would happen by `padis plan`.
 	exitUsage = 2
 	// `padis on` could not run the command; all other statuses of it are the command's own.
 	exitCannotRun = 125
@@ -26,7 +26,7 @@ const (
 const exitHelp = `Exit status:
   0    done
   1    an error; for diff: there are differences
-  2    the command line is wrong; for diff: an error
+  2    the command line is wrong; for diff: an error; for plan: something would happen
   125  on: the command could not be run; other statuses of it are the command's
 For exec, the status of a command that ran is the command's own; of one that a signal ended it is 128 and the signal's number.`
 
@@ -83,6 +83,10 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	if errors.As(err, &ran) && cmd.Name() == "exec" {
 		return ran.status
 	}
+	var without outcome
+	if errors.As(err, &without) {
+		return int(without)
+	}
 	var withStatus statusError
 	var usage usageError
 	switch {
@@ -91,6 +95,9 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		return withStatus.status
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
 		printError(w, fmt.Sprintf("%s\nSee '%s -h' for help and examples", message, cmd.CommandPath()))
+		if cmd.Name() == "plan" { // 2 says that something would happen.
+			return exitError
+		}
 		return exitUsage
 	default:
 		printError(w, message)

@@ -58,7 +58,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 
 	groups := templates.CommandGroups{
 		{Message: "Applications:", Commands: []*cobra.Command{
-			newApplyCommand(f, streams), newGetCommand(f, streams), newDescribeCommand(f, streams), newScaleCommand(f, streams),
+			newPlanCommand(f, streams), newApplyCommand(f, streams), newGetCommand(f, streams), newDescribeCommand(f, streams), newScaleCommand(f, streams),
 			newEditCommand(f, streams), newDiffCommand(f, streams), newDeleteCommand(f, streams), newWaitCommand(f, streams),
 		}},
 		{Message: "What is going on:", Commands: []*cobra.Command{

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"padis.io/padis/api/runtime"
 	"padis.io/padis/api/server/live"
@@ -20,13 +21,15 @@ import (
 	"padis.io/padis/proto/padis/stream"
 	"padis.io/padis/scheduler"
 	"padis.io/padis/scheduler/access"
+	"padis.io/padis/scheduler/planner"
 )
 
 // parallelHosts is how many hosts are asked at the same time.
 const parallelHosts = 32
 
 // door reaches into instances where they are: through their executors, and for the output of instances of which there is
-// no executor any more through the Mesos agents. It implements live.LogReader, live.Access and live.Balances.
+// no executor any more through the Mesos agents. It implements live.LogReader, live.Access and live.Balances, and
+// server.Planner.
 type door struct {
 	files *files.Client
 	// find is set when this process schedules; a stand-by knows nothing of hosts.
@@ -42,15 +45,20 @@ type finder struct {
 	}
 	client   *access.Client
 	balancer balancer
+	planner  planning
 }
 
 // open lets people in.
-func (d *door) open(loop *scheduler.Loop, certificate, key []byte) error {
+func (d *door) open(loop *scheduler.Loop, api *rest.Config, certificate, key []byte) error {
 	client, err := access.New(certificate, key)
 	if err != nil {
 		return err
 	}
-	d.find.Store(&finder{loop, client, loop})
+	planner, err := planner.New(api, loop)
+	if err != nil {
+		return err
+	}
+	d.find.Store(&finder{loop, client, loop, planner})
 	return nil
 }
 

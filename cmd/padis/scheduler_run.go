@@ -72,7 +72,7 @@ func newServer(c schedulerConfig, views *live.Stores, known <-chan struct{}, int
 		DataDir: c.DataDir, ListenAddress: c.Listen, Hosts: c.Hosts, SecretsKeyFile: c.SecretsKeyFile,
 		ServiceAccountKeyFile: c.ServiceAccountKeyFile, OIDC: c.OIDC,
 		EtcdServers: c.EtcdServers, EtcdTLS: server.EtcdTLS{CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey},
-		Live: views, Logs: into, Access: into, Balances: into, Open: known, Version: version.Version, Logger: log,
+		Live: views, Logs: into, Access: into, Balances: into, Plans: into, Open: known, Version: version.Version, Logger: log,
 	}
 	if c.ListenFD > 0 {
 		syscall.CloseOnExec(c.ListenFD)
@@ -124,7 +124,7 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		Log: log.Named("scheduler"), Permanent: func(err error) bool { return errors.Is(err, ledger.ErrFenced) },
 	})
 	identity := api.SchedulerIdentity()
-	if err := into.open(loop, identity.Certificate, identity.Key); err != nil {
+	if err := into.open(loop, api.LoopbackConfig(), identity.Certificate, identity.Key); err != nil {
 		return err
 	}
 	if !c.shared() {

@@ -46,7 +46,7 @@ func Make(in Input) (*plan.Plan, error) {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	r := newRun(c, newCluster(&in.Scheduler, in.Now), in.Now)
-	r.waits = changing(in.Changes)
+	r.waits = changing(in.Changes, objects)
 	r.declare(in.Declared)
 	r.mesos.subscribe()
 	r.settle()
@@ -82,10 +82,14 @@ func Make(in Input) (*plan.Plan, error) {
 	return out, nil
 }
 
-// changing are the Apps and LoadBalancers that change: kind, namespace and name.
-func changing(changes []proposed.Change) map[[3]string]bool {
+// changing are the Apps and LoadBalancers that change: kind, namespace and name. One that was given as it is goes on as it
+// does.
+func changing(changes []proposed.Change, objects []plan.Object) map[[3]string]bool {
 	out := map[[3]string]bool{}
 	for i := range changes {
+		if objects[i].Action == plan.Unchanged {
+			continue
+		}
 		o := changes[i].After
 		if o == nil {
 			o = changes[i].Before

@@ -170,6 +170,8 @@ func builtIn(s Subject) []rbacv1.PolicyRule {
 	if slices.Contains(s.Groups, Authenticated) {
 		out = append(out,
 			rbacv1.PolicyRule{Verbs: []string{"get"}, NonResourceURLs: []string{"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"}},
+			// Each object of a plan is asked for again: only what somebody may apply can he plan.
+			rbacv1.PolicyRule{Verbs: []string{"post"}, NonResourceURLs: []string{"/plan"}},
 			rbacv1.PolicyRule{Verbs: []string{"create"}, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
 			rbacv1.PolicyRule{Verbs: []string{"create"}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}})
 	}

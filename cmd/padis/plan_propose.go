@@ -1,0 +1,152 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/resource"
+	"k8s.io/client-go/openapi3"
+	"k8s.io/kubectl/pkg/cmd/diff"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+	"k8s.io/kubectl/pkg/scheme"
+
+	"padis.io/padis/api/plan"
+)
+
+// manifestOf is one object that was given, and where it is in the API.
+type manifestOf struct {
+	info *resource.Info
+	text json.RawMessage
+}
+
+type manifests []manifestOf
+
+func (m manifests) manifests() []json.RawMessage {
+	out := make([]json.RawMessage, len(m))
+	for i := range m {
+		out[i] = m[i].text
+	}
+	return out
+}
+
+// readManifests reads what was given, in the order in which it can be applied.
+func readManifests(f cmdutil.Factory, files *resource.FilenameOptions) (manifests, error) {
+	namespace, enforce, err := f.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := f.NewBuilder().Unstructured().ContinueOnError().NamespaceParam(namespace).DefaultNamespace().
+		FilenameParam(enforce, files).Flatten().Do().Infos()
+	if err != nil {
+		return nil, err
+	}
+	if len(infos) == 0 {
+		return nil, errors.New("there are no manifests in what was given: name other files with -f")
+	}
+	out := make(manifests, len(infos))
+	for i, info := range infos {
+		text, err := kruntime.Encode(unstructured.UnstructuredJSONScheme, info.Object)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = manifestOf{info, text}
+	}
+	slices.SortStableFunc(out, func(a, b manifestOf) int { return cmp.Compare(rank(a.info), rank(b.info)) })
+	return out, nil
+}
+
+// ranks say which kinds others need.
+var ranks = map[string]int{
+	"Namespace": -7, "CustomResourceDefinition": -6, "Network": -5, "IPPool": -4, "Tenant": -3, "Registry": -3, "BGPPeer": -3,
+	"ConfigMap": -2, "Secret": -2, "ServiceAccount": -2, "App": 1, "LoadBalancer": 2,
+}
+
+func rank(info *resource.Info) int { return ranks[info.Mapping.GroupVersionKind.Kind] }
+
+// propose asks the API, by dry runs, what would become of each object if padis apply applied it.
+func propose(f cmdutil.Factory, local manifests, streams genericiooptions.IOStreams) ([]plan.Proposal, error) {
+	p := proposer{openAPI: f, streams: streams}
+	if c, err := f.OpenAPIV3Client(); err == nil {
+		p.openAPI3 = openapi3.NewRoot(c)
+	}
+	out := make([]plan.Proposal, len(local))
+	for i := range local {
+		var err error
+		if out[i], err = p.propose(&local[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+type proposer struct {
+	openAPI  cmdutil.Factory
+	openAPI3 openapi3.Root
+	streams  genericiooptions.IOStreams
+}
+
+func (p *proposer) propose(m *manifestOf) (plan.Proposal, error) {
+	local, err := kruntime.Decode(unstructured.UnstructuredJSONScheme, m.text)
+	if err != nil {
+		return plan.Proposal{}, err
+	}
+	for n := 1; ; n++ {
+		if err := m.info.Get(); apierrors.IsNotFound(err) {
+			m.info.Object = nil
+		} else if err != nil {
+			return plan.Proposal{}, err
+		}
+		merged, err := diff.InfoObject{
+			LocalObj: local.DeepCopyObject(), Info: m.info, Encoder: scheme.DefaultJSONEncoder(), OpenAPIGetter: p.openAPI, OpenAPIV3Root: p.openAPI3,
+			Force: n == planTries, FieldManager: "kubectl-client-side-apply", IOStreams: p.streams,
+		}.Merged()
+		switch {
+		case n < planTries && apierrors.IsConflict(err):
+			continue
+		case err == nil:
+			text, err := kruntime.Encode(unstructured.UnstructuredJSONScheme, merged)
+			return plan.Proposal{Object: text}, err
+		}
+		if why := refusals(err); len(why) > 0 {
+			return plan.Proposal{Object: m.text, Refusals: why}, nil
+		}
+		return plan.Proposal{}, fmt.Errorf("%s %s: %w", m.info.Mapping.GroupVersionKind.Kind, m.info.Name, err)
+	}
+}
+
+// refusals are why the API refuses an object; nothing if the error is of another class.
+func refusals(err error) []plan.Refusal {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return nil
+	}
+	s := status.Status()
+	switch s.Reason {
+	case metav1.StatusReasonInvalid, metav1.StatusReasonForbidden, metav1.StatusReasonNotFound, metav1.StatusReasonBadRequest, metav1.StatusReasonConflict:
+	default:
+		return nil
+	}
+	if s.Reason == metav1.StatusReasonInvalid && s.Details != nil && len(s.Details.Causes) > 0 {
+		var out []plan.Refusal
+		for _, c := range s.Details.Causes {
+			out = append(out, plan.Refusal{Reason: string(s.Reason), Field: c.Field, Message: c.Message})
+		}
+		return out
+	}
+	message := s.Message
+	if strings.HasPrefix(message, "error when ") { // kubectl's, with the name of the file.
+		if _, rest, ok := strings.Cut(message, `": `); ok {
+			message = rest
+		}
+	}
+	return []plan.Refusal{{Reason: string(s.Reason), Message: message}}
+}
