@@ -92,7 +92,7 @@ func parseFields(raw []byte) (tree, error) {
 
 // below is what of a tree is under a step.
 func (t tree) below(step string) tree {
-	if t == nil || len(t) == 0 {
+	if len(t) == 0 {
 		return t
 	}
 	sub, ok := t[step].(map[string]any)
@@ -120,7 +120,7 @@ func managersOf(entries []metav1.ManagedFieldsEntry) ([]manager, []tree) {
 		if e.Subresource == "status" || e.FieldsV1 == nil {
 			continue
 		}
-		t, err := parseFields(e.FieldsV1.Raw)
+		t, err := parseFields(e.FieldsV1.GetRawBytes())
 		if err != nil || t == nil {
 			continue
 		}

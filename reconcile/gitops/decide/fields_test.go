@@ -25,8 +25,8 @@ func FuzzManagedFields(f *testing.F) {
 			return
 		}
 		entries := []metav1.ManagedFieldsEntry{
-			{Manager: Manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{Raw: fields}},
-			{Manager: "other", Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: &metav1.FieldsV1{Raw: fields}},
+			{Manager: Manager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(string(fields))},
+			{Manager: "other", Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: metav1.NewFieldsV1(string(fields))},
 			{Manager: "none", Operation: metav1.ManagedFieldsOperationUpdate},
 		}
 		changes := Drift(w, l, entries)
@@ -44,7 +44,7 @@ func TestDriftSaysWhoAndWhen(t *testing.T) {
 	then := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
 	entry := func(manager string, op metav1.ManagedFieldsOperationType, at time.Time, fields string) metav1.ManagedFieldsEntry {
 		stamp := metav1.NewTime(at)
-		return metav1.ManagedFieldsEntry{Manager: manager, Operation: op, Time: &stamp, FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+		return metav1.ManagedFieldsEntry{Manager: manager, Operation: op, Time: &stamp, FieldsV1: metav1.NewFieldsV1(fields)}
 	}
 	want := app(t, `{replicas: 3, template: {command: [a]}}`).Object
 	live := want.DeepCopy()
