@@ -92,7 +92,7 @@ func start(dir string) (*instance, error) {
 		return nil, err
 	}
 	out := &instance{live: live.NewStores(time.Now), logs: &scriptedLogs{}, into: &fakeAccess{}}
-	if out.Server, err = New(Config{DataDir: dir, Listener: l, Live: out.live, Logs: out.logs, Access: out.into, Balances: fakeBalances{}, Version: "0.0.0-test", Logger: testLogger()}); err != nil {
+	if out.Server, err = New(Config{DataDir: dir, Listener: l, Live: out.live, Logs: out.logs, Access: out.into, Balances: fakeBalances{}, Plans: fakePlanner{}, Version: "0.0.0-test", Logger: testLogger()}); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
