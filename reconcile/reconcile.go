@@ -16,6 +16,7 @@ import (
 	"padis.io/padis/reconcile/app"
 	"padis.io/padis/reconcile/balancer"
 	"padis.io/padis/reconcile/cluster"
+	"padis.io/padis/reconcile/gitops"
 
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
@@ -98,6 +99,15 @@ const (
 // and an error when they cannot run. There is no leader election: of several processes only the one whose epoch is in
 // the ledger can make anything durable. No metrics are served.
 func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.Logger) error {
+	return start(ctx, cfg, sched, nil, logger)
+}
+
+// StartWithGit does the same, and keeps what is declared in git in force.
+func StartWithGit(ctx context.Context, cfg *rest.Config, sched Scheduler, git gitops.Config, logger *zap.Logger) error {
+	return start(ctx, cfg, sched, &git, logger)
+}
+
+func start(ctx context.Context, cfg *rest.Config, sched Scheduler, git *gitops.Config, logger *zap.Logger) error {
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS, cfg.Burst = qps, burst
 	// Custom resources are JSON only, and our Events are not many.
@@ -144,6 +154,11 @@ func Start(ctx context.Context, cfg *rest.Config, sched Scheduler, logger *zap.L
 	balancers := balancer.New(mgr.GetClient(), mgr.GetAPIReader(), sched, declarer, events, seed, time.Now, logger.Named("balancer"))
 	if err := watchBalancers(mgr, balancers, sched, declarer, logger); err != nil {
 		return fmt.Errorf("reconcilers: watch loadbalancers: %w", err)
+	}
+	if git != nil {
+		if err := gitops.Add(mgr, *git, events, logger.Named("gitops")); err != nil {
+			return fmt.Errorf("reconcilers: %w", err)
+		}
 	}
 	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reconcilers: %w", err)

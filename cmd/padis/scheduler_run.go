@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	"padis.io/padis/mesos/files"
 	"padis.io/padis/mesos/master"
 	"padis.io/padis/reconcile"
+	"padis.io/padis/reconcile/gitops"
 	"padis.io/padis/scheduler"
 	"padis.io/padis/scheduler/artifacts"
 	"padis.io/padis/scheduler/core"
@@ -143,7 +145,8 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		return reconcile.Start(ctx, api.LoopbackConfig(), loop, log.Named("reconcile"))
+		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), Writer: api.SyncConfig()}
+		return reconcile.StartWithGit(ctx, api.LoopbackConfig(), loop, git, log.Named("reconcile"))
 	})
 	return group.Wait()
 }

@@ -1,0 +1,446 @@
+package gitops
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"padis.io/padis/api/origin"
+	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/gitops/decide"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// writers is how many objects of a Sync are written at the same time.
+const writers = 16
+
+// refusals are what the API server does not take.
+type refusals struct {
+	reason string
+	lines  []string
+	fields []v1alpha1.FieldReport
+}
+
+func (r *refusals) Error() string { return some(r.lines) }
+
+// writesOf are the objects to write, in the order of the wanted ones.
+func (l *look) writesOf(p decide.Plan) []write {
+	var out []write
+	for _, c := range p.Create {
+		out = append(out, write{Rendered: c, object: c.Object, create: true, force: slices.ContainsFunc(p.Drifted, func(d decide.Drifted) bool { return d.ID == c.ID })})
+	}
+	for _, u := range p.Update {
+		out = append(out, write{Rendered: u.Rendered, object: u.Apply, force: u.Force})
+	}
+	slices.SortStableFunc(out, func(a, b write) int { return l.s.index[a.ID] - l.s.index[b.ID] })
+	return out
+}
+
+// attempt goes on with the commit that is being applied, as far as it can without waiting.
+func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
+	s, commit := l.s, l.s.state.Running
+	limit, patience := l.y.Spec.Times()
+	writing, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := l.render(writing, l.y, s, l.set, commit); err != nil {
+		return l.broke(ctx, err)
+	}
+	plan, live, err := l.compare(writing, l.y, s, l.shown.Inventory)
+	if err != nil {
+		return l.broke(ctx, err)
+	}
+	if len(plan.Conflicts) > 0 {
+		return l.broke(ctx, conflicts(plan, s))
+	}
+	c, err := l.objects.as(user(l.y))
+	if err != nil {
+		return l.broke(ctx, err)
+	}
+	writes := l.writesOf(plan)
+	if !s.rehearsed && len(writes) > 0 {
+		behind, err := l.rehearse(writing, c, writes)
+		switch {
+		case err != nil:
+			return l.broke(ctx, err)
+		case behind:
+			return reconcile.Result{RequeueAfter: lagging}, nil
+		}
+	}
+	s.rehearsed = true
+	// What may come to be there is in the inventory before it is.
+	s.state.Save(&l.next)
+	l.inventory(plan, false)
+	l.next.Conflicts, l.next.Unhealthy = nil, nil
+	l.conditions(false, decide.ReasonApplying, "commit "+commit+" is being applied")
+	if l.next.Objects != l.shown.Objects || plan.Writes() > 0 || !l.shown.Incomplete {
+		if err := l.show(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	writing = l.origin(writing, commit)
+	due := make(map[decide.ID]write, len(writes))
+	for _, w := range writes {
+		due[w.ID] = w
+	}
+	for i, wave := range decide.Order(s.wanted) {
+		var batch []write
+		for _, o := range wave.Objects {
+			if w, ok := due[o.ID]; ok {
+				batch = append(batch, w)
+			}
+		}
+		if err := l.write(writing, c, batch); err != nil {
+			return l.broke(ctx, err)
+		}
+		if i > s.wave {
+			s.wave, s.since = i, l.now()
+		}
+		if wait := l.waits(wave); len(wait) > 0 {
+			l.next.Unhealthy = wait[:min(len(wait), v1alpha1.MaxReported)]
+			left := patience - l.now().Sub(s.since)
+			failed := slices.ContainsFunc(wait, func(o v1alpha1.ObjectReport) bool { return o.Health == decide.Failed.String() })
+			first := fmt.Sprintf("%d of %d objects of wave %d are not healthy, the first is %s: %s", len(wait), len(wave.Objects), wave.Number, wait[0].Object, wait[0].Message)
+			if failed || left <= 0 {
+				s.ill = true
+				return l.broke(ctx, &refusals{reason: ReasonUnhealthy, lines: []string{first}})
+			}
+			l.conditions(false, ReasonWaitingForHealth, "commit "+commit+" is being applied; "+first)
+			return reconcile.Result{RequeueAfter: left}, l.show(ctx)
+		}
+	}
+	refusal, err := l.prune(writing, c, &plan, live, commit)
+	if err != nil {
+		return l.broke(ctx, err)
+	}
+	at := l.now()
+	s.state, _ = decide.Next(s.state, decide.Event{Kind: decide.Succeeded, At: at, Commit: commit})
+	s.state.Save(&l.next)
+	l.inventory(plan, true)
+	l.from(ctx, commit)
+	t := metav1.NewTime(at.UTC().Truncate(time.Second))
+	l.next.LastAppliedTime = &t
+	l.log.Info("applied", zap.String("sync", s.name), zap.String("commit", commit), zap.Int("objects", len(s.wanted)), zap.Int("writes", plan.Writes()))
+	l.settled(plan, refusal, decide.ReasonUpToDate, fmt.Sprintf("commit %s is applied: %d objects", commit, len(s.wanted)))
+	return reconcile.Result{}, l.show(ctx)
+}
+
+// waits are the objects of a wave that are not healthy yet.
+func (l *look) waits(wave decide.Wave) []v1alpha1.ObjectReport {
+	ids := make(map[string]bool, len(wave.Objects))
+	for _, o := range wave.Objects {
+		ids[o.ID.String()] = true
+	}
+	return slices.DeleteFunc(l.unhealthy(), func(o v1alpha1.ObjectReport) bool { return !ids[o.Object] })
+}
+
+// broke shows why the attempt has failed, and when it is repeated.
+func (l *look) broke(ctx context.Context, err error) (reconcile.Result, error) {
+	if ctx.Err() != nil {
+		return reconcile.Result{}, ctx.Err()
+	}
+	reason, final := failure(err)
+	s, commit := l.s, l.s.state.Running
+	var step decide.Step
+	s.state, step = decide.Next(s.state, decide.Event{Kind: decide.Broke, At: l.now(), Commit: commit, Final: final})
+	s.state.Save(&l.next)
+	l.next.Conflicts = nil
+	if r, ok := err.(*refusals); ok { //nolint:errorlint // it is never wrapped
+		l.next.Conflicts = r.fields[:min(len(r.fields), v1alpha1.MaxReported)]
+	}
+	l.conditions(false, reason, "commit "+commit+": "+err.Error())
+	return reconcile.Result{RequeueAfter: step.After}, l.show(ctx)
+}
+
+// keep sees that what is applied stays as it was applied.
+func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconcile.Result, error) {
+	s, commit := l.s, l.s.state.Target()
+	s.state.Save(&l.next)
+	plan, live, err := decide.Plan{}, map[decide.ID]*unstructured.Unstructured(nil), l.render(ctx, l.y, s, l.set, commit)
+	if err == nil {
+		plan, live, err = l.compare(ctx, l.y, s, l.shown.Inventory)
+	}
+	if err != nil {
+		l.conditions(false, ReasonFailed, "commit "+commit+" is applied, and what became of it cannot be told: "+err.Error())
+		return reconcile.Result{RequeueAfter: again}, l.show(ctx)
+	}
+	var refusal *decide.Refusal
+	if !frozen {
+		c, err := l.objects.as(user(l.y))
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		limit, _ := l.y.Spec.Times()
+		writing, cancel := context.WithTimeout(l.origin(ctx, commit), limit)
+		defer cancel()
+		err = l.write(writing, c, l.writesOf(plan))
+		if err == nil {
+			refusal, err = l.prune(writing, c, &plan, live, commit)
+		}
+		if err != nil {
+			for _, w := range l.writesOf(plan) {
+				s.mark(w.ID)
+			}
+			reason, _ := failure(err)
+			l.conditions(false, reason, "what others have changed cannot be put back: "+err.Error())
+			return reconcile.Result{RequeueAfter: again}, l.show(ctx)
+		}
+		if n := len(plan.Drifted); n > 0 && l.y.Spec.Corrects() {
+			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(fmt.Sprintf("%d objects were changed by others and are put back: %s", n, drifts(plan.Drifted)), 1000))
+			plan.Drifted = nil
+		}
+	}
+	l.inventory(plan, !frozen)
+	l.settled(plan, refusal, step.Reason, step.Message)
+	return reconcile.Result{}, l.show(ctx)
+}
+
+// settled shows what is applied, and how it fares.
+func (l *look) settled(p decide.Plan, refusal *decide.Refusal, reason, message string) {
+	var drift []v1alpha1.FieldReport
+	told := map[decide.ID]bool{}
+	for _, d := range p.Drifted {
+		told[d.ID] = true
+		for _, f := range d.Fields {
+			drift = append(drift, f.Report(d.ID))
+		}
+	}
+	for _, w := range l.s.wanted {
+		if k := l.s.known[w.ID]; k != nil && !told[w.ID] {
+			for _, f := range k.drift {
+				drift = append(drift, f.Report(w.ID))
+			}
+		}
+	}
+	l.next.Drift, l.next.Conflicts = drift[:min(len(drift), v1alpha1.MaxReported)], nil
+	for _, c := range p.Conflicts {
+		if len(l.next.Conflicts) < v1alpha1.MaxReported {
+			l.next.Conflicts = append(l.next.Conflicts, c.Field.Report(c.ID))
+		}
+	}
+	ill := l.unhealthy()
+	l.next.Unhealthy = ill[:min(len(ill), v1alpha1.MaxReported)]
+	l.next.PendingPrune = 0
+	switch {
+	case refusal != nil:
+		l.next.PendingPrune = int32(len(p.Prune))
+		reason, message = refusal.Reason, refusal.Message
+	case len(l.next.Conflicts) > 0:
+		reason, message = ReasonConflict, fmt.Sprintf("%s: %s", p.Conflicts[0].ID, p.Conflicts[0].Message)
+	case len(ill) > 0:
+		reason, message = ReasonUnhealthy, fmt.Sprintf("%s; %d objects are not healthy, the first is %s: %s", message, len(ill), ill[0].Object, ill[0].Message)
+	case len(drift) > 0:
+		message += fmt.Sprintf("; %d fields were changed by others: see status.drift", len(drift))
+	}
+	l.conditions(refusal == nil && len(ill) == 0 && len(l.next.Conflicts) == 0, reason, message)
+}
+
+// inventory is what is applied: what is wanted, and what has left the repository and is still there.
+func (l *look) inventory(p decide.Plan, done bool) {
+	all := slices.Clone(l.s.wanted)
+	versions := decide.Applied(l.shown.Inventory)
+	stays := func(id decide.ID) {
+		if versions[id] != "" {
+			u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": versions[id], "kind": id.Kind}}
+			all = append(all, decide.Rendered{ID: id, Object: u})
+		}
+	}
+	for _, k := range p.Protected {
+		stays(k.ID)
+	}
+	for _, id := range p.Prune {
+		stays(id)
+	}
+	if !done {
+		for _, id := range p.Released {
+			stays(id)
+		}
+	}
+	l.next.Inventory, l.next.Objects = decide.Inventory(all), int32(len(all))
+}
+
+// prune deletes what has left the repository, and takes what is gone out of the plan.
+func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, live map[decide.ID]*unstructured.Unstructured, commit string) (*decide.Refusal, error) {
+	versions := decide.Applied(l.shown.Inventory)
+	if refusal := decide.MayPrune(*p, len(versions), l.y.Spec.PruneLimit, commit, l.y.Annotations[v1alpha1.AnnotationConfirmPrune]); refusal != nil {
+		return refusal, nil
+	}
+	for len(p.Prune) > 0 {
+		id := p.Prune[0]
+		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), live[id]); err != nil {
+			return nil, &refusals{reason: ReasonRefused, lines: []string{fmt.Sprintf("delete %s: %v", id, err)}}
+		}
+		p.Prune = p.Prune[1:]
+	}
+	return nil, nil
+}
+
+// rehearse has the API server judge all writes before the first one. behind: the cache did not know of something.
+func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write) (behind bool, err error) {
+	var (
+		mu      sync.Mutex
+		refused refusals
+		group   errgroup.Group
+	)
+	fresh := map[string]bool{}
+	for _, w := range writes {
+		if w.create && w.ID.Kind == "Namespace" && w.ID.Group == "" {
+			fresh[w.ID.Name] = true
+		}
+	}
+	group.SetLimit(writers)
+	for _, w := range writes {
+		if fresh[w.ID.Namespace] && w.ID.Namespace != "" {
+			// There is nothing to try it in yet.
+			continue
+		}
+		group.Go(func() error {
+			u, err := l.objects.apply(ctx, c, w, true)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				refused.add(l.s.places[w.ID], w, err)
+			} else if w.create && u.GetResourceVersion() != "" {
+				behind = true
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if len(refused.lines) > 0 {
+		slices.Sort(refused.lines)
+		return false, &refused
+	}
+	return behind, ctx.Err()
+}
+
+// write applies objects: those of one kind at the same time, kinds one after the other.
+func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) error {
+	for len(writes) > 0 {
+		n := 1
+		for n < len(writes) && writes[n].ID.Kind == writes[0].ID.Kind && writes[n].ID.Group == writes[0].ID.Group {
+			n++
+		}
+		var (
+			mu      sync.Mutex
+			refused refusals
+			group   errgroup.Group
+		)
+		group.SetLimit(writers)
+		for _, w := range writes[:n] {
+			group.Go(func() error {
+				u, err := l.objects.apply(ctx, c, w, false)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					refused.add(l.s.places[w.ID], w, err)
+					return nil
+				}
+				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), looked: true}
+				return nil
+			})
+		}
+		_ = group.Wait()
+		if len(refused.lines) > 0 {
+			slices.Sort(refused.lines)
+			return &refused
+		}
+		writes = writes[n:]
+	}
+	return nil
+}
+
+func (r *refusals) add(at string, w write, err error) {
+	if r.reason == "" || apierrors.IsConflict(err) {
+		r.reason = ReasonRefused
+		if apierrors.IsConflict(err) {
+			r.reason = ReasonConflict
+		}
+	}
+	r.lines = append(r.lines, fmt.Sprintf("%s: %s: %v", at, w.ID, err))
+	var s apierrors.APIStatus
+	if apierrors.IsConflict(err) {
+		if st, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // as the client gives it
+			s = st
+		}
+	}
+	if s == nil || s.Status().Details == nil {
+		return
+	}
+	for _, cause := range s.Status().Details.Causes {
+		if cause.Type == metav1.CauseTypeFieldManagerConflict {
+			r.fields = append(r.fields, v1alpha1.FieldReport{Object: w.ID.String(), Path: cause.Field, By: cause.Message})
+		}
+	}
+}
+
+// conflicts are what others have a better right to.
+func conflicts(p decide.Plan, s *session) error {
+	r := &refusals{reason: ReasonConflict}
+	for _, c := range p.Conflicts {
+		r.lines = append(r.lines, fmt.Sprintf("%s: %s: %s", s.places[c.ID], c.ID, c.Message))
+		r.fields = append(r.fields, c.Field.Report(c.ID))
+	}
+	return r
+}
+
+func drifts(list []decide.Drifted) string {
+	var out []string
+	for _, d := range list {
+		for _, f := range d.Fields {
+			text := d.ID.String()
+			if f.Path != "" {
+				text += " " + f.Path
+			}
+			if f.By != "" {
+				text += " by " + f.By
+			}
+			out = append(out, text)
+		}
+	}
+	return strings.TrimSpace(some(out))
+}
+
+// origin has the audit log say which commit a write comes from.
+func (l *look) origin(ctx context.Context, commit string) context.Context {
+	o := origin.Origin{Commit: commit}
+	if rev, _, err := l.revision(ctx, l.y, commit); err == nil && rev.Commit == commit {
+		o.Author = rev.Author
+	}
+	if signer := l.signer(ctx, commit); signer != nil {
+		o.Signer = signer.Identity
+	}
+	return origin.With(ctx, o)
+}
+
+// signer of a commit, if it is the newest.
+func (l *look) signer(ctx context.Context, commit string) *v1alpha1.Signer {
+	gs, err := l.source(ctx, l.y)
+	if err != nil {
+		return nil
+	}
+	if v, ok := l.revisions.get(client.ObjectKeyFromObject(gs)); ok && v.Commit == commit {
+		return v.signer
+	}
+	return nil
+}
+
+// from says whose the applied commit is.
+func (l *look) from(ctx context.Context, commit string) {
+	gs, err := l.source(ctx, l.y)
+	l.next.Author, l.next.Signer = "", nil
+	if err == nil && gs.Status.Commit == commit {
+		l.next.Author, l.next.Signer = gs.Status.Author, gs.Status.Signer.DeepCopy()
+	}
+}

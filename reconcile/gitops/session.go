@@ -1,0 +1,274 @@
+package gitops
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/gitops/decide"
+	"padis.io/padis/reconcile/gitops/render"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+)
+
+// session is what is remembered of a Sync from one look to the next. All but the marks is used by one goroutine at a time.
+type session struct {
+	name  string
+	uid   types.UID
+	state decide.State
+	cache render.Cache
+	// prepared are the objects of the last rendering, by what the cache gave.
+	prepared map[*unstructured.Unstructured]decide.Rendered
+	// wanted is what commit comes to with the settings, and where each object is said.
+	commit, settings string
+	wanted           []decide.Rendered
+	places           map[decide.ID]string
+	index            map[decide.ID]int
+	known            map[decide.ID]*object
+	// wave that is waited for, of those that the running attempt has, and since when.
+	wave  int
+	since time.Time
+	// rehearsed: the API server has judged all of the running attempt.
+	rehearsed bool
+	// ill: the last attempt has failed because of health only.
+	ill bool
+
+	mu     sync.Mutex
+	marked map[decide.ID]bool
+}
+
+// object is what is known of one.
+type object struct {
+	decide.Known
+	verdict decide.Verdict
+	drift   []decide.FieldChange
+	// looked: the verdict is of this version.
+	looked bool
+}
+
+func (s *session) mark(id decide.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marked[id] = true
+}
+
+// take gives the objects that have changed since the last time.
+func (s *session) take() map[decide.ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.marked
+	s.marked = map[decide.ID]bool{}
+	return m
+}
+
+// problems are why nothing of a commit is applied.
+type problems []string
+
+func (p problems) Error() string { return some(p) }
+
+// render makes a commit's objects the wanted ones.
+func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set settings, commit string) error {
+	if s.commit == commit && s.settings == set.digest {
+		return nil
+	}
+	objects, err := r.objectsOf(ctx, y, s, set, commit, &s.cache)
+	if err != nil {
+		return err
+	}
+	var (
+		found    problems
+		prepared = make(map[*unstructured.Unstructured]decide.Rendered, len(objects))
+		wanted   = make([]decide.Rendered, 0, len(objects))
+		places   = make(map[decide.ID]string, len(objects))
+		index    = make(map[decide.ID]int, len(objects))
+	)
+	for _, o := range objects {
+		at := place(o)
+		d, ok := s.prepared[o.Unstructured]
+		if !ok {
+			if d, err = decide.Prepare(o.Unstructured, s.name); err != nil {
+				found = append(found, at+": "+err.Error())
+				continue
+			}
+		}
+		if y.Spec.ServiceAccount == "" && d.ID.Namespace != y.Namespace {
+			found = append(found, fmt.Sprintf("%s: %s is outside the namespace %s, which is all that a Sync may touch without spec.serviceAccount: set one that may", at, d.ID, y.Namespace))
+			continue
+		}
+		prepared[o.Unstructured] = d
+		index[d.ID] = len(wanted)
+		wanted = append(wanted, d)
+		places[d.ID] = at
+	}
+	if len(found) > 0 {
+		return found
+	}
+	s.prepared, s.wanted, s.places, s.index, s.commit, s.settings = prepared, wanted, places, index, commit, set.digest
+	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
+	return nil
+}
+
+func place(o render.Object) string {
+	if o.Line == 0 {
+		return o.File
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}
+
+// objectsOf renders a commit.
+func (r *Syncs) objectsOf(ctx context.Context, y *v1alpha1.Sync, s *session, set settings, commit string, cache *render.Cache) ([]render.Object, error) {
+	rev, gs, err := r.revision(ctx, y, commit)
+	if err != nil {
+		return nil, err
+	}
+	if paths := gs.Spec.Paths; len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool {
+		return y.Spec.Path == p || strings.HasPrefix(y.Spec.Path, strings.TrimSuffix(p, "/")+"/")
+	}) {
+		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
+	}
+	files, done, err := r.repos.Files(rev)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	namespace := y.Spec.TargetNamespace
+	if namespace == "" {
+		namespace = y.Namespace
+	}
+	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys, Namespace: namespace, Cache: cache})
+	if len(wrong) > 0 {
+		var out problems
+		for _, p := range wrong {
+			out = append(out, p.String())
+		}
+		return nil, out
+	}
+	return objects, nil
+}
+
+// compare looks at all objects that are not known to be in order, and says what is to be done.
+func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inventory []v1alpha1.InventoryGroup) (decide.Plan, map[decide.ID]*unstructured.Unstructured, error) {
+	applied := decide.Applied(inventory)
+	snapshot := decide.Snapshot{Sync: s.name, Applied: map[decide.ID]string{}, Live: map[decide.ID]*unstructured.Unstructured{}, Known: map[decide.ID]decide.Known{}, Prune: y.Spec.Prune, Correct: y.Spec.Corrects()}
+	marked := s.take()
+	back := func() {
+		for id := range marked {
+			s.mark(id)
+		}
+	}
+	for i, w := range s.wanted {
+		kind := w.Object.GroupVersionKind()
+		k := s.known[w.ID]
+		if k != nil && k.Digest == w.Digest && !marked[w.ID] {
+			continue
+		}
+		if err := r.objects.watch(ctx, kind); err != nil {
+			back()
+			return decide.Plan{}, nil, problems{s.places[w.ID] + ": " + err.Error()}
+		}
+		cached, err := r.objects.cached(ctx, kind, w.ID)
+		if err != nil {
+			back()
+			return decide.Plan{}, nil, err
+		}
+		if k != nil && k.Digest == w.Digest && r.inOrder(k, w, cached) {
+			continue
+		}
+		live := cached
+		_, mine := applied[w.ID]
+		if cached != nil || mine {
+			if live, err = r.objects.live(ctx, kind, w.ID); err != nil {
+				back()
+				return decide.Plan{}, nil, err
+			}
+		}
+		if live != nil {
+			snapshot.Live[w.ID] = live
+		}
+		if k != nil {
+			snapshot.Known[w.ID] = k.Known
+		}
+		if version, ok := applied[w.ID]; ok {
+			snapshot.Applied[w.ID] = version
+		}
+		snapshot.Rendered = append(snapshot.Rendered, s.wanted[i])
+	}
+	for id, version := range applied {
+		if _, ok := s.index[id]; ok {
+			continue
+		}
+		live, err := r.objects.live(ctx, gvk(id, version), id)
+		if err != nil {
+			back()
+			return decide.Plan{}, nil, err
+		}
+		snapshot.Applied[id] = version
+		if live != nil {
+			snapshot.Live[id] = live
+		}
+	}
+	plan := decide.Compare(snapshot)
+	r.learn(s, plan, snapshot)
+	return plan, snapshot.Live, nil
+}
+
+// inOrder looks at an object that was in order, as the cache has it by now, and tells whether it still is.
+func (r *Syncs) inOrder(k *object, w decide.Rendered, cached *unstructured.Unstructured) bool {
+	if cached == nil {
+		return false
+	}
+	version := cached.GetResourceVersion()
+	order, err := resourceversion.CompareResourceVersion(version, k.Version)
+	switch {
+	case err != nil:
+		return false
+	case order < 0:
+		// The cache is behind: it will tell of what was written.
+		return true
+	case order > 0 && (len(k.drift) > 0 || decide.Owner(cached) == "" || len(decide.Drift(w.Object, cached, nil)) > 0):
+		return false
+	}
+	k.Version, k.verdict, k.looked = version, decide.HealthOf(cached), true
+	return true
+}
+
+// learn remembers what is in order.
+func (r *Syncs) learn(s *session, p decide.Plan, snapshot decide.Snapshot) {
+	for _, id := range p.Unchanged {
+		live := snapshot.Live[id]
+		k := &object{Known: decide.Known{Digest: s.wanted[s.index[id]].Digest}, verdict: decide.HealthOf(live), looked: true}
+		if live != nil {
+			k.Version = live.GetResourceVersion()
+		}
+		s.known[id] = k
+	}
+	for _, d := range p.Drifted {
+		if k := s.known[d.ID]; k != nil && slices.Contains(p.Unchanged, d.ID) {
+			k.drift = d.Fields
+		}
+	}
+}
+
+// digests are those of what a commit comes to.
+func (r *Syncs) digests(ctx context.Context, y *v1alpha1.Sync, s *session, set settings, commit string) (map[decide.ID]string, error) {
+	objects, err := r.objectsOf(ctx, y, s, set, commit, nil)
+	if err != nil {
+		return nil, err
+	}
+	var out []decide.Rendered
+	for _, o := range objects {
+		d, err := decide.Prepare(o.Unstructured, s.name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return decide.Digests(out), nil
+}

@@ -1,0 +1,99 @@
+package gitops
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/gitops/render/sops"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// settings are all that a result depends on beside the repository.
+type settings struct {
+	variables map[string]string
+	keys      sops.Identities
+	digest    string
+}
+
+// readSettings reads the variables and keys of a Sync.
+func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (settings, error) {
+	var s settings
+	if len(y.Spec.Variables) > 0 {
+		s.variables = map[string]string{}
+	}
+	for i, v := range y.Spec.Variables {
+		values, err := variables(ctx, c, y.Namespace, v)
+		if apierrors.IsNotFound(err) && v.Optional {
+			continue
+		} else if err != nil {
+			return s, fmt.Errorf("spec.variables[%d]: %w", i, err)
+		}
+		maps.Copy(s.variables, values)
+	}
+	if ref := y.Spec.DecryptionSecretRef; ref != nil {
+		data, err := readSecret(ctx, c, y.Namespace, ref.Name)
+		if err != nil {
+			return s, fmt.Errorf("spec.decryptionSecretRef: %w", err)
+		}
+		var keys []string
+		for _, k := range slices.Sorted(maps.Keys(data)) {
+			if strings.HasSuffix(k, ".agekey") {
+				keys = append(keys, string(data[k]))
+			}
+		}
+		if s.keys, err = sops.Parse(strings.Join(keys, "\n")); err != nil {
+			return s, fmt.Errorf("spec.decryptionSecretRef: secret %s: %w", ref.Name, err)
+		}
+	}
+	keys := s.keys.Digest()
+	b, err := json.Marshal([]any{y.Spec.SourceRef, y.Spec.Path, y.Spec.TargetNamespace, y.Spec.ServiceAccount, y.Spec.Prune, y.Spec.PruneLimit, y.Spec.Drift, s.variables, keys[:]})
+	if err != nil {
+		return s, err
+	}
+	sum := sha256.Sum256(b)
+	s.digest = hex.EncodeToString(sum[:16])
+	return s, nil
+}
+
+func variables(ctx context.Context, c client.Reader, namespace string, v v1alpha1.SyncVariable) (map[string]string, error) {
+	switch {
+	case v.ConfigMapRef != nil:
+		var m corev1.ConfigMap
+		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v.ConfigMapRef.Name}, &m); err != nil {
+			return nil, fmt.Errorf("read configmap %s/%s: %w", namespace, v.ConfigMapRef.Name, err)
+		}
+		return m.Data, nil
+	case v.SecretRef != nil:
+		data, err := readSecret(ctx, c, namespace, v.SecretRef.Name)
+		out := make(map[string]string, len(data))
+		for k, b := range data {
+			out[k] = string(b)
+		}
+		return out, err
+	}
+	return map[string]string{v.Name: v.Value}, nil
+}
+
+// refers tells whether a Sync has variables or keys from a ConfigMap or Secret of its namespace.
+func refers(y *v1alpha1.Sync, secret bool, name string) bool {
+	if d := y.Spec.DecryptionSecretRef; secret && d != nil && d.Name == name {
+		return true
+	}
+	return slices.ContainsFunc(y.Spec.Variables, func(v v1alpha1.SyncVariable) bool {
+		if secret {
+			return v.SecretRef != nil && v.SecretRef.Name == name
+		}
+		return v.ConfigMapRef != nil && v.ConfigMapRef.Name == name
+	})
+}
