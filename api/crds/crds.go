@@ -10,8 +10,7 @@ import "embed"
 //go:embed padis.io_ippools.yaml padis.io_loadbalancers.yaml padis.io_networks.yaml padis.io_registries.yaml padis.io_tenants.yaml
 var Files embed.FS
 
-// GitOps are the definitions of GitSource and Sync. They are apart from Files as long as no reconciler answers them: who
-// declared one would wait for something that nobody does.
+// GitOps are those of GitSource and Sync alone.
 //
 //go:embed padis.io_gitsources.yaml padis.io_syncs.yaml
 var GitOps embed.FS

@@ -26,6 +26,9 @@ import (
 // writers is how many objects of a Sync are written at the same time.
 const writers = 16
 
+// writeEvery is the least time between two statuses that differ only in how objects fare.
+const writeEvery = time.Second
+
 // refusals are what the API server does not take.
 type refusals struct {
 	reason string
@@ -117,7 +120,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 				return l.broke(ctx, &refusals{reason: ReasonUnhealthy, lines: []string{first}})
 			}
 			l.conditions(false, ReasonWaitingForHealth, "commit "+commit+" is being applied; "+first)
-			return reconcile.Result{RequeueAfter: left}, l.show(ctx)
+			return l.later(ctx, left)
 		}
 	}
 	refusal, err := l.prune(writing, c, &plan, live, commit)
@@ -203,7 +206,20 @@ func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconci
 	}
 	l.inventory(plan, !frozen)
 	l.settled(plan, refusal, step.Reason, step.Message)
-	return reconcile.Result{}, l.show(ctx)
+	return l.later(ctx, 0)
+}
+
+// later shows how objects fare, but not with each one that changes: with many objects, the status is large.
+func (l *look) later(ctx context.Context, after time.Duration) (reconcile.Result, error) {
+	was, now := find(l.shown.Conditions, v1alpha1.ConditionReady), find(l.next.Conditions, v1alpha1.ConditionReady)
+	wait := l.status.Wait(l.y, l.now(), writeEvery)
+	if wait == 0 || was.Status != now.Status || was.Reason != now.Reason {
+		return reconcile.Result{RequeueAfter: after}, l.show(ctx)
+	}
+	if after == 0 || after > wait {
+		after = wait
+	}
+	return reconcile.Result{RequeueAfter: after}, nil
 }
 
 // settled shows what is applied, and how it fares.

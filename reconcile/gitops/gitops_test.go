@@ -196,7 +196,7 @@ func TestUnsignedCommitIsNotRead(t *testing.T) {
 func TestThousandApps(t *testing.T) {
 	files := map[string]string{}
 	for i := range 1000 {
-		files[fmt.Sprintf("apps/%04d.yaml", i)] = fmt.Sprintf("apiVersion: padis.io/v1alpha1\nkind: App\nmetadata: {name: app-%04d}\nspec:\n  replicas: 1\n  template:\n    process: {command: [\"sleep\", \"1000\"]}\n", i)
+		files[fmt.Sprintf("apps/%04d.yaml", i)] = fmt.Sprintf("apiVersion: padis.io/v1alpha1\nkind: App\nmetadata: {name: app-%04d}\nspec:\n  replicas: 1\n  template:\n    command: [sleep, \"1000\"]\n", i)
 	}
 	start := time.Now()
 	b := newBed(t, files, v1alpha1.SyncSpec{})
@@ -210,4 +210,6 @@ func TestThousandApps(t *testing.T) {
 		return ""
 	})
 	t.Logf("1000 apps after %s", time.Since(start))
+	// Nobody runs them: they are waited for.
+	b.until("waiting", func(y *v1alpha1.Sync) bool { return ready(y).Reason == "WaitingForHealth" && y.Status.Objects == 1000 })
 }
