@@ -159,9 +159,12 @@ func TestConflictIsReportedAndNotStolen(t *testing.T) {
 }
 
 func TestOtherNamespacesNeedAServiceAccount(t *testing.T) {
-	b := newBed(t, map[string]string{"a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n"}, v1alpha1.SyncSpec{})
+	b := newBed(t, map[string]string{
+		"a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n",
+		"b.yaml": "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: all}\nrules: []\n",
+	}, v1alpha1.SyncSpec{})
 	y := b.until("refused", func(y *v1alpha1.Sync) bool { return ready(y).Reason == "ManifestsBroken" })
-	if m := ready(y).Message; !strings.Contains(m, "a.yaml:1") || !strings.Contains(m, "spec.serviceAccount") {
+	if m := ready(y).Message; !strings.Contains(m, "a.yaml:1") || !strings.Contains(m, "b.yaml:1: role") || !strings.Contains(m, "spec.serviceAccount") {
 		t.Errorf("message is %q", m)
 	}
 }

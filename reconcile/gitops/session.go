@@ -102,6 +102,11 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 			found = append(found, fmt.Sprintf("%s: %s is outside the namespace %s, which is all that a Sync may touch without spec.serviceAccount: set one that may", at, d.ID, y.Namespace))
 			continue
 		}
+		if y.Spec.ServiceAccount == "" && d.ID.Group == "rbac.authorization.k8s.io" {
+			// Who may declare a Sync could give himself what he has not.
+			found = append(found, fmt.Sprintf("%s: %s gives rights, which only a Sync with a service account may: set spec.serviceAccount", at, d.ID))
+			continue
+		}
 		prepared[o.Unstructured] = d
 		index[d.ID] = len(wanted)
 		wanted = append(wanted, d)
