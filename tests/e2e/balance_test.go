@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -288,4 +289,30 @@ func TestLoadBalancerRefusals(t *testing.T) {
 	s.condition("lb", "nobody", v1alpha1.ConditionAnnounced, "False", "no-such-app")
 	s.must(strings.Replace(s.lb("lost", vips, "{app: web}", ""), "peers: ["+s.name+"]", "peers: [no-such-peer]", 1))
 	s.condition("lb", "lost", "Accepted", "False", "no-such-peer")
+}
+
+// Directors forward by what is asked for, each by itself; what their kernel has not is said.
+func TestLoadBalancerDataplanes(t *testing.T) {
+	s := newBalanceSpace(t)
+	s.must(s.segment(), s.peer(harness.RouterASN, ""), s.app("web", 3, "", ""))
+	s.ready("web", 3)
+	for n, dataplane := range []string{"NFT", "XDP"} {
+		name, vip := strings.ToLower(dataplane), s.vip(30+n)
+		s.must(s.lb(name, "{pool: "+s.name+"-vips, address: "+vip+"}", "{app: web}", "  dataplane: "+dataplane+"\n"))
+		_, err := s.router.AwaitPaths(ctx(t), netip.MustParseAddr(vip), 2)
+		must(t, err)
+		s.condition("lb", name, v1alpha1.ConditionServersReady, "True", "3")
+		l, err := cluster.StartLoad(fmt.Sprintf("http://%s:8080/", vip), 4, 4, time.Millisecond, answering)
+		must(t, err)
+		must(t, l.AwaitRequests(ctx(t), 200))
+		if res := l.Stop(); res.Failed > 0 || res.Lost > 0 || len(res.By) != 3 {
+			t.Errorf("%s: %+v", dataplane, res)
+		}
+		told(t, ctx(t), []string{" " + name + " "}, "describe", "lb", name, "-n", s.name)
+	}
+	if _, err := os.Stat("/proc/net/ip_vs"); err == nil {
+		return
+	}
+	s.must(s.lb("ipvs", "{pool: "+s.name+"-vips}", "{app: web}", "  dataplane: IPVS\n"))
+	s.condition("lb", "ipvs", v1alpha1.ConditionAnnounced, "False", "ip_vs")
 }
