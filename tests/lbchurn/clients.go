@@ -151,7 +151,7 @@ func (x *client) run() {
 			x.c.count(func(n *Counts) { n.Renewed++ })
 		}
 		x.c.open.Add(1)
-		err, server := x.talk(conn)
+		server, err := x.talk(conn)
 		conn.Close()
 		x.c.open.Add(-1)
 		if x.c.ends() {
@@ -183,14 +183,14 @@ func (x *client) judge(err error, server string, conn *net.TCPConn) {
 var errWrong = errors.New("what came back is not what was sent")
 
 // talk sends messages until the connection ends.
-func (x *client) talk(conn *net.TCPConn) (error, string) {
+func (x *client) talk(conn *net.TCPConn) (server string, err error) {
 	_ = conn.SetDeadline(time.Now().Add(hopeless))
 	r := bufio.NewReaderSize(conn, 2048)
 	name := make([]byte, 32)
 	if _, err := io.ReadFull(r, name); err != nil {
-		return err, ""
+		return "", err
 	}
-	server := strings.TrimSpace(string(name))
+	server = strings.TrimSpace(string(name))
 	chance := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	timer := time.NewTimer(time.Duration(chance.Int64N(int64(x.c.interval))))
 	defer timer.Stop()
@@ -198,7 +198,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 	for seq := uint64(0); ; seq++ {
 		select {
 		case <-x.c.quit:
-			return nil, server
+			return server, nil
 		case <-timer.C:
 		}
 		size := 16 + chance.IntN(240)
@@ -215,7 +215,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 		}
 		began, missed := time.Now(), x.c.f.missed.Load()
 		_ = conn.SetDeadline(began.Add(hopeless))
-		_, err := conn.Write(m)
+		_, err = conn.Write(m)
 		if err == nil {
 			_, err = io.ReadFull(r, answer[:len(m)])
 		}
@@ -229,7 +229,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 		}
 		x.note(took, err, server, conn)
 		if err != nil {
-			return err, server
+			return server, err
 		}
 		timer.Reset(x.c.interval - time.Duration(chance.Int64N(int64(x.c.interval/4))))
 	}
