@@ -291,6 +291,27 @@ func TestLoadBalancerRefusals(t *testing.T) {
 	s.condition("lb", "lost", "Accepted", "False", "no-such-peer")
 }
 
+// A session over IPv4 also brings VIPs of IPv6 to the router, if both sides want that.
+func TestLoadBalancerBothFamilies(t *testing.T) {
+	s := newBalanceSpace(t)
+	six := fmt.Sprintf("fd00:70:%x::", s.n)
+	s.must(s.segment(), s.pool("-6", "e2e", fmt.Sprintf("cidr: '%s/64', gateway: '%s1'", six, six)), s.pool("-vips6", s.name+"-vips", fmt.Sprintf("cidr: '2001:db8:%x::/112'", s.n)),
+		s.peer(harness.RouterASN, ", bothFamilies: true"), s.app("web", 3, "", "", "-6"))
+	s.ready("web", 3)
+	vip := fmt.Sprintf("2001:db8:%x::80", s.n)
+	s.must(strings.Replace(s.lb("web", "{pool: "+s.name+"-vips}, {pool: "+s.name+"-vips6, address: '"+vip+"'}", "{app: web}", ""),
+		"networks: [{pool: "+s.name+"}]", "networks: [{pool: "+s.name+"}, {pool: "+s.name+"-6}]", 1))
+	_, err := s.router.AwaitPaths(ctx(t), netip.MustParseAddr(vip), 2)
+	must(t, err)
+	s.condition("lb", "web", v1alpha1.ConditionRedundant, "True")
+	l, err := cluster.StartLoad("http://["+vip+"]:8080/", 4, 4, time.Millisecond, answering)
+	must(t, err)
+	must(t, l.AwaitRequests(ctx(t), 200))
+	if res := l.Stop(); res.Failed > 0 || res.Lost > 0 || len(res.By) != 3 {
+		t.Errorf("%+v", res)
+	}
+}
+
 // Directors forward by what is asked for, each by itself; what their kernel has not is said.
 func TestLoadBalancerDataplanes(t *testing.T) {
 	s := newBalanceSpace(t)

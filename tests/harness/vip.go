@@ -27,10 +27,6 @@ const MaxPaths = 8
 // find it at the gateway of their pool, which is an address of the middle; so do the replies of real servers, whose default
 // gateway it is. The client of the cluster is behind it, on a link of its own. Its files are in dir.
 func (c *Cluster) StartVIPRouter(ctx context.Context, dir string, directors netip.Prefix, asn int) (*Router, error) {
-	channel := "ipv4"
-	if directors.Addr().Is6() {
-		channel = "ipv6"
-	}
 	r := &Router{dir: dir, exited: make(chan struct{})}
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %q all;\nrouter id %s;\nprotocol device { scan time 2; }\n", filepath.Join(dir, "bird.log"), r.Address())
@@ -39,7 +35,7 @@ func (c *Cluster) StartVIPRouter(ctx context.Context, dir string, directors neti
 		fmt.Fprintf(&b, "protocol kernel { merge paths yes limit %d; %s { import none; export where source = RTS_BGP; }; }\n", MaxPaths, family)
 	}
 	fmt.Fprintf(&b, "protocol bgp directors {\n  local as %d; neighbor range %s as %d; dynamic name \"director\"; direct; bfd on;\n", RouterASN, directors, asn)
-	fmt.Fprintf(&b, "  error wait time 1, 2; error forget time 5;\n  %s { import all; export none; };\n}\n", channel)
+	b.WriteString("  error wait time 1, 2; error forget time 5;\n  ipv4 { import all; export none; };\n  ipv6 { import all; export none; };\n}\n")
 	inner, err := c.FindOne("up", "--inner")
 	if err != nil {
 		return nil, err
