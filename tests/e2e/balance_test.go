@@ -144,7 +144,9 @@ func TestLoadBalancer(t *testing.T) {
 		res := l.Stop()
 		t.Logf("%s: %d requests, %d failed, %d connections lost, slowest %s, by %v", what, res.Requests, res.Failed, res.Lost, res.Slowest, res.By)
 		if res.Failed > 0 || res.Lost > 0 {
-			t.Errorf("%s: %s", what, strings.Join(res.Errors, "; "))
+			out, _ := cluster.Padis(ctx(t), "describe", "lb", "web", "-n", s.name)
+			ends, _ := cluster.Kubectl(ctx(t), "get", "instances", "-n", s.name, "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.restarts} {.status.terminations}{"\n"}{end}`)
+			t.Errorf("%s: %s\n%s\n%s", what, strings.Join(res.Errors, "; "), ends, out)
 		}
 		return res
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padis.io/padis/mesos/local/hosts"
@@ -99,10 +100,30 @@ func (r *Router) AwaitPaths(ctx context.Context, vip netip.Addr, n int) ([]strin
 
 // Client makes requests from the client's network.
 type Client struct {
-	http   *http.Client
-	mu     sync.Mutex
-	dialed int
-	local  netip.AddrPort
+	http  *http.Client
+	mu    sync.Mutex
+	lost  int
+	local netip.AddrPort
+}
+
+// conn notices that the other side ends it. That the client opens another says nothing: it also does when it was slow itself.
+type conn struct {
+	net.Conn
+	ended atomic.Bool
+	lost  func()
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && !c.ended.Swap(true) {
+		c.lost()
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	c.ended.Store(true)
+	return c.Conn.Close()
 }
 
 // requestTime is more than what lost packets of a connection's beginning take to be repeated twice.
@@ -115,21 +136,25 @@ func (c *Cluster) Client(keep bool) (*Client, error) {
 		return nil, err
 	}
 	out := &Client{}
-	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	dial := func(ctx context.Context, network, address string) (c net.Conn, err error) {
 		failed := inNetwork(path, func() error {
-			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+			c, err = (&net.Dialer{}).DialContext(ctx, network, address)
 			return nil
 		})
-		if failed != nil {
+		switch {
+		case failed != nil:
 			return nil, failed
+		case err != nil:
+			return nil, err
 		}
 		out.mu.Lock()
 		defer out.mu.Unlock()
-		out.dialed++
-		if err == nil {
-			out.local = conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		}
-		return conn, err
+		out.local = c.LocalAddr().(*net.TCPAddr).AddrPort()
+		return &conn{Conn: c, lost: func() {
+			out.mu.Lock()
+			defer out.mu.Unlock()
+			out.lost++
+		}}, nil
 	}
 	out.http = &http.Client{Timeout: requestTime, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: !keep, MaxConnsPerHost: 1}}
 	return out, nil
@@ -169,7 +194,7 @@ type Load struct {
 // LoadResult is what became of the requests.
 type LoadResult struct {
 	Requests, Failed int
-	// Lost are connections of kept clients that had to be opened anew.
+	// Lost are connections of kept clients that the other side ended.
 	Lost    int
 	Slowest time.Duration
 	// By counts the answers.
@@ -201,8 +226,10 @@ func (c *Cluster) StartLoad(url string, fresh, kept int, between time.Duration, 
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if keep && client.dialed > 1 {
-				l.seen.Lost += client.dialed - 1
+			if keep {
+				client.mu.Lock()
+				defer client.mu.Unlock()
+				l.seen.Lost += client.lost
 			}
 		})
 	}
