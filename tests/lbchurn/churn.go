@@ -21,7 +21,7 @@ type Load struct {
 	Interval time.Duration
 	// How long a real server that drains is left alone before it ends.
 	Drain time.Duration
-	// A connection that waits longer for an answer stalls; 0 is a second. What the machine did not run the lab does not count.
+	// A connection that waits longer for an answer stalls; 0 is a second.
 	Stall time.Duration
 }
 
@@ -88,9 +88,6 @@ func (f *Farm) Churn(l Load) (Report, error) {
 	return Report{Counts: c.counts, Seconds: took.Seconds(), Connections: l.Connections, Changes: ch.done, SlowestChange: f.slowest, Silent: f.silent, Lateness: time.Duration(ch.late.Load())}, nil
 }
 
-// gap is how long the machine does not run the lab before that counts.
-const gap = 100 * time.Millisecond
-
 // clock watches the lab's own lateness.
 func (ch *churn) clock() {
 	const every = 10 * time.Millisecond
@@ -100,9 +97,6 @@ func (ch *churn) clock() {
 		}
 		now := time.Now()
 		late := now.Sub(last) - every
-		if late > gap {
-			ch.f.missed.Add(int64(late))
-		}
 		if late > time.Duration(ch.late.Load()) {
 			ch.late.Store(int64(late))
 			if late > ch.load.Stall/4 {

@@ -21,7 +21,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,8 +96,6 @@ type Farm struct {
 	inForce  map[string]bool
 	slowest  time.Duration
 	silent   int
-	// missed is how long in all the machine did not run the lab, in nanoseconds.
-	missed atomic.Int64
 }
 
 // place is where a real server can be.
