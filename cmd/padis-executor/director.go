@@ -17,6 +17,7 @@ import (
 	"padis.io/padis/executor/director/wire"
 	"padis.io/padis/executor/lb"
 	"padis.io/padis/executor/lb/ipvs"
+	"padis.io/padis/executor/lb/nft"
 	"padis.io/padis/executor/network/kernel"
 )
 
@@ -46,8 +47,9 @@ func direct() int {
 			"tcx":  func() (lb.Dataplane, error) { return plane.TCX(directorDevice) },
 			"xdp":  func() (lb.Dataplane, error) { return plane.XDP(directorDevice) },
 			"ipvs": openIPVS,
+			"nft":  openNFT,
 		},
-		Auto: []string{"tcx", "ipvs"},
+		Auto: []string{"tcx", "ipvs", "nft"},
 	})
 	if err != nil {
 		log.Error("the director ends", zap.Error(err))
@@ -64,6 +66,14 @@ func openIPVS() (lb.Dataplane, error) {
 	d, err := ipvs.New(ipvs.Options{Interface: directorDevice, Locals: locals})
 	if err != nil {
 		return nil, err // not a nil pointer in an interface
+	}
+	return d, nil
+}
+
+func openNFT() (lb.Dataplane, error) {
+	d, err := nft.New(nft.Options{Interface: directorDevice})
+	if err != nil {
+		return nil, err
 	}
 	return d, nil
 }

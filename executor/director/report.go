@@ -86,6 +86,8 @@ func (d *director) unready(s *padisv1.DirectorState) string {
 		return d.state.Why
 	case d.state.Applied != d.state.Wanted:
 		return fmt.Sprintf("order %d is not in force yet", d.state.Wanted.Number)
+	case d.state.Undecided():
+		return "real servers are being checked for the first time, and nothing is announced before"
 	case len(d.state.Announced) > 0 && len(s.Sessions) > 0 && !slices.ContainsFunc(s.Sessions, (*padisv1.DirectorSession).GetEstablished):
 		return "no router has a session: " + cmp.Or(s.Sessions[0].GetMessage(), "the first is not established")
 	}

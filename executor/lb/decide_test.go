@@ -117,6 +117,7 @@ func TestRelay(t *testing.T) {
 		"held":                                 {2, none, flagACK, true, Held, 0, none},
 		"syn and ack opens nothing":            {2, none, flagSYN | flagACK, false, Relayed, 1, sent{1, same}},
 		"first, not stamped":                   {2, none, flagACK, false, Relayed, 1, sent{1, same}},
+		"further down, not stamped":            {0, none, flagACK, false, Relayed, 2, sent{2, same}},
 		"first":                                {2, sent{15, same}, flagACK, false, Relayed, 1, sent{1, same}},
 		"second":                               {1, sent{1, same}, flagACK, false, Relayed, 0, sent{0, same}},
 		"last":                                 {0, sent{0, same}, flagACK, false, LastInChain, 0, none},

@@ -32,7 +32,7 @@ func Relay(frame []byte, self MAC, t *Tables, has func(Packet) bool) Verdict {
 	} else if has(p) {
 		return v.with(Pass, Held)
 	}
-	next, m, reason := g.relay(slot, self, markOf(MAC(frame[6:12]), g.Number))
+	next, m, reason := g.relay(slot, self, markOf(MAC(frame[6:12])))
 	switch reason {
 	case Relayed:
 		return v.to(next.MAC, m.stamp(self), Relayed)

@@ -28,10 +28,11 @@ func (m mark) stamp(own MAC) MAC {
 	return MAC{stampPrefix, m.left<<4 | m.generation, own[2], own[3], own[4], own[5]}
 }
 
-// markOf reads a source address. Who does not stamp (IPVS, nft) counts as a director with the reader's generation.
-func markOf(src MAC, number uint64) mark {
+// markOf reads a source address. Who does not stamp (IPVS) counts as a director of another generation: what it places by is not
+// known here, so the server that it has chosen may be behind the one that has the flow.
+func markOf(src MAC) mark {
 	if src[0] != stampPrefix {
-		return mark{fromDirector, generationMark(number)}
+		return mark{fromDirector, disagreed}
 	}
 	return mark{src[1] >> 4, src[1] & 15}
 }

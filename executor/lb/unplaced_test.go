@@ -15,7 +15,7 @@ func TestUnplacedAsksTheWholeChain(t *testing.T) {
 		longest = max(longest, len(chain))
 		for first := range g.Servers {
 			asked := map[MAC]bool{}
-			at, m := g.Servers[first].MAC, markOf(Unplaced(MAC{2, 1}), g.Number)
+			at, m := g.Servers[first].MAC, markOf(Unplaced(MAC{2, 1}))
 			for hops := 0; ; hops++ {
 				asked[at] = true
 				next, after, why := g.relay(slot, at, m)

@@ -137,6 +137,11 @@ func (j *judgement) connectionsKept() metav1.Condition {
 	case spec.MaxConnections > 0:
 		return condition(kind, false, padisv1.ReasonRelayUnavailable, "connections may break when routers send them to another director: with maxConnections directors do not know each other's connections; leave it out to keep them")
 	}
+	for _, d := range j.directors {
+		if d.Dataplane == "ipvs" {
+			return condition(kind, false, padisv1.ReasonRelayUnavailable, "connections may break when routers send them to another director while real servers change: %s forwards by IPVS, which places them by a hash of its own; use the dataplane TCX to keep them", d.Instance)
+		}
+	}
 	reason := ""
 	var hosts []string
 	for _, h := range j.Balance.Hosts {

@@ -187,6 +187,7 @@ func TestStatuses(t *testing.T) {
 			f.Balancer = f.Balancer.DeepCopy()
 			f.Balancer.Spec.MaxConnections = 100
 		}},
+		{"a director forwards by IPVS", func(f *Facts) { f.Balance.Directors[1].Dataplane = "ipvs" }},
 		{"a segment with small packets", func(f *Facts) {
 			n := f.View.Network(f.View.Pool(f.Balancer.Spec.Directors.Networks[0].Pool).Spec.Network)
 			n.Spec.MTU = 1400

@@ -87,8 +87,7 @@ func (w *work) settled() bool {
 	for _, d := range w.Directors {
 		switch {
 		case d.acked() >= w.rec.GetNumber() || d.Phase == padisv1.Phase_UNREACHABLE:
-		case d.State != nil && d.acked() == 0: // It has nothing that could be another's.
-		case d.State == nil && (d.Phase == padisv1.Phase_STAGING || d.Phase == padisv1.Phase_STARTING):
+		case d.acked() == 0 && (d.State != nil || !d.Ready): // It starts: what it has then is the newest that there is.
 		case d.Due.IsZero() || w.Now.Before(d.Due):
 			w.later(d.Due)
 			held = true

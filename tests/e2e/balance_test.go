@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,7 +144,9 @@ func TestLoadBalancer(t *testing.T) {
 		res := l.Stop()
 		t.Logf("%s: %d requests, %d failed, %d connections lost, slowest %s, by %v", what, res.Requests, res.Failed, res.Lost, res.Slowest, res.By)
 		if res.Failed > 0 || res.Lost > 0 {
-			t.Errorf("%s: %s", what, strings.Join(res.Errors, "; "))
+			out, _ := cluster.Padis(ctx(t), "describe", "lb", "web", "-n", s.name)
+			ends, _ := cluster.Kubectl(ctx(t), "get", "instances", "-n", s.name, "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.restarts} {.status.terminations}{"\n"}{end}`)
+			t.Errorf("%s: %s\n%s\n%s", what, strings.Join(res.Errors, "; "), ends, out)
 		}
 		return res
 	}
@@ -288,4 +291,51 @@ func TestLoadBalancerRefusals(t *testing.T) {
 	s.condition("lb", "nobody", v1alpha1.ConditionAnnounced, "False", "no-such-app")
 	s.must(strings.Replace(s.lb("lost", vips, "{app: web}", ""), "peers: ["+s.name+"]", "peers: [no-such-peer]", 1))
 	s.condition("lb", "lost", "Accepted", "False", "no-such-peer")
+}
+
+// A session over IPv4 also brings VIPs of IPv6 to the router, if both sides want that.
+func TestLoadBalancerBothFamilies(t *testing.T) {
+	s := newBalanceSpace(t)
+	six := fmt.Sprintf("fd00:70:%x::", s.n)
+	s.must(s.segment(), s.pool("-6", "e2e", fmt.Sprintf("cidr: '%s/64', gateway: '%s1'", six, six)), s.pool("-vips6", s.name+"-vips", fmt.Sprintf("cidr: '2001:db8:%x::/112'", s.n)),
+		s.peer(harness.RouterASN, ", bothFamilies: true"), s.app("web", 3, "", "", "-6"))
+	s.ready("web", 3)
+	vip := fmt.Sprintf("2001:db8:%x::80", s.n)
+	s.must(strings.Replace(s.lb("web", "{pool: "+s.name+"-vips}, {pool: "+s.name+"-vips6, address: '"+vip+"'}", "{app: web}", ""),
+		"networks: [{pool: "+s.name+"}]", "networks: [{pool: "+s.name+"}, {pool: "+s.name+"-6}]", 1))
+	_, err := s.router.AwaitPaths(ctx(t), netip.MustParseAddr(vip), 2)
+	must(t, err)
+	s.condition("lb", "web", v1alpha1.ConditionRedundant, "True")
+	l, err := cluster.StartLoad("http://["+vip+"]:8080/", 4, 4, time.Millisecond, answering)
+	must(t, err)
+	must(t, l.AwaitRequests(ctx(t), 200))
+	if res := l.Stop(); res.Failed > 0 || res.Lost > 0 || len(res.By) != 3 {
+		t.Errorf("%+v", res)
+	}
+}
+
+// Directors forward by what is asked for, each by itself; what their kernel has not is said.
+func TestLoadBalancerDataplanes(t *testing.T) {
+	s := newBalanceSpace(t)
+	s.must(s.segment(), s.peer(harness.RouterASN, ""), s.app("web", 3, "", ""))
+	s.ready("web", 3)
+	for n, dataplane := range []string{"NFT", "XDP"} {
+		name, vip := strings.ToLower(dataplane), s.vip(30+n)
+		s.must(s.lb(name, "{pool: "+s.name+"-vips, address: "+vip+"}", "{app: web}", "  dataplane: "+dataplane+"\n"))
+		_, err := s.router.AwaitPaths(ctx(t), netip.MustParseAddr(vip), 2)
+		must(t, err)
+		s.condition("lb", name, v1alpha1.ConditionServersReady, "True", "3")
+		l, err := cluster.StartLoad(fmt.Sprintf("http://%s:8080/", vip), 4, 4, time.Millisecond, answering)
+		must(t, err)
+		must(t, l.AwaitRequests(ctx(t), 200))
+		if res := l.Stop(); res.Failed > 0 || res.Lost > 0 || len(res.By) != 3 {
+			t.Errorf("%s: %+v", dataplane, res)
+		}
+		told(t, ctx(t), []string{" " + name + " "}, "describe", "lb", name, "-n", s.name)
+	}
+	if _, err := os.Stat("/proc/net/ip_vs"); err == nil {
+		return
+	}
+	s.must(s.lb("ipvs", "{pool: "+s.name+"-vips}", "{app: web}", "  dataplane: IPVS\n"))
+	s.condition("lb", "ipvs", v1alpha1.ConditionAnnounced, "False", "ip_vs")
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padis.io/padis/mesos/local/hosts"
@@ -27,10 +28,6 @@ const MaxPaths = 8
 // find it at the gateway of their pool, which is an address of the middle; so do the replies of real servers, whose default
 // gateway it is. The client of the cluster is behind it, on a link of its own. Its files are in dir.
 func (c *Cluster) StartVIPRouter(ctx context.Context, dir string, directors netip.Prefix, asn int) (*Router, error) {
-	channel := "ipv4"
-	if directors.Addr().Is6() {
-		channel = "ipv6"
-	}
 	r := &Router{dir: dir, exited: make(chan struct{})}
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %q all;\nrouter id %s;\nprotocol device { scan time 2; }\n", filepath.Join(dir, "bird.log"), r.Address())
@@ -39,7 +36,7 @@ func (c *Cluster) StartVIPRouter(ctx context.Context, dir string, directors neti
 		fmt.Fprintf(&b, "protocol kernel { merge paths yes limit %d; %s { import none; export where source = RTS_BGP; }; }\n", MaxPaths, family)
 	}
 	fmt.Fprintf(&b, "protocol bgp directors {\n  local as %d; neighbor range %s as %d; dynamic name \"director\"; direct; bfd on;\n", RouterASN, directors, asn)
-	fmt.Fprintf(&b, "  error wait time 1, 2; error forget time 5;\n  %s { import all; export none; };\n}\n", channel)
+	b.WriteString("  error wait time 1, 2; error forget time 5;\n  ipv4 { import all; export none; };\n  ipv6 { import all; export none; };\n}\n")
 	inner, err := c.FindOne("up", "--inner")
 	if err != nil {
 		return nil, err
@@ -103,10 +100,30 @@ func (r *Router) AwaitPaths(ctx context.Context, vip netip.Addr, n int) ([]strin
 
 // Client makes requests from the client's network.
 type Client struct {
-	http   *http.Client
-	mu     sync.Mutex
-	dialed int
-	local  netip.AddrPort
+	http  *http.Client
+	mu    sync.Mutex
+	lost  int
+	local netip.AddrPort
+}
+
+// conn notices that the other side ends it. That the client opens another says nothing: it also does when it was slow itself.
+type conn struct {
+	net.Conn
+	ended atomic.Bool
+	lost  func()
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && !c.ended.Swap(true) {
+		c.lost()
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	c.ended.Store(true)
+	return c.Conn.Close()
 }
 
 // requestTime is more than what lost packets of a connection's beginning take to be repeated twice.
@@ -119,21 +136,25 @@ func (c *Cluster) Client(keep bool) (*Client, error) {
 		return nil, err
 	}
 	out := &Client{}
-	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	dial := func(ctx context.Context, network, address string) (c net.Conn, err error) {
 		failed := inNetwork(path, func() error {
-			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+			c, err = (&net.Dialer{}).DialContext(ctx, network, address)
 			return nil
 		})
-		if failed != nil {
+		switch {
+		case failed != nil:
 			return nil, failed
+		case err != nil:
+			return nil, err
 		}
 		out.mu.Lock()
 		defer out.mu.Unlock()
-		out.dialed++
-		if err == nil {
-			out.local = conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		}
-		return conn, err
+		out.local = c.LocalAddr().(*net.TCPAddr).AddrPort()
+		return &conn{Conn: c, lost: func() {
+			out.mu.Lock()
+			defer out.mu.Unlock()
+			out.lost++
+		}}, nil
 	}
 	out.http = &http.Client{Timeout: requestTime, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: !keep, MaxConnsPerHost: 1}}
 	return out, nil
@@ -173,7 +194,7 @@ type Load struct {
 // LoadResult is what became of the requests.
 type LoadResult struct {
 	Requests, Failed int
-	// Lost are connections of kept clients that had to be opened anew.
+	// Lost are connections of kept clients that the other side ended.
 	Lost    int
 	Slowest time.Duration
 	// By counts the answers.
@@ -205,8 +226,10 @@ func (c *Cluster) StartLoad(url string, fresh, kept int, between time.Duration, 
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if keep && client.dialed > 1 {
-				l.seen.Lost += client.dialed - 1
+			if keep {
+				client.mu.Lock()
+				defer client.mu.Unlock()
+				l.seen.Lost += client.lost
 			}
 		})
 	}

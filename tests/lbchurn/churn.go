@@ -1,6 +1,7 @@
 package lbchurn
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -20,6 +21,8 @@ type Load struct {
 	Interval time.Duration
 	// How long a real server that drains is left alone before it ends.
 	Drain time.Duration
+	// A connection that waits longer for an answer stalls; 0 is a second.
+	Stall time.Duration
 }
 
 // Report of a churn.
@@ -61,7 +64,8 @@ type churn struct {
 
 // Churn keeps connections while directors and real servers come and go.
 func (f *Farm) Churn(l Load) (Report, error) {
-	c, err := f.connect(l.Connections, l.Interval)
+	l.Stall = cmp.Or(l.Stall, time.Second)
+	c, err := f.connect(l)
 	if err != nil {
 		return Report{}, err
 	}
@@ -92,9 +96,10 @@ func (ch *churn) clock() {
 			return
 		}
 		now := time.Now()
-		if late := now.Sub(last) - every; late > time.Duration(ch.late.Load()) {
+		late := now.Sub(last) - every
+		if late > time.Duration(ch.late.Load()) {
 			ch.late.Store(int64(late))
-			if late > stall/4 {
+			if late > ch.load.Stall/4 {
 				ch.f.o.Log("the machine did not run the lab for %v", late)
 			}
 		}

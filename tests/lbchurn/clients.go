@@ -20,8 +20,6 @@ import (
 
 const (
 	maxMessage = 8 << 10
-	// A connection that waits longer for an answer stalls.
-	stall = time.Second
 	// One that waits longer is given up.
 	hopeless = 30 * time.Second
 )
@@ -43,6 +41,7 @@ type clients struct {
 	f        *Farm
 	ns       int
 	interval time.Duration
+	stall    time.Duration
 	dials    chan *client
 	quit     chan struct{}
 	group    sync.WaitGroup
@@ -58,9 +57,10 @@ type client struct {
 	vip  netip.Addr
 }
 
-// connect makes n connections and lets each send a message in every interval.
-func (f *Farm) connect(n int, interval time.Duration) (*clients, error) {
-	c := &clients{f: f, interval: interval, dials: make(chan *client), quit: make(chan struct{})}
+// connect makes the connections and lets each send a message in every interval.
+func (f *Farm) connect(l Load) (*clients, error) {
+	n := l.Connections
+	c := &clients{f: f, interval: l.Interval, stall: l.Stall, dials: make(chan *client), quit: make(chan struct{})}
 	var err error
 	if c.ns, err = namespace("behind"); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (c *clients) dial(vip netip.Addr) *net.TCPConn {
 			c.f.o.Log("a client cannot connect to %s: %v", vip, err)
 			continue
 		}
-		if tries > 1 || time.Since(began) > stall {
+		if tries > 1 || time.Since(began) > c.stall {
 			c.f.o.Log("a connection to %s took %v and %d attempts", vip, time.Since(began), tries)
 			c.count(func(n *Counts) { n.Late++ })
 		}
@@ -149,7 +149,7 @@ func (x *client) run() {
 			x.c.count(func(n *Counts) { n.Renewed++ })
 		}
 		x.c.open.Add(1)
-		err, server := x.talk(conn)
+		server, err := x.talk(conn)
 		conn.Close()
 		x.c.open.Add(-1)
 		if x.c.ends() {
@@ -181,14 +181,14 @@ func (x *client) judge(err error, server string, conn *net.TCPConn) {
 var errWrong = errors.New("what came back is not what was sent")
 
 // talk sends messages until the connection ends.
-func (x *client) talk(conn *net.TCPConn) (error, string) {
+func (x *client) talk(conn *net.TCPConn) (server string, err error) {
 	_ = conn.SetDeadline(time.Now().Add(hopeless))
 	r := bufio.NewReaderSize(conn, 2048)
 	name := make([]byte, 32)
 	if _, err := io.ReadFull(r, name); err != nil {
-		return err, ""
+		return "", err
 	}
-	server := strings.TrimSpace(string(name))
+	server = strings.TrimSpace(string(name))
 	chance := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	timer := time.NewTimer(time.Duration(chance.Int64N(int64(x.c.interval))))
 	defer timer.Stop()
@@ -196,7 +196,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 	for seq := uint64(0); ; seq++ {
 		select {
 		case <-x.c.quit:
-			return nil, server
+			return server, nil
 		case <-timer.C:
 		}
 		size := 16 + chance.IntN(240)
@@ -213,7 +213,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 		}
 		began := time.Now()
 		_ = conn.SetDeadline(began.Add(hopeless))
-		_, err := conn.Write(m)
+		_, err = conn.Write(m)
 		if err == nil {
 			_, err = io.ReadFull(r, answer[:len(m)])
 		}
@@ -223,7 +223,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 		}
 		x.note(took, err, server, conn)
 		if err != nil {
-			return err, server
+			return server, err
 		}
 		timer.Reset(x.c.interval - time.Duration(chance.Int64N(int64(x.c.interval/4))))
 	}
@@ -233,7 +233,7 @@ func (x *client) talk(conn *net.TCPConn) (error, string) {
 func (x *client) note(took time.Duration, err error, server string, conn *net.TCPConn) {
 	f := x.c.f
 	slow := false
-	if took > stall && !x.c.ends() {
+	if took > x.c.stall && !x.c.ends() {
 		f.mu.Lock()
 		s := f.servers[server]
 		f.mu.Unlock()

@@ -88,6 +88,26 @@ func Decide(s State) Decision {
 	return d
 }
 
+// Undecided tells whether a VIP is not announced only because real servers were not checked yet. A director that is not ready
+// until then is not taken for one that has the place of the next to leave.
+func (s State) Undecided() bool {
+	if s.Applied == nil || s.Wanted == nil || s.Leaving {
+		return false
+	}
+	t := s.tally()
+	return slices.ContainsFunc(s.Applied.VIPs, func(v netip.Addr) bool {
+		if _, announced := slices.BinarySearchFunc(s.Announced, v, netip.Addr.Compare); announced || !s.wants(v) {
+			return false
+		}
+		perhaps := lb.MaxServers
+		for _, protocol := range s.Applied.uses[v] {
+			perhaps = min(perhaps, t[protocol][1])
+		}
+		have, need := s.count(v, t)
+		return have < need && perhaps >= need
+	})
+}
+
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b

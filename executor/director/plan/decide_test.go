@@ -62,6 +62,25 @@ func TestDecide(t *testing.T) {
 	if m := Decide(State{Now: t0, Wanted: two, Applied: two}).Message; m != "10.9.0.1: 0 real servers are in rotation and reached, minServers is 2; fd09::1: 0 real servers are in rotation and reached, minServers is 2" {
 		t.Error(m)
 	}
+	for _, x := range []struct {
+		name string
+		want bool
+		s    State
+	}{
+		{"nothing", false, State{}},
+		{"the first order", false, State{Wanted: two}},
+		{"nothing is known of servers", true, State{Wanted: two, Applied: two}},
+		{"one is reached, two are needed", true, State{Wanted: two, Applied: two, Reach: map[string]Reach{"s0": Reached}}},
+		{"one fails, two are needed", false, State{Wanted: two, Applied: two, Reach: map[string]Reach{"s1": Failing}}},
+		{"one VIP is not announced", true, State{Wanted: two, Applied: two, Announced: vips[:1]}},
+		{"all are announced", false, State{Wanted: two, Applied: two, Announced: vips}},
+		{"leaving", false, State{Wanted: two, Applied: two, Leaving: true}},
+		{"without checks", false, State{Wanted: both, Applied: both}},
+	} {
+		if got := x.s.Undecided(); got != x.want {
+			t.Errorf("%s: undecided is %v", x.name, got)
+		}
+	}
 	drained := read(t, balance(t, lb.Draining, lb.Suspect), nil)
 	if d := Decide(State{Now: t0, Wanted: drained, Applied: drained, Announced: vips}); len(d.Announce) > 0 || d.Reason != padisv1.ReasonTooFewServers {
 		t.Error(text(d))

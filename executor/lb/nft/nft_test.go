@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +26,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inner) != "" {
 		os.Exit(m.Run())
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	// The file in which go test looks what a test depends on is the caller's.
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), inner+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	user := os.Getuid()

@@ -105,7 +105,7 @@ INLINE int chain(struct chain *c, const struct state *s, const struct flow *w, c
 INLINE enum reason relay(const struct frame *f, const struct state *s, const struct chain *c, __u8 own, const struct port *port)
 {
 	__u16 src = *(__u16 *)(f->data + 6);
-	__u8 mark = own;
+	__u8 mark = 0; /* who does not stamp may place by other slots: the whole chain is asked */
 	int may = 15, at = c->at;
 	if ((src & 0xff) == STAMP) {
 		may = src >> 12;
