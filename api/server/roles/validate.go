@@ -2,8 +2,8 @@ package roles
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -108,7 +108,7 @@ func checkSegment(at *field.Path, name string) field.ErrorList {
 		return field.ErrorList{field.Required(at, "name the role")}
 	}
 	var errs field.ErrorList
-	for _, msg := range path.IsValidPathSegmentName(name) {
+	for _, msg := range content.IsPathSegmentName(name) {
 		errs = append(errs, field.Invalid(at, name, msg))
 	}
 	return errs

@@ -139,6 +139,9 @@ type sshSignature struct {
 
 const sshMagic = "SSHSIG"
 
+// formatDSA is the signature format of DSA keys (RFC 4253), which has SHA-1 as RSA's of old.
+const formatDSA = "ssh-dss"
+
 func readSSH(armoured []byte) (sshSignature, error) {
 	var s sshSignature
 	text := strings.TrimSpace(strings.ReplaceAll(string(armoured), "\r", ""))
@@ -196,7 +199,7 @@ func (k *Keys) verifySSH(o Object) (Signer, error) {
 	if err := ssh.Unmarshal(sig.Signature, &s); err != nil {
 		return Signer{}, refuse(ReasonSignatureBroken, id, "the signature by key %s cannot be read: %v", id, err)
 	}
-	if s.Format == ssh.KeyAlgoRSA || s.Format == ssh.InsecureKeyAlgoDSA {
+	if s.Format == ssh.KeyAlgoRSA || s.Format == formatDSA {
 		return Signer{}, refuse(ReasonSignatureBroken, id, "key %s signed by %s, which uses SHA-1: sign with a newer OpenSSH or another key", id, s.Format)
 	}
 	signed := append([]byte(sshMagic), ssh.Marshal(struct {
