@@ -162,7 +162,7 @@ type GitProxy struct {
 
 // GitWebhook says who may call, and how.
 type GitWebhook struct {
-	// Who calls: GitHub, GitLab, Gitea, or Generic with the header X-Signature-256: sha256=HMAC of the body.
+	// Who calls: GitHub, GitLab, Gitea, or Generic with the header X-Padis-Signature-256: sha256=HMAC of the body.
 	// +kubebuilder:validation:Enum=GitHub;GitLab;Gitea;Generic
 	Type string `json:"type"`
 	// Secret whose key token is shared with the server. Calls without it are refused.

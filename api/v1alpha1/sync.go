@@ -22,6 +22,8 @@ const (
 	AnnotationWave = "padis.io/wave"
 	// AnnotationPrune with the value disabled keeps an object that has left the repository.
 	AnnotationPrune = "padis.io/prune"
+	// AnnotationFetch, on a GitSource, has it fetched at once whenever its value changes. Webhooks set it; people may, too.
+	AnnotationFetch = "padis.io/fetch"
 	// AnnotationConfirmPrune, on a Sync, names the commit whose deletions are meant although they exceed pruneLimit.
 	AnnotationConfirmPrune = "padis.io/confirm-prune"
 )
@@ -155,6 +157,11 @@ type SyncSpec struct {
 	// An earlier commit that is in force in place of a bad one.
 	// +optional
 	Rollback *SyncRollback `json:"rollback,omitempty"`
+	// Objects that are left as they are, each until a commit says of it what the bad one did not: padis rollback app sets it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Undo []SyncUndo `json:"undo,omitempty"`
 	// Who is told of what.
 	// +optional
 	// +listType=atomic
@@ -297,6 +304,31 @@ type SyncRollback struct {
 	// Stay until the rollback is removed, whatever arrives.
 	// +optional
 	Pinned bool `json:"pinned,omitempty"`
+}
+
+// SyncUndo leaves one object as it is, although a commit says otherwise.
+type SyncUndo struct {
+	// API group of the object; without it, that of Padis.
+	// +optional
+	// +kubebuilder:default=padis.io
+	// +kubebuilder:validation:MaxLength=253
+	Group string `json:"group,omitempty"`
+	// Kind of the object.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+	// Namespace of the object; empty if it has none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+	// Name of the object.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// The bad commit. What it says of the object is not applied, from whichever commit it comes.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9a-f]{40}|[0-9a-f]{64})$')",message="must be the whole hash of a commit, in lower case (git rev-parse HEAD)"
+	From string `json:"from"`
 }
 
 // SyncNotification says who is told of what.

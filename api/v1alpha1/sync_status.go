@@ -2,6 +2,9 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+// MaxHistory is the number of applied commits that the status of a Sync lists.
+const MaxHistory = 10
+
 // MaxReported is the number of conflicts, drifted fields and unhealthy objects that the status of a Sync lists.
 const MaxReported = 50
 
@@ -21,6 +24,10 @@ type SyncStatus struct {
 	// When that was.
 	// +optional
 	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
+	// Commits all of which was applied, the newest first; at most 10 are listed, and each once.
+	// +optional
+	// +listType=atomic
+	History []AppliedCommit `json:"history,omitempty"`
 	// Who wrote that commit.
 	// +optional
 	Author string `json:"author,omitempty"`
@@ -45,6 +52,15 @@ type SyncStatus struct {
 	// The rollback of the spec that a commit has ended.
 	// +optional
 	ReleasedRollback *ReleasedRollback `json:"releasedRollback,omitempty"`
+	// Objects of spec.undo that are left as they are, as KIND/NAMESPACE/NAME.
+	// +optional
+	// +listType=atomic
+	Undone []string `json:"undone,omitempty"`
+	// What the receivers of notifications were told last, by event.
+	// +optional
+	// +listType=map
+	// +listMapKey=event
+	Told []ToldEvent `json:"told,omitempty"`
 	// Objects that the Sync has applied.
 	// +optional
 	Objects int32 `json:"objects,omitempty"`
@@ -72,6 +88,25 @@ type SyncStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AppliedCommit is a commit that was in force.
+type AppliedCommit struct {
+	// The commit.
+	Commit string `json:"commit"`
+	// When all of it was applied.
+	Time metav1.Time `json:"time"`
+	// Who wrote it.
+	// +optional
+	Author string `json:"author,omitempty"`
+}
+
+// ToldEvent is the last event of a type that the receivers of notifications were told of.
+type ToldEvent struct {
+	// Applied, Healthy, Failed, Drift, Rollback or Refused.
+	Event string `json:"event"`
+	// What tells it from the others of its type: the commit, and the reason if it has one.
+	Of string `json:"of"`
 }
 
 // ReleasedRollback is a rollback that a commit has ended.
