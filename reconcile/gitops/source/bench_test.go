@@ -4,21 +4,23 @@ import (
 	"fmt"
 	"io/fs"
 	"testing"
+
+	"padis.io/padis/reconcile/gitops/source/sourcetest"
 )
 
 // One changed file among 50,000: what a fetch costs, and reading the directory that has changed.
 func BenchmarkOneOf50000(b *testing.B) {
-	w := newWork(b)
+	w := sourcetest.NewWork(b)
 	for i := range 50_000 {
-		w.write(fmt.Sprintf("apps/%03d/app-%05d.yaml", i/100, i), fmt.Sprintf("kind: App\nmetadata: {name: app-%05d}\nspec: {replicas: 1}\n", i))
+		w.Write(fmt.Sprintf("apps/%03d/app-%05d.yaml", i/100, i), fmt.Sprintf("kind: App\nmetadata: {name: app-%05d}\nspec: {replicas: 1}\n", i))
 	}
-	spec := fileServer(w).spec()
-	spec.Since = w.commit()
+	spec := specOf(sourcetest.File(w))
+	spec.Since = w.Commit()
 	c := newCache(b, Options{})
 	fetch(b, c, spec)
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
-		commit := w.commit("apps/123/app-12345.yaml", fmt.Sprint("kind: App # ", i))
+		commit := w.Commit("apps/123/app-12345.yaml", fmt.Sprint("kind: App # ", i))
 		b.StartTimer()
 		rev := fetch(b, c, spec)
 		if len(rev.Changed) != 1 {
@@ -43,13 +45,13 @@ func BenchmarkOneOf50000(b *testing.B) {
 
 // All of 50,000 files, as the first sync reads them, with nothing to fetch.
 func BenchmarkReadAll50000(b *testing.B) {
-	w := newWork(b)
+	w := sourcetest.NewWork(b)
 	for i := range 50_000 {
-		w.write(fmt.Sprintf("apps/%03d/app-%05d.yaml", i/100, i), fmt.Sprintf("kind: App\nmetadata: {name: app-%05d}\nspec: {replicas: 1}\n", i))
+		w.Write(fmt.Sprintf("apps/%03d/app-%05d.yaml", i/100, i), fmt.Sprintf("kind: App\nmetadata: {name: app-%05d}\nspec: {replicas: 1}\n", i))
 	}
-	w.commit()
+	w.Commit()
 	c := newCache(b, Options{})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	rev := fetch(b, c, spec)
 	for b.Loop() {
 		t, err := c.Tree(rev, ".")

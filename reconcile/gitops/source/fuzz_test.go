@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"padis.io/padis/reconcile/gitops/source/sourcetest"
+
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 )
@@ -14,13 +16,13 @@ import (
 // packOf gives a real pack, with deltas.
 func packOf(t testing.TB) []byte {
 	t.Helper()
-	w := newWork(t)
+	w := sourcetest.NewWork(t)
 	lines := bytes.Repeat([]byte("the same line again and again\n"), 50)
 	for i := range 4 {
-		w.commit("a", string(lines)+string(rune('0'+i)), "dir/b", string(rune('0'+i)))
+		w.Commit("a", string(lines)+string(rune('0'+i)), "dir/b", string(rune('0'+i)))
 	}
-	w.git("repack", "-q", "-a", "-d", "-f")
-	packs, err := filepath.Glob(filepath.Join(w.dir, ".git", "objects", "pack", "*.pack"))
+	w.Git("repack", "-q", "-a", "-d", "-f")
+	packs, err := filepath.Glob(filepath.Join(w.Dir, ".git", "objects", "pack", "*.pack"))
 	if err != nil || len(packs) != 1 {
 		t.Fatal(packs, err)
 	}
@@ -55,7 +57,7 @@ func TestIndexIsGits(t *testing.T) {
 	if _, err := writeIndex(context.Background(), f, &got); err != nil {
 		t.Fatal(err)
 	}
-	run(t, filepath.Dir(f.Name()), "git", "index-pack", "-o", "git.idx", f.Name())
+	sourcetest.Run(t, filepath.Dir(f.Name()), "git", "index-pack", "-o", "git.idx", f.Name())
 	want, err := os.ReadFile(filepath.Join(filepath.Dir(f.Name()), "git.idx"))
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -15,11 +14,8 @@ import (
 	"time"
 
 	"padis.io/padis/reconcile/gitops/source/signature"
+	"padis.io/padis/reconcile/gitops/source/sourcetest"
 )
-
-func pemOf(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
 
 func newCache(t testing.TB, o Options) *Cache {
 	t.Helper()
@@ -31,7 +27,10 @@ func newCache(t testing.TB, o Options) *Cache {
 	return c
 }
 
-func (s server) spec() Spec { return Spec{Name: "tenant/shop", URL: s.url, Auth: s.auth, CA: s.ca} }
+func specOf(s *sourcetest.Server) Spec {
+	return Spec{Name: "tenant/shop", URL: s.URL, CA: s.CA,
+		Auth: Auth{Username: s.Username, Password: s.Password, Token: s.Token, PrivateKey: s.PrivateKey, KnownHosts: s.KnownHosts}}
+}
 
 func fetch(t testing.TB, c *Cache, s Spec) Revision {
 	t.Helper()
@@ -86,25 +85,30 @@ func content(t testing.TB, f fs.FS, name string) string {
 
 // What every kind of server must do.
 func TestServers(t *testing.T) {
-	for _, start := range []func(*work) server{
-		fileServer,
-		func(w *work) server { return httpServer(t, w, "", "", false) },
-		func(w *work) server { return httpServer(t, w, "ann", "secret", true) },
-		func(w *work) server { return sshServer(t, w) },
+	for _, start := range []func(*sourcetest.Work) *sourcetest.Server{
+		sourcetest.File,
+		func(w *sourcetest.Work) *sourcetest.Server { return sourcetest.HTTP(t, w, sourcetest.Login{}) },
+		func(w *sourcetest.Work) *sourcetest.Server {
+			return sourcetest.HTTPS(t, w, sourcetest.Login{Username: "ann", Password: "secret"})
+		},
+		func(w *sourcetest.Work) *sourcetest.Server {
+			return sourcetest.HTTPS(t, w, sourcetest.Login{Token: "token"})
+		},
+		func(w *sourcetest.Work) *sourcetest.Server { return sourcetest.SSH(t, w) },
 	} {
 		for _, depth := range []int{0, 1} {
-			w := newWork(t)
+			w := sourcetest.NewWork(t)
 			s := start(w)
-			t.Run(s.name, func(t *testing.T) { conform(t, w, s, depth) })
+			t.Run(s.Name, func(t *testing.T) { conform(t, w, s, depth) })
 		}
 	}
 }
 
-func conform(t *testing.T, w *work, s server, depth int) {
+func conform(t *testing.T, w *sourcetest.Work, s *sourcetest.Server, depth int) {
 	c := newCache(t, Options{})
-	refused(t, c, s.spec(), ReasonRepositoryEmpty)
-	first := w.commit("a/one.yaml", "1", "b/two.yaml", "2")
-	spec := s.spec()
+	refused(t, c, specOf(s), ReasonRepositoryEmpty)
+	first := w.Commit("a/one.yaml", "1", "b/two.yaml", "2")
+	spec := specOf(s)
 	spec.Depth = depth
 	rev := fetch(t, c, spec)
 	if rev.Commit != first || rev.Ref != "refs/heads/main" || rev.Author != "A <a@example.com>" || rev.Message != "a change\n" || rev.Received == 0 || !slices.Equal(rev.Changed, []string{"a/one.yaml", "b/two.yaml"}) {
@@ -116,8 +120,8 @@ func conform(t *testing.T, w *work, s server, depth int) {
 	if again := fetch(t, c, spec); again.Received != 0 || again.Commit != first {
 		t.Fatalf("nothing has changed: %+v", again)
 	}
-	w.git("tag", "-a", "-m", "x", "v1.0.0")
-	second := w.commit("a/one.yaml", "one", "c", "3")
+	w.Git("tag", "-a", "-m", "x", "v1.0.0")
+	second := w.Commit("a/one.yaml", "one", "c", "3")
 	spec.Since = first
 	rev2 := fetch(t, c, spec)
 	if rev2.Commit != second || !slices.Equal(rev2.Changed, []string{"a/one.yaml", "c"}) || rev2.Received == 0 || rev2.Received > 2000 {
@@ -155,8 +159,8 @@ func conform(t *testing.T, w *work, s server, depth int) {
 	if _, err := c.Fetch(context.Background(), spec); ReasonOf(err) != ReasonRefNotFound && ReasonOf(err) != ReasonServerRefused {
 		t.Fatal(err)
 	}
-	gone := s.spec()
-	gone.URL = strings.Replace(s.url, "shop", "gone", 1)
+	gone := specOf(s)
+	gone.URL = s.Of("gone")
 	refused(t, c, gone, ReasonRepositoryNotFound)
 	if got := content(t, tree(t, c, rev2, "."), "c"); got != "3" {
 		t.Fatal("the last good state is gone")
@@ -164,35 +168,35 @@ func conform(t *testing.T, w *work, s server, depth int) {
 }
 
 func TestCommitsThatAreNoTips(t *testing.T) {
-	w := newWork(t)
-	first := w.commit("a", "1")
-	w.git("branch", "old")
-	w.commit("a", "2")
-	second := w.commit("a", "3")
-	w.commit("a", "4")
-	s := httpServer(t, w, "", "", false)
+	w := sourcetest.NewWork(t)
+	first := w.Commit("a", "1")
+	w.Git("branch", "old")
+	w.Commit("a", "2")
+	second := w.Commit("a", "3")
+	w.Commit("a", "4")
+	s := sourcetest.HTTP(t, w, sourcetest.Login{})
 	for _, ref := range []Ref{{Commit: first}, {Commit: second}, {Commit: second, Branch: "main"}} {
-		spec := s.spec()
+		spec := specOf(s)
 		spec.Ref = ref
 		if rev := fetch(t, newCache(t, Options{}), spec); rev.Commit != ref.Commit {
 			t.Fatalf("got %+v", rev)
 		}
 	}
-	spec := s.spec()
+	spec := specOf(s)
 	spec.Ref = Ref{Commit: second, Branch: "old"}
 	refused(t, newCache(t, Options{}), spec, ReasonRefNotFound, second)
 }
 
 func TestRewrittenHistory(t *testing.T) {
-	w := newWork(t)
+	w := sourcetest.NewWork(t)
 	c := newCache(t, Options{})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	spec.Ref.Branch = "main"
-	first := w.commit("a", "1")
-	good := w.commit("a", "2")
+	first := w.Commit("a", "1")
+	good := w.Commit("a", "2")
 	fetch(t, c, spec)
-	w.git("reset", "-q", "--hard", first)
-	forced := w.commit("a", "3")
+	w.Git("reset", "-q", "--hard", first)
+	forced := w.Commit("a", "3")
 	spec.Since = good
 	refused(t, c, spec, ReasonHistoryRewritten, "main", good, forced)
 	if got := content(t, tree(t, c, Revision{Name: spec.Name, Commit: good}, "."), "a"); got != "2" {
@@ -203,18 +207,18 @@ func TestRewrittenHistory(t *testing.T) {
 	if rev := fetch(t, c, allowed); rev.Commit != forced || !slices.Equal(rev.Changed, []string{"a"}) {
 		t.Fatalf("got %+v", rev)
 	}
-	w.git("reset", "-q", "--hard", first)
+	w.Git("reset", "-q", "--hard", first)
 	refused(t, c, spec, ReasonHistoryRewritten)
 	// A cache that is new must not forget it.
 	refused(t, newCache(t, Options{}), spec, ReasonHistoryRewritten)
-	w.git("reset", "-q", "--hard", good)
-	w.commit("a", "4")
+	w.Git("reset", "-q", "--hard", good)
+	w.Commit("a", "4")
 	fetch(t, c, spec)
 
-	w.git("tag", "v1", first)
+	w.Git("tag", "v1", first)
 	spec.Ref = Ref{Tag: "v1"}
 	fetch(t, c, spec)
-	w.git("tag", "-f", "v1", good)
+	w.Git("tag", "-f", "v1", good)
 	refused(t, c, spec, ReasonHistoryRewritten, "refs/tags/v1")
 	spec.MayRewrite = true
 	fetch(t, c, spec)
@@ -223,29 +227,29 @@ func TestRewrittenHistory(t *testing.T) {
 }
 
 func TestWhoIsRefused(t *testing.T) {
-	w := newWork(t)
-	w.commit("a", "1")
+	w := sourcetest.NewWork(t)
+	w.Commit("a", "1")
 	c := newCache(t, Options{})
-	h := httpServer(t, w, "ann", "secret", true)
-	spec := h.spec()
+	h := sourcetest.HTTPS(t, w, sourcetest.Login{Username: "ann", Password: "secret"})
+	spec := specOf(h)
 	spec.Auth.Password = "wrong"
 	refused(t, c, spec, ReasonAuthenticationFailed)
 	spec.Auth = Auth{}
 	refused(t, c, spec, ReasonAuthenticationFailed)
-	spec = h.spec()
+	spec = specOf(h)
 	spec.CA = nil
 	refused(t, c, spec, ReasonCertificateUntrusted)
 
-	s := sshServer(t, w)
-	other := sshServer(t, w)
-	spec = s.spec()
-	spec.Auth.PrivateKey = other.auth.PrivateKey
+	s := sourcetest.SSH(t, w)
+	other := sourcetest.SSH(t, w)
+	spec = specOf(s)
+	spec.Auth.PrivateKey = other.PrivateKey
 	refused(t, c, spec, ReasonAuthenticationFailed)
-	spec = s.spec()
-	spec.Auth.KnownHosts = other.auth.KnownHosts
+	spec = specOf(s)
+	spec.Auth.KnownHosts = other.KnownHosts
 	refused(t, c, spec, ReasonHostKeyUnknown, "SHA256:")
-	host, _, _ := strings.Cut(string(s.auth.KnownHosts), " ")
-	_, key, _ := strings.Cut(string(other.auth.KnownHosts), " ")
+	host, _, _ := strings.Cut(string(s.KnownHosts), " ")
+	_, key, _ := strings.Cut(string(other.KnownHosts), " ")
 	spec.Auth.KnownHosts = []byte(host + " " + key)
 	refused(t, c, spec, ReasonHostKeyChanged, "SHA256:")
 	spec.Auth.KnownHosts = nil
@@ -255,21 +259,21 @@ func TestWhoIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, closed, fileServer(w).spec(), ReasonInvalid, "url")
-	unreachable := h.spec()
+	refused(t, closed, specOf(sourcetest.File(w)), ReasonInvalid, "url")
+	unreachable := specOf(h)
 	unreachable.URL = "https://127.0.0.1:1/shop"
 	refused(t, c, unreachable, ReasonUnreachable)
 }
 
 func TestTreeIsAFileSystem(t *testing.T) {
-	w := newWork(t)
-	w.commit("a/one.yaml", "1", "a/deep/two.yaml", "2", "b", "3")
-	if err := os.Symlink("one.yaml", filepath.Join(w.dir, "a", "link")); err != nil {
+	w := sourcetest.NewWork(t)
+	w.Commit("a/one.yaml", "1", "a/deep/two.yaml", "2", "b", "3")
+	if err := os.Symlink("one.yaml", filepath.Join(w.Dir, "a", "link")); err != nil {
 		t.Fatal(err)
 	}
-	w.commit()
+	w.Commit()
 	c := newCache(t, Options{})
-	rev := fetch(t, c, fileServer(w).spec())
+	rev := fetch(t, c, specOf(sourcetest.File(w)))
 	if err := fstest.TestFS(tree(t, c, rev, "."), "a/one.yaml", "a/deep/two.yaml", "a/link", "b"); err != nil {
 		t.Fatal(err)
 	}
@@ -280,16 +284,16 @@ func TestTreeIsAFileSystem(t *testing.T) {
 }
 
 func TestSymbolicLinks(t *testing.T) {
-	w := newWork(t)
-	w.commit("app/a.yaml", "1", "other/b.yaml", "2")
+	w := sourcetest.NewWork(t)
+	w.Commit("app/a.yaml", "1", "other/b.yaml", "2")
 	for name, to := range map[string]string{"app/in": "a.yaml", "app/out": "../other/b.yaml", "app/far": "../../../../etc/passwd", "app/root": "/etc/passwd", "app/self": "self", "app/dir": "../other", "app/x": "y", "app/y": "x"} {
-		if err := os.Symlink(to, filepath.Join(w.dir, name)); err != nil {
+		if err := os.Symlink(to, filepath.Join(w.Dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.commit()
+	w.Commit()
 	c := newCache(t, Options{})
-	rev := fetch(t, c, fileServer(w).spec())
+	rev := fetch(t, c, specOf(sourcetest.File(w)))
 	app, all := tree(t, c, rev, "app"), tree(t, c, rev, ".")
 	if content(t, app, "in") != "1" || content(t, all, "app/out") != "2" || content(t, all, "app/dir/b.yaml") != "2" {
 		t.Fatal("links within the tree are followed")
@@ -307,11 +311,11 @@ func TestSymbolicLinks(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	for _, filter := range []string{"true", "false"} {
-		w := newWork(t)
-		w.git("config", "uploadpack.allowFilter", filter)
-		w.commit("large", strings.Repeat("0123456789", 200), "small", "1", "x", strings.Repeat("x", 60), "y", strings.Repeat("y", 60))
+		w := sourcetest.NewWork(t)
+		w.Git("config", "uploadpack.allowFilter", filter)
+		w.Commit("large", strings.Repeat("0123456789", 200), "small", "1", "x", strings.Repeat("x", 60), "y", strings.Repeat("y", 60))
 		c := newCache(t, Options{MaxFile: 1000, MaxTree: 100})
-		rev := fetch(t, c, fileServer(w).spec())
+		rev := fetch(t, c, specOf(sourcetest.File(w)))
 		tr := tree(t, c, rev, ".")
 		_, err := tr.ReadFile("large")
 		wantError(t, err, ReasonTooLarge, "large", "1000")
@@ -321,25 +325,25 @@ func TestBounds(t *testing.T) {
 		_, err = tr.ReadFile("y")
 		wantError(t, err, ReasonTooLarge, "y", "100")
 		c = newCache(t, Options{MaxPack: 100})
-		refused(t, c, fileServer(w).spec(), ReasonTooLarge, "100")
+		refused(t, c, specOf(sourcetest.File(w)), ReasonTooLarge, "100")
 	}
 }
 
 // A large file may come by the wire, and never into memory.
 func TestLargeFile(t *testing.T) {
-	w := newWork(t)
-	f, err := os.Create(filepath.Join(w.dir, "large"))
+	w := sourcetest.NewWork(t)
+	f, err := os.Create(filepath.Join(w.Dir, "large"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(f.Truncate(128<<20), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	w.commit("small", "1")
+	w.Commit("small", "1")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	c := newCache(t, Options{})
-	rev := fetch(t, c, fileServer(w).spec())
+	rev := fetch(t, c, specOf(sourcetest.File(w)))
 	tr := tree(t, c, rev, ".")
 	_, err = tr.ReadFile("large")
 	wantError(t, err, ReasonTooLarge, "large")
@@ -354,11 +358,11 @@ func TestLargeFile(t *testing.T) {
 
 // Many fetches leave few packs, and whoever reads a tree is not disturbed.
 func TestGarbageIsBounded(t *testing.T) {
-	w := newWork(t)
+	w := sourcetest.NewWork(t)
 	c := newCache(t, Options{MaxPacks: 3})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	for i := range 12 {
-		was := w.commit("a", strings.Repeat("x", i))
+		was := w.Commit("a", strings.Repeat("x", i))
 		rev := fetch(t, c, spec)
 		spec.Since = was
 		tr := tree(t, c, rev, ".")
@@ -385,10 +389,10 @@ func TestGarbageIsBounded(t *testing.T) {
 }
 
 func TestDamagedCacheIsFetchedAnew(t *testing.T) {
-	w := newWork(t)
+	w := sourcetest.NewWork(t)
 	c := newCache(t, Options{})
-	spec := fileServer(w).spec()
-	spec.Since = w.commit("a", "1")
+	spec := specOf(sourcetest.File(w))
+	spec.Since = w.Commit("a", "1")
 	fetch(t, c, spec)
 	packs, err := filepath.Glob(filepath.Join(c.dir, "*", "generation-*", "objects", "pack", "*"))
 	if err != nil || len(packs) == 0 {
@@ -399,7 +403,7 @@ func TestDamagedCacheIsFetchedAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.commit("b", "2")
+	w.Commit("b", "2")
 	if c, err = Open(c.dir, c.options); err != nil {
 		t.Fatal(err)
 	}
@@ -410,15 +414,15 @@ func TestDamagedCacheIsFetchedAnew(t *testing.T) {
 }
 
 func TestSubmodules(t *testing.T) {
-	inner := newWork(t)
-	inner.commit("lib.yaml", "lib")
-	pinned := inner.commit("lib.yaml", "pinned")
-	w := newWork(t)
-	w.git("submodule", "add", "-q", "file://"+inner.dir, "vendor/lib")
-	w.commit("a", "1")
-	inner.commit("lib.yaml", "later")
+	inner := sourcetest.NewWork(t)
+	inner.Commit("lib.yaml", "lib")
+	pinned := inner.Commit("lib.yaml", "pinned")
+	w := sourcetest.NewWork(t)
+	w.Git("submodule", "add", "-q", "file://"+inner.Dir, "vendor/lib")
+	w.Commit("a", "1")
+	inner.Commit("lib.yaml", "later")
 	c := newCache(t, Options{})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	rev := fetch(t, c, spec)
 	if list, err := tree(t, c, rev, ".").ReadDir("vendor/lib"); err != nil || len(list) != 0 {
 		t.Fatal("submodules are not asked for", list, err)
@@ -444,20 +448,20 @@ func TestSubmodules(t *testing.T) {
 
 // What the cache gives is what was signed.
 func TestObjectCanBeVerified(t *testing.T) {
-	w := newWork(t)
-	run(t, w.dir, "ssh-keygen", "-q", "-N", "", "-C", "", "-t", "ed25519", "-f", filepath.Join(filepath.Dir(w.dir), "key"))
-	key := filepath.Join(filepath.Dir(w.dir), "key")
+	w := sourcetest.NewWork(t)
+	sourcetest.Run(t, w.Dir, "ssh-keygen", "-q", "-N", "", "-C", "", "-t", "ed25519", "-f", filepath.Join(filepath.Dir(w.Dir), "key"))
+	key := filepath.Join(filepath.Dir(w.Dir), "key")
 	public, err := os.ReadFile(key + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for k, v := range map[string]string{"gpg.format": "ssh", "user.signingkey": key, "commit.gpgsign": "true"} {
-		w.git("config", k, v)
+		w.Git("config", k, v)
 	}
-	w.commit("a", "1")
-	w.git("tag", "-s", "-m", "x", "v1.0.0")
+	w.Commit("a", "1")
+	w.Git("tag", "-s", "-m", "x", "v1.0.0")
 	c := newCache(t, Options{})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	spec.Ref.SemVer = "*"
 	rev := fetch(t, c, spec)
 	keys, err := signature.Read(signature.Trust{AllowedSigners: append([]byte("ann@example.com "), public...)})

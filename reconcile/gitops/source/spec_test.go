@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"padis.io/padis/reconcile/gitops/source/sourcetest"
+
 	"pgregory.net/rapid"
 )
 
@@ -46,13 +48,13 @@ func TestSpecsThatAreRefused(t *testing.T) {
 
 // What has changed between any two commits is what git says.
 func TestChangedIsWhatGitSays(t *testing.T) {
-	w := newWork(t)
+	w := sourcetest.NewWork(t)
 	c := newCache(t, Options{})
 	names := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "b/c", "b/d", "e/f/g", "e/f/h", "a.b", "b.c"}), rapid.ID)
 	var commits []string
 	for seed := range 8 {
-		w.git("rm", "-r", "-q", "--cached", "--ignore-unmatch", ".")
-		w.git("clean", "-q", "-f", "-d", "-x")
+		w.Git("rm", "-r", "-q", "--cached", "--ignore-unmatch", ".")
+		w.Git("clean", "-q", "-f", "-d", "-x")
 		var files []string
 		for _, n := range names.Example(seed) {
 			// A name is a file in some commits and a directory in others.
@@ -60,15 +62,15 @@ func TestChangedIsWhatGitSays(t *testing.T) {
 				files = append(files, n, rapid.SampledFrom([]string{"1", "2"}).Example(seed+len(n)))
 			}
 		}
-		commits = append(commits, w.commit(files...))
+		commits = append(commits, w.Commit(files...))
 	}
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	spec.MayRewrite = true
 	for _, from := range commits {
 		for _, to := range commits {
 			spec.Since, spec.Ref.Commit = from, to
 			rev := fetch(t, c, spec)
-			want := strings.Fields(w.git("diff", "--name-only", "--no-renames", from, to))
+			want := strings.Fields(w.Git("diff", "--name-only", "--no-renames", from, to))
 			slices.Sort(rev.Changed)
 			slices.Sort(want)
 			if !slices.Equal(rev.Changed, want) {
@@ -80,10 +82,10 @@ func TestChangedIsWhatGitSays(t *testing.T) {
 
 // A tree is read by many at once, while the source is fetched.
 func TestReadByMany(t *testing.T) {
-	w := newWork(t)
-	w.commit("a/b/c", "1", "a/d", "2")
+	w := sourcetest.NewWork(t)
+	w.Commit("a/b/c", "1", "a/d", "2")
 	c := newCache(t, Options{MaxPacks: 2})
-	spec := fileServer(w).spec()
+	spec := specOf(sourcetest.File(w))
 	tr := tree(t, c, fetch(t, c, spec), ".")
 	var all sync.WaitGroup
 	for range 8 {
@@ -98,7 +100,7 @@ func TestReadByMany(t *testing.T) {
 			}
 		})
 	}
-	w.commit("a/d", "3")
+	w.Commit("a/d", "3")
 	fetch(t, c, spec)
 	all.Wait()
 }
