@@ -167,7 +167,7 @@ func playScheduler(args []string) error {
 	flags := flag.NewFlagSet("scheduler", flag.ContinueOnError)
 	dataDir := flags.String("data-dir", "", "")
 	descriptor := flags.Int("listen-fd", 0, "")
-	for _, other := range []string{"master", "executor-binary", "artifact-listen", "artifact-url"} {
+	for _, other := range []string{"master", "executor-binary", "artifact-listen", "artifact-url", "outside", "git-file-roots"} {
 		_ = flags.String(other, "", "")
 	}
 	if err := flags.Parse(args); err != nil {

@@ -56,6 +56,11 @@ type schedulerConfig struct {
 	ArtifactListen string
 	ArtifactURL    string
 
+	// GitFileRoots are the directories whose repositories may be named by file://.
+	GitFileRoots []string
+	// Outside is the socket by which servers of other networks are reached; empty where they are reached directly.
+	Outside string
+
 	OfferHold               time.Duration
 	UnreachableReplaceAfter time.Duration
 	LogLevel                string
@@ -163,9 +168,15 @@ func newSchedulerCommand() *cobra.Command {
 	f.StringVar(&c.ExecutorBinary, "executor-binary", "", "path of padis-executor; default is beside this program")
 	f.StringVar(&c.ArtifactListen, "artifact-listen", "0.0.0.0:5080", "address at which agents fetch the executor")
 	f.StringVar(&c.ArtifactURL, "artifact-url", "", "the same as the agents see it, for example http://10.0.0.1:5080")
+	f.StringSliceVar(&c.GitFileRoots, "git-file-roots", nil, "directories of this host whose repositories GitSources may name by file://; without any, none")
+	f.StringVar(&c.Outside, "outside", "", "")
 	f.DurationVar(&c.OfferHold, "offer-hold", time.Second, "how long offers that fit nothing are kept while something is wanted")
 	f.DurationVar(&c.UnreachableReplaceAfter, "unreachable-replace-after", 0, "how long to wait for an agent that Mesos calls unreachable before its instances are replaced")
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	// Only `padis up` uses it.
+	if err := f.MarkHidden("outside"); err != nil {
+		panic(err)
+	}
 	return cmd
 }
 

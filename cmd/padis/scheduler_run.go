@@ -145,7 +145,10 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), Writer: api.SyncConfig()}
+		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), FileRoots: c.GitFileRoots, Writer: api.SyncConfig()}
+		if c.Outside != "" {
+			git.Dial = dialOutside(c.Outside)
+		}
 		return reconcile.StartWithGit(ctx, api.LoopbackConfig(), loop, git, log.Named("reconcile"))
 	})
 	return group.Wait()

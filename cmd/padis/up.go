@@ -39,6 +39,8 @@ type upConfig struct {
 	AgentAttributes string
 	// HostRestartDelay is how long a host that lost power stays off.
 	HostRestartDelay time.Duration
+	// GitFileRoots are directories of this machine whose repositories GitSources may name by file://. Absolute once validated.
+	GitFileRoots []string
 	// Containers says whether the hosts run containers: auto, on or off.
 	Containers string
 	// NoContainers says why the hosts run none, and Containerd where containerd is if they do. Both are found out before
@@ -73,6 +75,11 @@ func (c *upConfig) validate() error {
 	if !slices.Contains([]string{"auto", "on", "off"}, c.Containers) {
 		return usagef("--containers %q: write auto, on or off", c.Containers)
 	}
+	for i := range c.GitFileRoots {
+		if c.GitFileRoots[i], err = filepath.Abs(c.GitFileRoots[i]); err != nil {
+			return usagef("--git-file-roots %s: %v", c.GitFileRoots[i], err)
+		}
+	}
 	if c.HostRestartDelay < 0 {
 		return usagef("--host-restart-delay %v: it cannot be negative", c.HostRestartDelay)
 	}
@@ -102,6 +109,7 @@ func (c *upConfig) arguments() []string {
 		"up", "--inner", "--data-dir", c.DataDir, "--hosts", fmt.Sprint(c.Hosts), "--listen", c.Listen,
 		"--agent-resources", c.AgentResources, "--agent-attributes", c.AgentAttributes,
 		"--host-restart-delay", c.HostRestartDelay.String(), "--containerd", c.Containerd, "--no-containers", c.NoContainers,
+		"--git-file-roots", strings.Join(c.GitFileRoots, ","),
 	}
 }
 
@@ -144,6 +152,7 @@ Ctrl-C stops everything.
 	flags.StringVar(&c.AgentResources, "agent-resources", "cpus:4;mem:4096;disk:10240", "Resources of each host.")
 	flags.StringVar(&c.AgentAttributes, "agent-attributes", "rack:r{i};zone:z{i}", "Attributes of each host; {i} is its number.")
 	flags.DurationVar(&c.HostRestartDelay, "host-restart-delay", 15*time.Second, "Time until a host that was killed is switched on again.")
+	flags.StringSliceVar(&c.GitFileRoots, "git-file-roots", nil, "Directories of this machine whose repositories GitSources may name by file://.")
 	flags.StringVar(&c.Containers, "containers", "auto", "Whether the hosts run containers: on, off, or auto: where root and containerd are.")
 	flags.BoolVarP(&c.Quiet, "quiet", "q", false, "Print errors only.")
 	flags.BoolVar(&c.Inner, "inner", false, "")

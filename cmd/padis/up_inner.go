@@ -175,7 +175,8 @@ func (n *inner) startAll(executable string) error {
 		"master", "--listen", masterAddress, "--data-dir", filepath.Join(n.config.DataDir, "mesos", "master"))
 	n.add("scheduler", stageScheduler, executable, []*os.File{n.listener},
 		"scheduler", "--data-dir", n.config.DataDir, "--listen-fd", fmt.Sprint(listenerDescriptor), "--master", "http://"+masterAddress,
-		"--executor-binary", filepath.Join(n.bin, "padis-executor"), "--artifact-listen", artifactAddress, "--artifact-url", "http://"+artifactAddress)
+		"--executor-binary", filepath.Join(n.bin, "padis-executor"), "--artifact-listen", artifactAddress, "--artifact-url", "http://"+artifactAddress,
+		"--outside", outsidePath(n.config.DataDir), "--git-file-roots", strings.Join(n.config.GitFileRoots, ","))
 	for i := 1; i <= n.config.Hosts; i++ {
 		if err := n.addHost(mesos, i); err != nil {
 			return err

@@ -60,6 +60,12 @@ func runOuter(ctx context.Context, restoreSignals func(), c upConfig, streams ge
 	if c.NoContainers != "" {
 		o.progress.say(why.Plain, "containers", "off: "+c.NoContainers)
 	}
+	if l, err := listenOutside(outsidePath(c.DataDir)); err != nil {
+		o.progress.say(why.Bad, "outside", "git servers cannot be reached: "+err.Error())
+	} else {
+		defer l.Close()
+		go serveOutside(l, (&net.Dialer{}).DialContext)
+	}
 	ended, control, err := o.startInner(listener)
 	if err != nil {
 		return err

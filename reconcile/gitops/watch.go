@@ -3,6 +3,7 @@ package gitops
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -46,11 +47,13 @@ type Config struct {
 	FileRoots []string
 	// Writer is for writing objects, and may impersonate service accounts.
 	Writer *rest.Config
+	// Dial connects to git servers; without it, this host does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Add has GitSources and Syncs reconciled by a manager.
 func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) error {
-	cache, err := source.Open(cfg.Dir, source.Options{FileRoots: cfg.FileRoots})
+	cache, err := source.Open(cfg.Dir, source.Options{FileRoots: cfg.FileRoots, Dial: cfg.Dial})
 	if err != nil {
 		return err
 	}

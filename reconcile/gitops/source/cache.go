@@ -1,17 +1,20 @@
 package source
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -29,6 +32,8 @@ type Options struct {
 	MaxPack int64
 	// MaxPacks after which a source is fetched anew as one pack, 50. So is one that has grown threefold.
 	MaxPacks int
+	// Dial connects to servers and proxies; without it, this host does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Cache holds the objects of all sources, in a directory that survives restarts. One process uses it at a time.
@@ -51,6 +56,9 @@ func Open(dir string, o Options) (*Cache, error) {
 	}
 	if o.MaxPacks == 0 {
 		o.MaxPacks = 50
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("git cache: %w", err)

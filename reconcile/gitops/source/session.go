@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -32,11 +31,11 @@ type session interface {
 func (c *Cache) connect(ctx context.Context, r remote, s Spec) (session, error) {
 	switch r.scheme {
 	case "ssh":
-		return dialSSH(ctx, r, s)
+		return dialSSH(ctx, r, s, c.options.Dial)
 	case "file":
 		return c.openFile(ctx, r)
 	}
-	return dialHTTP(r, s)
+	return dialHTTP(r, s, c.options.Dial)
 }
 
 // httpSession is go-git's, with a client of ours.
@@ -45,9 +44,9 @@ type httpSession struct {
 	client *http.Client
 }
 
-func dialHTTP(r remote, s Spec) (session, error) {
+func dialHTTP(r remote, s Spec, dial dialer) (session, error) {
 	t := &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		DialContext:           dial,
 		TLSHandshakeTimeout:   30 * time.Second,
 		ResponseHeaderTimeout: 2 * time.Minute,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},

@@ -17,7 +17,7 @@ import (
 
 // dialSSH runs git-upload-pack on the server. go-git's own client would ask the host's ssh agent, settings and known
 // hosts, and cannot be told to stop.
-func dialSSH(ctx context.Context, r remote, s Spec) (session, error) {
+func dialSSH(ctx context.Context, r remote, s Spec, by dialer) (session, error) {
 	port := r.port
 	if port == "" {
 		port = "22"
@@ -27,7 +27,7 @@ func dialSSH(ctx context.Context, r remote, s Spec) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, addr, s.Proxy)
+	conn, err := by.through(ctx, addr, s.Proxy)
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +70,22 @@ func dialSSH(ctx context.Context, r remote, s Spec) (session, error) {
 	return st, nil
 }
 
-func dial(ctx context.Context, addr, via string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: 30 * time.Second}
+// dialer connects to addresses, as Options.Dial does.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Dial and DialContext are what package proxy asks for.
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d(context.Background(), network, address)
+}
+
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d(ctx, network, address)
+}
+
+// through connects by a proxy, unless it is empty.
+func (d dialer) through(ctx context.Context, addr, via string) (net.Conn, error) {
 	if via == "" {
-		return d.DialContext(ctx, "tcp", addr)
+		return d(ctx, "tcp", addr)
 	}
 	u, err := url.Parse(via)
 	if err != nil || u.Scheme != "socks5" {
