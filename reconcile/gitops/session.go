@@ -3,6 +3,7 @@ package gitops
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -98,13 +99,8 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 				continue
 			}
 		}
-		if y.Spec.ServiceAccount == "" && d.ID.Namespace != y.Namespace {
-			found = append(found, fmt.Sprintf("%s: %s is outside the namespace %s, which is all that a Sync may touch without spec.serviceAccount: set one that may", at, d.ID, y.Namespace))
-			continue
-		}
-		if y.Spec.ServiceAccount == "" && d.ID.Group == "rbac.authorization.k8s.io" {
-			// Who may declare a Sync could give himself what he has not.
-			found = append(found, fmt.Sprintf("%s: %s gives rights, which only a Sync with a service account may: set spec.serviceAccount", at, d.ID))
+		if why := beyond(y, d.ID); why != "" {
+			found = append(found, at+": "+why)
 			continue
 		}
 		prepared[o.Unstructured] = d
@@ -120,6 +116,19 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	return nil
 }
 
+// beyond says why a Sync may not declare an object; empty if it may.
+func beyond(y *v1alpha1.Sync, id decide.ID) string {
+	switch {
+	case y.Spec.ServiceAccount != "":
+	case id.Namespace != y.Namespace:
+		return fmt.Sprintf("%s is outside the namespace %s, which is all that a Sync may touch without spec.serviceAccount: set one that may", id, y.Namespace)
+	case id.Group == "rbac.authorization.k8s.io":
+		// Who may declare a Sync could give himself what he has not.
+		return fmt.Sprintf("%s gives rights, which only a Sync with a service account may: set spec.serviceAccount", id)
+	}
+	return ""
+}
+
 func place(o render.Object) string {
 	if o.Line == 0 {
 		return o.File
@@ -133,21 +142,23 @@ func (r *Syncs) objectsOf(ctx context.Context, y *v1alpha1.Sync, s *session, set
 	if err != nil {
 		return nil, err
 	}
-	if paths := gs.Spec.Paths; len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool {
-		return y.Spec.Path == p || strings.HasPrefix(y.Spec.Path, strings.TrimSuffix(p, "/")+"/")
-	}) {
-		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
-	}
 	files, done, err := r.repos.Files(rev)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	namespace := y.Spec.TargetNamespace
-	if namespace == "" {
-		namespace = y.Namespace
+	return filesOf(y, gs, set, files, cache)
+}
+
+// filesOf renders the files of a commit, or of a working copy.
+func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS, cache *render.Cache) ([]render.Object, error) {
+	if paths := gs.Spec.Paths; len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool {
+		return y.Spec.Path == p || strings.HasPrefix(y.Spec.Path, strings.TrimSuffix(p, "/")+"/")
+	}) {
+		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
 	}
-	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys, Namespace: namespace, Cache: cache})
+	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys,
+		Namespace: y.Spec.TargetNamespace, Default: y.Namespace, Cache: cache})
 	if len(wrong) > 0 {
 		var out problems
 		for _, p := range wrong {

@@ -61,6 +61,7 @@ func settings(in Input) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	field := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
 	field(in.Namespace)
+	field(in.Default)
 	field(fmt.Sprint(in.Options, in.Variables == nil, len(in.Variables)))
 	for _, k := range slices.Sorted(maps.Keys(in.Variables)) {
 		field(k)

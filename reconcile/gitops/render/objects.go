@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -186,11 +187,12 @@ func settle(in Input, m, meta map[string]any) *decode.Error {
 		}
 		return nil
 	}
+	unnamed := cmp.Or(in.Namespace, in.Default)
 	switch {
-	case namespace == "" && in.Namespace == "":
+	case namespace == "" && unnamed == "":
 		return &decode.Error{Field: "metadata.namespace", Message: "missing: set it, or the Sync's targetNamespace"}
 	case namespace == "":
-		meta["namespace"] = in.Namespace
+		meta["namespace"] = unnamed
 	case in.Namespace != "" && namespace != in.Namespace:
 		return &decode.Error{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not the Sync's target namespace %q: remove the field, or use a Sync of that namespace", namespace, in.Namespace)}
 	}

@@ -24,6 +24,7 @@ type Input struct {
 	Variables map[string]string // for ${NAME}; nil leaves all text as it is
 	Decrypt   sops.Identities   // private keys of age
 	Namespace string            // the Sync's target namespace: objects without one get it, objects of another are problems
+	Default   string            // the namespace of objects that name none, if there is no target namespace
 
 	Options Options
 	Cache   *Cache // what the last call of the same Sync left, or nil

@@ -368,3 +368,17 @@ func BenchmarkThousandResourcesOfKustomize(b *testing.B) {
 		}
 	})
 }
+
+// Without a target namespace, objects may be in any, and those that name none are in the default one.
+func TestDefaultNamespace(t *testing.T) {
+	other := strings.Replace(app("b"), "  name: b", "  name: b\n  namespace: other", 1)
+	in := Input{Default: "shop", FS: tree(map[string]string{"a.yaml": app("a"), "b.yaml": other})}
+	objects, problems := Render(in)
+	if got := names(objects); got != "a.yaml:1 App shop/a\nb.yaml:1 App other/b" || len(problems) > 0 {
+		t.Errorf("%s\n%s", got, lines(problems))
+	}
+	in.Namespace = "shop"
+	if _, problems = Render(in); !strings.Contains(lines(problems), "target namespace") {
+		t.Error(lines(problems))
+	}
+}
