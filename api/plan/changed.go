@@ -33,7 +33,15 @@ func (p *Plan) Changed(now *Plan) []string {
 	}
 	for i := range now.Objects {
 		o := &now.Objects[i]
-		if before := was[[3]string{o.Kind, o.Namespace, o.Name}]; before == nil || !same(before, o) {
+		key := [3]string{o.Kind, o.Namespace, o.Name}
+		if before := was[key]; before == nil || !same(before, o) {
+			out = append(out, "what would become of "+o.Kind+" "+o.name())
+		}
+		delete(was, key)
+	}
+	for i := range p.Objects {
+		o := &p.Objects[i]
+		if was[[3]string{o.Kind, o.Namespace, o.Name}] == o {
 			out = append(out, "what would become of "+o.Kind+" "+o.name())
 		}
 	}

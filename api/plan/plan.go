@@ -21,9 +21,56 @@ type Plan struct {
 	Quotas    []Quota   `json:"quotas,omitempty"`
 	// Unfinished says why nothing is known of what comes later; empty if all has come to rest.
 	Unfinished string `json:"unfinished,omitempty"`
+	// UnfinishedIn are the namespaces that Unfinished tells of; none if of none in particular.
+	UnfinishedIn []string `json:"-"`
+	// Sync is whose commit it is; nil if manifests were given.
+	Sync *Sync `json:"sync,omitempty"`
+	// Kept are objects that have left the repository of the Sync and stay.
+	Kept []Kept `json:"kept,omitempty"`
+	// Violations are limits and rules that stand against all of it, or against all deletions.
+	Violations []Refusal `json:"violations,omitempty"`
 	// Manifests are what was given, in the order in which it is to be applied. They hold contents of Secrets, if any were
 	// given; nothing that is shown does.
 	Manifests []json.RawMessage `json:"manifests,omitempty"`
+	// Deletions are what is to be deleted then, in this order.
+	Deletions []Deletion `json:"deletions,omitempty"`
+	// ServerSide says how the manifests are applied; nil is as kubectl apply does without --server-side.
+	ServerSide *ServerSide `json:"serverSide,omitempty"`
+}
+
+// Sync is the Sync that a plan is of, and what it would apply.
+type Sync struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Commit and the Ref that it was found by; empty for a working copy, which From names.
+	Commit string `json:"commit,omitempty"`
+	Ref    string `json:"ref,omitempty"`
+	From   string `json:"from"`
+	// Notes are why it would not be applied at once, and what else holds of it.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Kept is an object that stays although its repository has it no more.
+type Kept struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Message   string `json:"message"`
+}
+
+// Deletion is an object to delete, unless it is another by then.
+type Deletion struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+}
+
+// ServerSide is server-side apply.
+type ServerSide struct {
+	FieldManager string `json:"fieldManager"`
+	Force        bool   `json:"force,omitempty"`
 }
 
 // Version is that of the form that this package writes.
@@ -53,6 +100,8 @@ type Object struct {
 	Refusals []Refusal `json:"refusals,omitempty"`
 	// Verdict says why it would not be in force although the API server takes it; nil if it would be.
 	Verdict *Refusal `json:"verdict,omitempty"`
+	// Because says with what else it is deleted; empty if that was asked for.
+	Because string `json:"because,omitempty"`
 }
 
 // Refusal says why not, in the words that whoever refuses it has.
@@ -135,8 +184,9 @@ type Quota struct {
 	Pool   string `json:"pool"`
 	Max    int64  `json:"max"`
 	Held   int64  `json:"held"`
-	// Refused are the instances that wait because of it.
-	Refused int64 `json:"refused,omitempty"`
+	// Refused are the instances that wait because of it, and Namespaces where.
+	Refused    int64    `json:"refused,omitempty"`
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
 // Codes with which `padis plan` exits.
@@ -157,8 +207,11 @@ func (p *Plan) ExitCode() int {
 	return ExitNone
 }
 
-// Refused tells whether the API server would refuse an object.
+// Refused tells whether the API server would refuse an object, or something stands against the whole.
 func (p *Plan) Refused() bool {
+	if len(p.Violations) > 0 {
+		return true
+	}
 	for i := range p.Objects {
 		if len(p.Objects[i].Refusals) > 0 {
 			return true

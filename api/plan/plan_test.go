@@ -28,6 +28,7 @@ func full() *Plan {
 			}},
 			{Kind: "App", Namespace: "shop", Name: "odd", Action: Create, Verdict: &Refusal{Reason: "PoolNotFound", Message: "there is no IPPool: create it"}},
 			{Kind: "IPPool", Name: "old", Action: Delete},
+			{Kind: "Secret", Namespace: "old", Name: "keys", Action: Delete, Because: "goes with Namespace old"},
 			{Kind: "IPPool", Name: "front", Action: Update, Refusals: []Refusal{{Reason: "Invalid", Field: "spec.cidr", Message: "is too small"}}},
 			{Kind: "Network", Name: "lan", Action: Unchanged},
 		},
@@ -46,8 +47,14 @@ func full() *Plan {
 			{Network: "lan", Pool: "front", Address: "10.0.0.3", To: "loadbalancer shop/front"},
 			{Network: "lan", Pool: "front", Address: "10.0.0.4", From: "shop/web-3", To: "shop/api-0"},
 		},
-		Quotas:     []Quota{{Tenant: "red", Pool: "front", Max: 6, Held: 6, Refused: 2}, {Tenant: "blue", Pool: "front", Max: 1, Held: 2}},
+		Quotas:     []Quota{{Tenant: "red", Pool: "front", Max: 6, Held: 6, Refused: 2, Namespaces: []string{"shop"}}, {Tenant: "blue", Pool: "front", Max: 1, Held: 2}},
 		Unfinished: "1 Unreachable",
+		Sync: &Sync{Namespace: "shop", Name: "main", Commit: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", Ref: "refs/heads/main",
+			From: "https://git.example.com/shop.git", Notes: []string{"spec.suspend is set: nothing is applied until it is unset"}},
+		Kept:       []Kept{{Kind: "App", Namespace: "shop", Name: "legacy", Message: "has left the repository and stays, since spec.prune is not set"}},
+		Violations: []Refusal{{Reason: "PruneLimit", Message: "the commit would delete 9 objects, more than the 5 of spec.pruneLimit.count"}},
+		ServerSide: &ServerSide{FieldManager: "padis"},
+		Deletions:  []Deletion{{APIVersion: "padis.io/v1alpha1", Kind: "IPPool", Name: "old", UID: "u-1"}},
 	}
 }
 

@@ -11,17 +11,19 @@ import (
 // MaxProposals is how many objects a plan may be asked for at a time.
 const MaxProposals = 5000
 
-// Question asks what would happen if objects were applied.
+// Question asks what would happen if objects were applied and deleted.
 type Question struct {
 	// Version of this form, the same as that of a Plan.
 	Version   int        `json:"version"`
 	Proposals []Proposal `json:"proposals,omitempty"`
 }
 
-// Proposal is one object that would be applied.
+// Proposal is one object that would be applied, or deleted.
 type Proposal struct {
-	// Object is what it would become, which is what the API server answers to a dry run; its manifest if that was refused.
+	// Object is what it would become, which is what the API server answers to a dry run; its manifest if that was refused. Of
+	// one that is deleted, apiVersion, kind and metadata name it, with the uid that it has.
 	Object json.RawMessage `json:"object"`
+	Delete bool            `json:"delete,omitempty"`
 	// Refusals are why the dry run was refused. Those that the other proposals remedy do not count.
 	Refusals []Refusal `json:"refusals,omitempty"`
 }

@@ -7,23 +7,27 @@ import (
 )
 
 const (
-	// mostInstances bounds how many instances of one App are listed for one fate, mostAddresses how many addresses.
-	mostInstances, mostAddresses = 20, 40
+	// mostInstances bounds how many instances of one App are listed for one fate, mostAddresses how many addresses, and
+	// mostKept how many objects that stay.
+	mostInstances, mostAddresses, mostKept = 20, 40, 40
 	// widest is how much of a value is shown.
 	widest = 100
 )
 
 // Text is the plan as people read it. Marks are + for what is made, ~ for what changes, > for what moves, - for what ends, ? for
-// what waits, and ! for what is refused.
+// what waits, = for what stays although it has left a repository, and ! for what is refused.
 func Text(p *Plan) string {
 	var b strings.Builder
 	t := text{&b}
+	t.sync(p.Sync)
 	t.objects(p.Objects)
+	t.kept(p.Kept)
 	for i := range p.Apps {
 		t.app(&p.Apps[i])
 	}
 	t.addresses(p.Addresses)
 	t.quotas(p.Quotas)
+	t.violations(p.Violations)
 	if p.Unfinished != "" {
 		t.line("Not all is known: %s\n", p.Unfinished)
 	}
@@ -49,7 +53,11 @@ func (t text) objects(objects []Object) {
 		if len(o.Refusals) > 0 {
 			mark = "!"
 		}
-		t.line("%s %s %s", mark, o.Kind, o.name())
+		if o.Because != "" {
+			t.line("%s %s %s, which %s", mark, o.Kind, o.name(), o.Because)
+		} else {
+			t.line("%s %s %s", mark, o.Kind, o.name())
+		}
 		for _, f := range o.Fields {
 			switch {
 			case f.Before == nil:
@@ -72,11 +80,54 @@ func (t text) objects(objects []Object) {
 	}
 }
 
-func (o *Object) name() string {
-	if o.Namespace == "" {
-		return o.Name
+func (o *Object) name() string { return title(o.Namespace, o.Name) }
+
+func title(namespace, name string) string {
+	if namespace == "" {
+		return name
 	}
-	return o.Namespace + "/" + o.Name
+	return namespace + "/" + name
+}
+
+func (t text) sync(s *Sync) {
+	if s == nil {
+		return
+	}
+	what := "the working copy " + s.From
+	if s.Commit != "" {
+		what = "commit " + s.Commit
+		if s.Ref != "" {
+			what += " of " + s.Ref
+		}
+		what += " from " + s.From
+	}
+	t.line("Sync %s/%s would apply %s", s.Namespace, s.Name, what)
+	for _, n := range s.Notes {
+		t.line("    note: %s", n)
+	}
+	t.line("")
+}
+
+func (t text) kept(list []Kept) {
+	for i, k := range list {
+		if i == mostKept {
+			t.line("  ... and %d more that stay", len(list)-i)
+			break
+		}
+		t.line("= %s %s %s", k.Kind, title(k.Namespace, k.Name), k.Message)
+	}
+	if len(list) > 0 {
+		t.line("")
+	}
+}
+
+func (t text) violations(list []Refusal) {
+	for _, v := range list {
+		t.line("! %s", v)
+	}
+	if len(list) > 0 {
+		t.line("")
+	}
 }
 
 // String gives "reason: field: message", as far as it is known.
@@ -140,6 +191,9 @@ func (t text) app(a *App) {
 				sizes = append(sizes, fmt.Sprintf("and %d more", n-mostInstances))
 			}
 			t.line("    in %s: %s; at least %d of %d stay ready (%d must)", plural(n, "batch", "batches"), strings.Join(sizes, "; "), r.Lowest, r.Replicas, r.Minimum)
+			if r.Lowest < r.Minimum {
+				t.line("    ! fewer than spec.update.maxUnavailable leaves: %d ready, and %d must be", r.Lowest, r.Minimum)
+			}
 		}
 		if len(r.Held) > 0 {
 			t.line("    slots %s stay as they are: %s", spans(r.Held), r.Because)
@@ -241,6 +295,9 @@ func (t text) summary(p *Plan) {
 	t.line("Instances: %d to create, %d to replace, %d to move, %d to stop, %d would wait.", by[Started], by[Replaced], by[Moved], by[Stopped], by[Waiting])
 	if refused > 0 {
 		t.line("%s refused: nothing can be applied before that is corrected.", plural(refused, "object is", "objects are"))
+	}
+	if n := len(p.Violations); n > 0 {
+		t.line("%s in the way: see above.", plural(n, "rule is", "rules are"))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,6 +30,7 @@ import (
 
 	"padis.io/padis/api/plan"
 	"padis.io/padis/api/runtime"
+	"padis.io/padis/api/v1alpha1"
 )
 
 // Planner knows what would happen if objects were applied. Errors of the class APIStatus reach the client as they are.
@@ -36,15 +38,23 @@ type Planner interface {
 	Plan(ctx context.Context, changes []PlannedChange) (*plan.Plan, error)
 }
 
-// PlannedChange is an object as it is, nil if there is none, and what it would become; its manifest if the API refused that,
-// with why.
+// PlannedChange is an object as it is, nil if there is none, and what it would become, nil if it is deleted; its manifest if
+// the API refused that, with why.
 type PlannedChange struct {
 	Before, After *unstructured.Unstructured
 	Refusals      []plan.Refusal
 }
 
+// object is the one of the two that is there.
+func (c *PlannedChange) object() *unstructured.Unstructured {
+	if c.After != nil {
+		return c.After
+	}
+	return c.Before
+}
+
 const (
-	// planPath is where it is asked what would happen. Whoever is known may ask, but only for what he may apply.
+	// planPath is where it is asked what would happen. Whoever is known may ask, but only for what he may apply or delete.
 	planPath = "/plan"
 	// parallelReads is how many objects are read at a time.
 	parallelReads = 16
@@ -146,8 +156,9 @@ func (p *plans) changes(ctx context.Context, u user.Info, proposals []plan.Propo
 		return nil, err
 	}
 	seen := map[[3]string]bool{}
-	for _, c := range out {
-		key := [3]string{c.After.GroupVersionKind().GroupKind().String(), c.After.GetNamespace(), c.After.GetName()}
+	for i := range out {
+		o := out[i].object()
+		key := [3]string{o.GroupVersionKind().GroupKind().String(), o.GetNamespace(), o.GetName()}
 		if seen[key] {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("plan: %s %s is proposed twice: give it once", key[0], strings.TrimPrefix(key[1]+"/"+key[2], "/")))
 		}
@@ -180,6 +191,15 @@ func (p *plans) change(ctx context.Context, u user.Info, source *planSource, pro
 		return PlannedChange{}, err
 	}
 	before, err := source.objects.Resource(mapping.Resource).Namespace(o.GetNamespace()).Get(ctx, o.GetName(), metav1.GetOptions{})
+	if proposal.Delete {
+		if err == nil {
+			err = p.allowed(ctx, u, "delete", mapping.Resource, o)
+		}
+		if uid := o.GetUID(); err == nil && uid != "" && uid != before.GetUID() {
+			err = apierrors.NewConflict(mapping.Resource.GroupResource(), o.GetName(), errors.New("it is another object by now: plan again"))
+		}
+		return PlannedChange{Before: before, Refusals: proposal.Refusals}, err
+	}
 	verb := "patch"
 	if apierrors.IsNotFound(err) {
 		before, err, verb = nil, nil, "create"
@@ -204,19 +224,36 @@ func (p *plans) allowed(ctx context.Context, u user.Info, verb string, r schema.
 	return apierrors.NewForbidden(r.GroupResource(), o.GetName(), fmt.Errorf("to plan it, %s must be allowed in namespace %q: %s", verb, o.GetNamespace(), reason))
 }
 
-// conceal leaves out what happens in namespaces of which the user may not see the instances.
+// conceal leaves out what happens in namespaces of which the user may not see the instances, and what is deleted with
+// something else and that he may not see.
 func (p *plans) conceal(ctx context.Context, u user.Info, out *plan.Plan) {
-	known := map[string]bool{}
-	sees := func(namespace string) bool {
-		ok, asked := known[namespace]
+	type question struct{ verb, namespace, group, resource, name string }
+	known := map[question]bool{}
+	may := func(q question) bool {
+		ok, asked := known[q]
 		if !asked {
 			decision, _, err := p.may.Authorize(ctx, authorizer.AttributesRecord{
-				User: u, Verb: "list", Namespace: namespace, APIGroup: runtime.GroupVersion.Group, APIVersion: runtime.GroupVersion.Version, Resource: "instances", ResourceRequest: true,
+				User: u, Verb: q.verb, Namespace: q.namespace, APIGroup: q.group, APIVersion: "*", Resource: q.resource, Name: q.name, ResourceRequest: true,
 			})
 			ok = err == nil && decision == authorizer.DecisionAllow
-			known[namespace] = ok
+			known[q] = ok
 		}
 		return ok
 	}
-	out.Only(sees)
+	out.Only(func(namespace string) bool {
+		return may(question{"list", namespace, runtime.GroupVersion.Group, "instances", ""})
+	}, func(tenant string) bool {
+		return may(question{"get", "", v1alpha1.GroupVersion.Group, "tenants", tenant})
+	})
+	out.Objects = slices.DeleteFunc(out.Objects, func(o plan.Object) bool {
+		if o.Because == "" {
+			return false
+		}
+		group := v1alpha1.GroupVersion
+		if o.Kind == "ConfigMap" || o.Kind == "Secret" {
+			group = schema.GroupVersion{Version: "v1"}
+		}
+		plural, _ := meta.UnsafeGuessKindToResource(group.WithKind(o.Kind))
+		return !may(question{"get", o.Namespace, group.Group, plural.Resource, o.Name})
+	})
 }

@@ -18,11 +18,15 @@ func (fakePlanner) Plan(_ context.Context, changes []PlannedChange) (*plan.Plan,
 		Addresses: []plan.Address{{To: "plan-a/web-0", Address: "192.0.2.1"}, {To: "plan-a/web-1", From: "plan-b/web-0", Address: "192.0.2.2"},
 			{From: "loadbalancer plan-b/front", Address: "192.0.2.3"}}}
 	for _, c := range changes {
-		action := plan.Update
-		if c.Before == nil {
+		o, action := c.After, plan.Update
+		switch {
+		case c.After == nil:
+			o, action = c.Before, plan.Delete
+			p.Objects = append(p.Objects, plan.Object{Kind: "Secret", Namespace: "plan-a", Name: "implied", Action: action, Because: "goes with it"})
+		case c.Before == nil:
 			action = plan.Create
 		}
-		p.Objects = append(p.Objects, plan.Object{Kind: c.After.GetKind(), Namespace: c.After.GetNamespace(), Name: c.After.GetName(), Action: action, Refusals: c.Refusals})
+		p.Objects = append(p.Objects, plan.Object{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName(), Action: action, Refusals: c.Refusals})
 	}
 	return p, nil
 }
@@ -32,6 +36,20 @@ func question(t *testing.T, objects ...string) []byte {
 	var proposals []plan.Proposal
 	for _, o := range objects {
 		proposals = append(proposals, plan.Proposal{Object: json.RawMessage(o)})
+	}
+	b, err := plan.EncodeQuestion(proposals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// deletions asks what would happen if objects were deleted.
+func deletions(t *testing.T, objects ...string) []byte {
+	t.Helper()
+	var proposals []plan.Proposal
+	for _, o := range objects {
+		proposals = append(proposals, plan.Proposal{Object: json.RawMessage(o), Delete: true})
 	}
 	b, err := plan.EncodeQuestion(proposals)
 	if err != nil {
@@ -98,6 +116,43 @@ func TestWhoMayPlanWhat(t *testing.T) {
 	}
 	if code, out := do(t, strangerClient(), http.MethodPost, planPath, "application/json", question(t, planApp)); code != http.StatusUnauthorized {
 		t.Errorf("a stranger plans: %d %s", code, out)
+	}
+}
+
+// Who may plan a deletion is who may delete; what goes with it is seen by who may see it.
+func TestWhoMayPlanDeletions(t *testing.T) {
+	kc(t, "", "create", "namespace", "plan-d")
+	kc(t, "", "create", "configmap", "web", "-n", "plan-d")
+	kc(t, "", "create", "rolebinding", "viewer", "-n", "plan-d", "--clusterrole=view", "--user=plan-d-viewer")
+	kc(t, "", "create", "role", "deleter", "-n", "plan-d", "--verb=get,delete", "--resource=configmaps")
+	kc(t, "", "create", "rolebinding", "deleter", "-n", "plan-d", "--role=deleter", "--user=plan-d-deleter")
+	there := strings.Replace(planConfig, "plan-a", "plan-d", 1)
+	for _, c := range []struct {
+		user, object string
+		code         int
+		want, not    string
+	}{
+		{"", there, http.StatusOK, "implied", "403"},
+		{"plan-d-deleter", there, http.StatusOK, `"action":"delete"`, "implied"},
+		{"plan-d-viewer", there, http.StatusForbidden, "to plan it, delete must be allowed", "implied"},
+		{"plan-d-nobody", there, http.StatusForbidden, "to plan it, get must be allowed", "implied"},
+		{"", strings.Replace(there, `"web"`, `"gone"`, 1), http.StatusNotFound, "gone", "implied"},
+		{"", strings.Replace(there, `"name":"web"`, `"name":"web","uid":"another"`, 1), http.StatusConflict, "another object by now", "implied"},
+	} {
+		var header []string
+		if c.user != "" {
+			header = []string{"Impersonate-User", c.user}
+		}
+		eventually(t, c.user+" plans a deletion", func() (bool, error) { // Grants take a moment.
+			code, _ := do(t, adminClient(t), http.MethodPost, planPath, "application/json", deletions(t, c.object), header...)
+			return code == c.code, nil
+		})
+		if _, out := do(t, adminClient(t), http.MethodPost, planPath, "application/json", deletions(t, c.object), header...); !strings.Contains(out, c.want) || strings.Contains(out, c.not) {
+			t.Errorf("%s: %s", c.user, out)
+		}
+	}
+	if out := kc(t, "", "get", "configmap", "web", "-n", "plan-d", "-o", "name"); out == "" {
+		t.Error("planning has deleted it")
 	}
 }
 

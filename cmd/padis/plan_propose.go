@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -116,37 +114,9 @@ func (p *proposer) propose(m *manifestOf) (plan.Proposal, error) {
 			text, err := kruntime.Encode(unstructured.UnstructuredJSONScheme, merged)
 			return plan.Proposal{Object: text}, err
 		}
-		if why := refusals(err); len(why) > 0 {
+		if why := plan.RefusedBy(err); len(why) > 0 {
 			return plan.Proposal{Object: m.text, Refusals: why}, nil
 		}
 		return plan.Proposal{}, fmt.Errorf("%s %s: %w", m.info.Mapping.GroupVersionKind.Kind, m.info.Name, err)
 	}
-}
-
-// refusals are why the API refuses an object; nothing if the error is of another class.
-func refusals(err error) []plan.Refusal {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return nil
-	}
-	s := status.Status()
-	switch s.Reason {
-	case metav1.StatusReasonInvalid, metav1.StatusReasonForbidden, metav1.StatusReasonNotFound, metav1.StatusReasonBadRequest, metav1.StatusReasonConflict:
-	default:
-		return nil
-	}
-	if s.Reason == metav1.StatusReasonInvalid && s.Details != nil && len(s.Details.Causes) > 0 {
-		var out []plan.Refusal
-		for _, c := range s.Details.Causes {
-			out = append(out, plan.Refusal{Reason: string(s.Reason), Field: c.Field, Message: c.Message})
-		}
-		return out
-	}
-	message := s.Message
-	if strings.HasPrefix(message, "error when ") { // kubectl's, with the name of the file.
-		if _, rest, ok := strings.Cut(message, `": `); ok {
-			message = rest
-		}
-	}
-	return []plan.Refusal{{Reason: string(s.Reason), Message: message}}
 }

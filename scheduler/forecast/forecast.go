@@ -54,7 +54,7 @@ func Make(in Input) (*plan.Plan, error) {
 		return nil, fmt.Errorf("plan: %w", r.errs[0])
 	}
 	if in.Scheduler.Connected {
-		out.Unfinished = r.unfinished
+		out.Unfinished, out.UnfinishedIn = r.unfinished, r.restlessIn
 	} else {
 		out.Unfinished = "the scheduler is not connected to a Mesos master: agents may be others than were known last"
 	}
@@ -69,9 +69,10 @@ func Make(in Input) (*plan.Plan, error) {
 		return nil, fmt.Errorf("plan: %w", r.errs[0])
 	}
 	if r.unfinished != "" {
-		out.Unfinished = r.unfinished
+		out.Unfinished, out.UnfinishedIn = r.unfinished, r.restlessIn
 	}
 	if len(r.findings) > 0 && out.Unfinished == "" {
+		out.UnfinishedIn = []string{""} // It may name anything.
 		out.Unfinished = fmt.Sprintf("the scheduler would find: %v", r.findings[0])
 	}
 	now := r.look()

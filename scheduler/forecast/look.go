@@ -192,11 +192,15 @@ func (r *run) quotas(before, now sight, apps []plan.App) []plan.Quota {
 			held[scope{st.tenant, ""}]++
 		}
 	}
-	refused := map[string]int64{}
+	refused, in := map[string]int64{}, map[string][]string{}
 	for _, a := range apps {
-		for _, in := range a.Instances {
-			if in.Reason == padisv1.ReasonAddressQuotaExceeded {
-				refused[r.view.TenantOf(a.Namespace)]++
+		for _, i := range a.Instances {
+			if i.Reason == padisv1.ReasonAddressQuotaExceeded {
+				tenant := r.view.TenantOf(a.Namespace)
+				refused[tenant]++
+				if !slices.Contains(in[tenant], a.Namespace) {
+					in[tenant] = append(in[tenant], a.Namespace)
+				}
 			}
 		}
 	}
@@ -211,7 +215,7 @@ func (r *run) quotas(before, now sight, apps []plan.App) []plan.Quota {
 			if n > q.GetMax() && short == 0 && before.exceeds(t, q) {
 				continue // It was so before, and nothing comes of it.
 			}
-			out = append(out, plan.Quota{Tenant: t.GetName(), Pool: q.GetPool(), Max: q.GetMax(), Held: n, Refused: short})
+			out = append(out, plan.Quota{Tenant: t.GetName(), Pool: q.GetPool(), Max: q.GetMax(), Held: n, Refused: short, Namespaces: in[t.GetName()]})
 		}
 	}
 	return out

@@ -47,6 +47,8 @@ type run struct {
 	// watched are how Apps got where they are, by uid; nil while nobody wants to know.
 	watched    map[string]*story
 	unfinished string
+	// restlessIn are the namespaces that unfinished tells of.
+	restlessIn []string
 	// findings are what the scheduler would log as errors; errs are contradictions of the made-up world.
 	findings, errs []error
 }
@@ -119,7 +121,7 @@ func (r *run) mark(changes map[[3]string]bool) {
 
 // settle lets things happen until all is at rest, or nothing more comes.
 func (r *run) settle() {
-	r.end, r.unfinished = r.now.Add(horizon), ""
+	r.end, r.unfinished, r.restlessIn = r.now.Add(horizon), "", nil
 	var next time.Time
 	quiet := 0
 	for range steps {
@@ -132,7 +134,7 @@ func (r *run) settle() {
 				return
 			}
 			if next.IsZero() || next.After(r.end) || quiet >= idle {
-				r.unfinished = r.restless()
+				r.unfinished, r.restlessIn = r.restless()
 				return
 			}
 			quiet++
@@ -162,7 +164,7 @@ func (r *run) settle() {
 			return
 		}
 	}
-	r.unfinished = fmt.Sprintf("it does not come to rest within %d steps", steps)
+	r.unfinished, r.restlessIn = fmt.Sprintf("it does not come to rest within %d steps", steps), []string{""}
 }
 
 func later(a, b time.Time) time.Time {
@@ -182,19 +184,27 @@ func (r *run) rests() bool {
 	return true
 }
 
-// restless says what has not come to rest; empty if that is only what waits for something that nobody brings.
-func (r *run) restless() string {
+// restless says what has not come to rest, and in which namespaces; empty if that is only what waits for something that
+// nobody brings.
+func (r *run) restless() (string, []string) {
 	st := r.core.Stats().Phases
 	var what []string
-	for _, p := range []padisv1.Phase{padisv1.Phase_BACKOFF, padisv1.Phase_STAGING, padisv1.Phase_STARTING, padisv1.Phase_ADOPTING, padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE} {
+	phases := []padisv1.Phase{padisv1.Phase_BACKOFF, padisv1.Phase_STAGING, padisv1.Phase_STARTING, padisv1.Phase_ADOPTING, padisv1.Phase_STOPPING, padisv1.Phase_UNREACHABLE}
+	for _, p := range phases {
 		if st[p] > 0 {
 			what = append(what, fmt.Sprintf("%d %s", st[p], project.Phase(p)))
 		}
 	}
 	if len(what) == 0 {
-		return ""
+		return "", nil
 	}
-	return fmt.Sprintf("after %s of made-up time there are instances still on their way, or on agents that do not answer: %v", horizon, what)
+	in := map[string]bool{}
+	for _, key := range r.core.Slots() {
+		if i := r.core.Instance(key); slices.Contains(phases, i.GetPhase()) {
+			in[i.GetNamespace()] = true
+		}
+	}
+	return fmt.Sprintf("after %s of made-up time there are instances still on their way, or on agents that do not answer: %v", horizon, what), slices.Sorted(maps.Keys(in))
 }
 
 // reconcile takes the next step of all that has changed, as the reconcilers do.

@@ -50,11 +50,19 @@ func New(config *rest.Config, s scheduler) (*Planner, error) {
 	return &Planner{objects: objects, scheduler: s, now: time.Now, turn: make(chan struct{}, 1)}, nil
 }
 
-// Change is an object as it is, nil if there is none, and what it would become. If a dry run was refused, After is the
-// manifest, and Refusals are why.
+// Change is an object as it is, nil if there is none, and what it would become, nil if it is deleted. If a dry run was refused,
+// After is the manifest, and Refusals are why.
 type Change struct {
 	Before, After *unstructured.Unstructured
 	Refusals      []plan.Refusal
+}
+
+// object is the one of the two that is there.
+func (c *Change) object() *unstructured.Unstructured {
+	if c.After != nil {
+		return c.After
+	}
+	return c.Before
 }
 
 // ErrChanged means that an object is not any more what it was when the question was asked.
@@ -92,9 +100,15 @@ func (p *Planner) Plan(ctx context.Context, changes []Change) (*plan.Plan, error
 			}
 		}
 	}
-	out, err := forecast.Make(forecast.Input{Scheduler: snapshot, Declared: state, Changes: understand(state, changes), Now: p.now()})
+	all := understand(state, changes)
+	implied := inNamespaces(all, objects)
+	out, err := forecast.Make(forecast.Input{Scheduler: snapshot, Declared: state, Changes: append(all, implied...), Now: p.now()})
 	if err != nil {
 		return nil, err
+	}
+	for i := range out.Objects[len(all):] {
+		o := &out.Objects[len(all)+i]
+		o.Because = "goes with Namespace " + o.Namespace
 	}
 	out.Parts = parts(snapshot, state)
 	return out, nil
@@ -144,7 +158,7 @@ func unchanged(changes []Change, objects []*unstructured.Unstructured) error {
 		there[nameOf(o)] = o
 	}
 	for i := range changes {
-		before, n := changes[i].Before, nameOf(changes[i].After)
+		before, n := changes[i].Before, nameOf(changes[i].object())
 		if now := there[n]; planned(n.kind) && !same(before, now) {
 			return fmt.Errorf("%s %s %w", n.kind.Kind, strings.TrimPrefix(n.namespace+"/"+n.name, "/"), ErrChanged)
 		}
@@ -179,7 +193,7 @@ func planned(kind schema.GroupKind) bool {
 func understand(state *proposed.State, changes []Change) []proposed.Change {
 	namespaces := map[string]bool{}
 	for i := range changes {
-		if o := changes[i].After; o.GetKind() == "Namespace" && o.GroupVersionKind().Group == "" && len(changes[i].Refusals) == 0 {
+		if o := changes[i].After; isNamespace(o) && len(changes[i].Refusals) == 0 {
 			namespaces[o.GetName()] = true
 		}
 	}
@@ -190,12 +204,45 @@ func understand(state *proposed.State, changes []Change) []proposed.Change {
 		if len(c.Refusals) == 0 {
 			continue
 		}
-		out[i].After = proposed.Merge(c.Before, c.After)
-		if missing(c.Refusals) && namespaces[c.After.GetNamespace()] {
+		if c.After != nil {
+			out[i].After = proposed.Merge(c.Before, c.After)
+		}
+		if c.After != nil && missing(c.Refusals) && namespaces[c.After.GetNamespace()] {
 			continue
 		}
 		if _, alone := state.Apply(out[i : i+1]); len(changes) == 1 || len(alone[0].Refusals) == 0 {
 			out[i].Refusals = c.Refusals
+		}
+	}
+	return out
+}
+
+func isNamespace(o *unstructured.Unstructured) bool {
+	return o != nil && o.GetKind() == "Namespace" && o.GroupVersionKind().Group == ""
+}
+
+// inNamespaces deletes what is in namespaces that are deleted, as the API server does.
+func inNamespaces(changes []proposed.Change, objects []*unstructured.Unstructured) []proposed.Change {
+	type name struct {
+		kind            schema.GroupKind
+		namespace, name string
+	}
+	gone, known := map[string]bool{}, map[name]bool{}
+	for i := range changes {
+		c := &changes[i]
+		o := c.After
+		if o == nil {
+			o = c.Before
+			if isNamespace(o) && len(c.Refusals) == 0 {
+				gone[o.GetName()] = true
+			}
+		}
+		known[name{o.GroupVersionKind().GroupKind(), o.GetNamespace(), o.GetName()}] = true
+	}
+	var out []proposed.Change
+	for _, o := range objects {
+		if gone[o.GetNamespace()] && o.GetNamespace() != "" && !known[name{o.GroupVersionKind().GroupKind(), o.GetNamespace(), o.GetName()}] {
+			out = append(out, proposed.Change{Before: o})
 		}
 	}
 	return out

@@ -124,6 +124,34 @@ func TestRefusalsThatOtherChangesRemedyDoNotCount(t *testing.T) {
 	}
 }
 
+// What is in a namespace goes with it; a deletion that the API refused stays refused if nothing else remedies it.
+func TestDeletions(t *testing.T) {
+	ns, pool, app := stored(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}"), stored(t, front), stored(t, web)
+	config := stored(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: shop}")
+	p := planner(stored(t, lan), pool, app, config)
+	got, err := p.Plan(t.Context(), []Change{{Before: ns}, {Before: app}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := ""
+	for _, o := range got.Objects {
+		told += fmt.Sprintf("%s %s %s %q\n", o.Action, o.Kind, o.Name, o.Because)
+	}
+	if want := "delete Namespace shop \"\"\ndelete App web \"\"\ndelete ConfigMap settings \"goes with Namespace shop\"\n"; told != want {
+		t.Errorf("%s instead of\n%s", told, want)
+	}
+	no := []plan.Refusal{{Reason: string(metav1.StatusReasonForbidden), Message: "no"}}
+	got, err = p.Plan(t.Context(), []Change{{Before: ns, Refusals: no}})
+	if err != nil || len(got.Objects) != 1 || len(got.Objects[0].Refusals) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	newer := app.DeepCopy()
+	newer.SetGeneration(7)
+	if _, err := p.Plan(t.Context(), []Change{{Before: newer}}); !errors.Is(err, ErrChanged) {
+		t.Error(err)
+	}
+}
+
 func TestAPlanStartsFromWhatIsThere(t *testing.T) {
 	pool, app := stored(t, front), stored(t, web)
 	p := planner(stored(t, lan), pool, app)
