@@ -29,6 +29,7 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 
 	"padis.io/padis/api/server/openapi"
+	"padis.io/padis/api/server/webhooks"
 )
 
 const (
@@ -66,8 +67,12 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	cfg.MaxRequestBodyBytes = maxBody
 	cfg.EnableProfiling = false
 	cfg.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString("log", "exec", "portforward"))
+	if s.webhooks, err = webhooks.New(s.loopback, s.log); err != nil {
+		return nil, err
+	}
 	cfg.BuildHandlerChainFunc = func(h http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(observe(refuse(h)), c)
+		// Git servers have no identity here: they are judged before anybody is asked for his.
+		return s.webhooks.Before(genericapiserver.DefaultBuildHandlerChain(observe(refuse(h)), c))
 	}
 
 	etcd := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", apiextserver.Codecs.LegacyCodec(apiextv1.SchemeGroupVersion)))

@@ -23,6 +23,7 @@ import (
 
 	"padis.io/padis/api/server/audit"
 	"padis.io/padis/api/server/live"
+	"padis.io/padis/api/server/webhooks"
 )
 
 // DefaultListenAddress is where the API is served unless told otherwise.
@@ -111,6 +112,7 @@ type Server struct {
 	end      context.CancelFunc
 	audit    *audit.Log
 	syncs    syncs
+	webhooks *webhooks.Receiver
 	ready    chan struct{}
 }
 
@@ -265,6 +267,9 @@ func (s *Server) Close() {
 	metrics.SetStorageMonitorGetter(func() ([]metrics.Monitor, error) { return nil, nil })
 	if s.listener != nil {
 		_ = s.listener.Close()
+	}
+	if s.webhooks != nil {
+		s.webhooks.Close()
 	}
 	if s.audit != nil {
 		_ = s.audit.Close()

@@ -165,7 +165,7 @@ type GitWebhook struct {
 	// Who calls: GitHub, GitLab, Gitea, or Generic with the header X-Padis-Signature-256: sha256=HMAC of the body.
 	// +kubebuilder:validation:Enum=GitHub;GitLab;Gitea;Generic
 	Type string `json:"type"`
-	// Secret whose key token is shared with the server. Calls without it are refused.
+	// Secret whose key token is shared with the server, of at least 16 bytes. Calls without it are refused.
 	SecretRef SecretReference `json:"secretRef"`
 }
 
@@ -256,7 +256,7 @@ type GitSourceStatus struct {
 	// When the server has answered last.
 	// +optional
 	LastFetchTime *metav1.Time `json:"lastFetchTime,omitempty"`
-	// Path below the webhook receiver that the server has to call.
+	// Path of the API server that the git server has to call with POST: https://API/webhooks/NAMESPACE/NAME.
 	// +optional
 	WebhookPath string `json:"webhookPath,omitempty"`
 	// Ready, Reconciling and Stalled, each with a reason and a sentence that says what to do.

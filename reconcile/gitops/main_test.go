@@ -38,6 +38,7 @@ var (
 	api         client.Client
 	scheme      = apiruntime.NewScheme()
 	repos       string
+	apiURL      string
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +74,7 @@ func withServer(m *testing.M) (int, error) {
 	case err := <-ended:
 		return 0, fmt.Errorf("the API server ended before it was ready: %w", err)
 	}
-	cfg, writer = s.LoopbackConfig(), s.SyncConfig()
+	cfg, writer, apiURL = s.LoopbackConfig(), s.SyncConfig(), s.URL()
 	cfg.QPS = -1
 	cfg.ContentType, cfg.AcceptContentTypes = apiruntime.ContentTypeJSON, apiruntime.ContentTypeJSON
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {

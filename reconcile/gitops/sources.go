@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/api/webhook"
 	"padis.io/padis/reconcile/gitops/source"
 	"padis.io/padis/reconcile/gitops/source/signature"
 	"padis.io/padis/reconcile/status"
@@ -78,7 +79,10 @@ func (r *Sources) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 	}
 	shown := r.status.Shown(s, s.Status)
 	next := *shown.DeepCopy()
-	next.ObservedGeneration = s.Generation
+	next.ObservedGeneration, next.WebhookPath = s.Generation, ""
+	if s.Spec.Webhook != nil {
+		next.WebhookPath = webhook.Path(s.Namespace, s.Name)
+	}
 	if s.Spec.Suspend {
 		next.Conditions = sourceConditions(s.Generation, false, ReasonSuspended, "nothing is fetched until spec.suspend is unset", false)
 		return reconcile.Result{}, r.show(ctx, s, shown, next)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -59,6 +60,43 @@ func TestParse(t *testing.T) {
 			}
 			if c.push && (e.Commit != commit || !e.About("https://git.example/shop/deploy") || e.About("https://git.example/shop/other")) {
 				t.Fatalf("got %+v", e)
+			}
+		})
+	}
+}
+
+// What the senders really send, with the fields that nobody here reads.
+func TestRecordedEvents(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		h    func(mac string) http.Header
+		push bool
+	}{
+		{"github_push", func(m string) http.Header {
+			return headers("X-GitHub-Event", "push", "X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958", "X-Hub-Signature-256", "sha256="+m)
+		}, true},
+		{"github_ping", func(m string) http.Header {
+			return headers("X-GitHub-Event", "ping", "X-Hub-Signature-256", "sha256="+m)
+		}, false},
+		{"gitlab_push", func(string) http.Header {
+			return headers("X-Gitlab-Event", "Push Hook", "X-Gitlab-Token", string(secret))
+		}, true},
+		{"gitea_push", func(m string) http.Header {
+			return headers("X-Gitea-Event", "push", "X-Gitea-Signature", m, "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="+m)
+		}, true},
+		{"generic_push", func(m string) http.Header { return headers(SignatureHeader, "sha256="+m) }, true},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			body, err := os.ReadFile("testdata/" + c.file + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := Parse(c.h(mac(string(body))), body, secret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Push != c.push || c.push && (e.Ref != "refs/heads/main" || e.Commit != commit || !e.About("https://git.example/shop/deploy")) {
+				t.Errorf("got %+v", e)
 			}
 		})
 	}
