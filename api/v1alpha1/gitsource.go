@@ -71,7 +71,9 @@ type GitSourceSpec struct {
 	// What of the repository is wanted; without it, its default branch.
 	// +optional
 	Ref GitRef `json:"ref,omitempty"`
-	// Directories and files that are read; without any, all. Others are not fetched where the server allows that.
+	// Directories and files that are read; without any, all. Everything is fetched, but for files of more than 10 MiB where the
+	// server allows that (uploadpack.allowFilter); what is outside is not read, compared or counted, submodules there are not
+	// fetched, and signers need not be allowed to change it.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -235,6 +237,10 @@ type GitSourceStatus struct {
 	// The newest commit that was fetched and verified: Syncs see this one.
 	// +optional
 	Commit string `json:"commit,omitempty"`
+	// The paths that were read of it; without any, all.
+	// +optional
+	// +listType=atomic
+	Paths []string `json:"paths,omitempty"`
 	// The branch or tag that it is of.
 	// +optional
 	Ref string `json:"ref,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/decide"
 	"padis.io/padis/reconcile/gitops/render"
+	"padis.io/padis/reconcile/gitops/source"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -152,9 +153,7 @@ func (r *Syncs) objectsOf(ctx context.Context, y *v1alpha1.Sync, s *session, set
 
 // filesOf renders the files of a commit, or of a working copy.
 func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS, cache *render.Cache) ([]render.Object, error) {
-	if paths := gs.Spec.Paths; len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool {
-		return y.Spec.Path == p || strings.HasPrefix(y.Spec.Path, strings.TrimSuffix(p, "/")+"/")
-	}) {
+	if paths := gs.Spec.Paths; !source.Inside(paths, y.Spec.Path) {
 		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
 	}
 	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys,

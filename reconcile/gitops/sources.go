@@ -132,6 +132,7 @@ func (r *Sources) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 	r.touch(&next)
 	t := metav1.NewTime(got.Time.UTC().Truncate(time.Second))
 	subject, _, _ := strings.Cut(got.Message, "\n")
+	next.Paths = s.Spec.Paths
 	next.Commit, next.Ref, next.Author, next.Subject, next.CommitTime, next.Signer, next.Refused = got.Commit, got.Ref, got.Author, cut(subject, 256), &t, got.signer, ""
 	message := "commit " + got.Commit + of(got.Ref)
 	if got.signer != nil {
@@ -184,7 +185,7 @@ func (r *Sources) fetch(ctx context.Context, s *v1alpha1.GitSource, shown v1alph
 	if err != nil {
 		return verified{}, &unreadable{err}
 	}
-	spec.Since = shown.Commit
+	spec.Since, spec.SincePaths = shown.Commit, shown.Paths
 	// Who changes what is wanted may name a branch that has another history.
 	spec.MayRewrite = past.generation != s.Generation
 	rev, err := r.repos.Fetch(ctx, spec)
@@ -222,7 +223,7 @@ func sourceFailure(err error) (reason, message string, answered bool) {
 // spec says what is wanted, with its credentials.
 func (r *Sources) spec(ctx context.Context, s *v1alpha1.GitSource) (source.Spec, error) {
 	spec := source.Spec{
-		Name: s.Namespace + "/" + s.Name, URL: s.Spec.URL, CA: []byte(s.Spec.CABundle), Submodules: s.Spec.Submodules,
+		Name: s.Namespace + "/" + s.Name, URL: s.Spec.URL, CA: []byte(s.Spec.CABundle), Submodules: s.Spec.Submodules, Paths: s.Spec.Paths,
 		Ref: source.Ref{Branch: s.Spec.Ref.Branch, Tag: s.Spec.Ref.Tag, SemVer: s.Spec.Ref.Semver, Commit: s.Spec.Ref.Commit},
 	}
 	if ref := s.Spec.SecretRef; ref != nil {

@@ -184,7 +184,7 @@ func (r *Syncs) revision(ctx context.Context, y *v1alpha1.Sync, commit string) (
 	}
 	v, ok := r.revisions.get(client.ObjectKeyFromObject(gs))
 	if !ok {
-		v.Revision = source.Revision{Name: gs.Namespace + "/" + gs.Name, URL: gs.Spec.URL, Commit: gs.Status.Commit}
+		v.Revision = source.Revision{Name: gs.Namespace + "/" + gs.Name, URL: gs.Spec.URL, Commit: gs.Status.Commit, Paths: gs.Status.Paths}
 	}
 	if gs.Spec.Submodules && (!ok || v.Commit != commit) {
 		return source.Revision{}, nil, fmt.Errorf("commit %s has submodules that have not been fetched since the start: wait for the next fetch; one that is not the newest cannot be gone back to", commit)

@@ -68,6 +68,10 @@ func fail(r Reason, format string, args ...any) *Error {
 	return &Error{Reason: r, Message: fmt.Sprintf(format, args...)}
 }
 
+func otherHashes(kind string) *Error {
+	return fail(ReasonServerRefused, "the repository has %s hashes, and only those of sha1 are read: make it with git init --object-format=sha1, and push the files there", kind)
+}
+
 // classify turns what the transports say into an Error; one that is inside is kept.
 func classify(ctx context.Context, r remote, err error) *Error {
 	var e *Error
@@ -91,6 +95,9 @@ func classify(ctx context.Context, r remote, err error) *Error {
 		e = fail(ReasonTimeout, "%s has not answered in time: it is tried again; allow more time if the repository is large", where(r))
 	case errors.As(err, &unknown), errors.As(err, &certificate):
 		e = fail(ReasonCertificateUntrusted, "the certificate of %s is not believed: %v; set the certificate of its authority", where(r), err)
+	case has("object-format=sha256"):
+		// go-git cannot read the very first line of such a server, and says what it has in it.
+		e = otherHashes("sha256")
 	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed), has("unable to authenticate", "permission denied", "access denied"):
 		e = fail(ReasonAuthenticationFailed, "%s does not accept the credentials, or there are none: look at the Secret, and at what its user may read", where(r))
 	case errors.Is(err, transport.ErrRepositoryNotFound), has("does not appear to be a git repository", "repository not found", "does not exist", "not found"):

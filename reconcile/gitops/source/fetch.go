@@ -127,7 +127,7 @@ func (f *fetching) find(ctx context.Context) (wanted, error) {
 		return wanted{}, err
 	}
 	if of := adv.Capabilities.Get("object-format"); len(of) > 0 && of[0] != "sha1" {
-		return wanted{}, fail(ReasonServerRefused, "the repository has hashes of the kind %s; only sha1 is read: use a repository of that kind", of[0])
+		return wanted{}, otherHashes(of[0])
 	}
 	w, err := resolve(adv, f.spec.Ref)
 	if err != nil {
@@ -325,7 +325,7 @@ func (f *fetching) describe(ctx context.Context, w wanted, commit plumbing.Hash,
 		return Revision{}, err
 	}
 	rev := Revision{Name: f.spec.Name, URL: f.spec.URL, Commit: commit.String(), Ref: w.ref, Tag: tag, Author: fmt.Sprintf("%s <%s>", c.Author.Name, c.Author.Email),
-		Message: c.Message[:min(len(c.Message), 4096)], Time: c.Committer.When.UTC(), Received: f.received}
+		Message: c.Message[:min(len(c.Message), 4096)], Time: c.Committer.When.UTC(), Received: f.received, Paths: f.spec.Paths}
 	if f.nested > 0 {
 		return rev, nil
 	}
@@ -337,7 +337,12 @@ func (f *fetching) describe(ctx context.Context, w wanted, commit plumbing.Hash,
 		}
 		before, rev.Since = b.TreeHash, f.spec.Since
 	}
-	rev.Changed, err = f.objects.differ(ctx, before, c.TreeHash)
+	now, err1 := cleaned(f.spec.Paths)
+	then, err2 := cleaned(f.spec.SincePaths)
+	if err := errors.Join(err1, err2); err != nil {
+		return rev, err
+	}
+	rev.Changed, err = f.objects.differ(ctx, before, c.TreeHash, then, now)
 	return rev, err
 }
 

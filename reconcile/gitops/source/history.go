@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -121,21 +122,27 @@ func (o *objects) tree(h plumbing.Hash) ([]object.TreeEntry, error) {
 	return t.Entries, nil
 }
 
-// differ gives the paths of the files that are not alike in two trees, in order. Directories of one hash are not read.
-func (o *objects) differ(ctx context.Context, a, b plumbing.Hash) ([]string, error) {
-	d := &differ{ctx: ctx, objects: o}
+// differ gives the paths of the files that are not alike in two trees, in order. Directories of one hash are not read. Of the
+// first tree what was then in the paths is looked at, of both what is in them now: what was not read then is new.
+func (o *objects) differ(ctx context.Context, a, b plumbing.Hash, then, now paths) ([]string, error) {
+	d := &differ{ctx: ctx, objects: o, then: then, now: now, same: slices.Equal(then, now)}
 	err := d.trees(a, b, "", 0)
 	return d.paths, err
 }
 
 type differ struct {
-	ctx     context.Context
-	objects *objects
-	paths   []string
-	visited int
+	ctx       context.Context
+	objects   *objects
+	then, now paths
+	same      bool
+	paths     []string
+	visited   int
 }
 
-func (d *differ) entries(h plumbing.Hash) (map[string]object.TreeEntry, []string, error) {
+// known tells whether all that is read of a directory now was read then.
+func (d *differ) known(dir string) bool { return d.same || d.then.inside(dir) }
+
+func (d *differ) entries(h plumbing.Hash, dir string, of paths) (map[string]object.TreeEntry, []string, error) {
 	m := map[string]object.TreeEntry{}
 	if h.IsZero() {
 		return m, nil, nil
@@ -146,10 +153,12 @@ func (d *differ) entries(h plumbing.Hash) (map[string]object.TreeEntry, []string
 	}
 	names := make([]string, 0, len(list))
 	for _, e := range list {
-		m[e.Name] = e
-		names = append(names, e.Name)
+		if p := path.Join(dir, e.Name); len(d.now)+len(of) == 0 || d.now.sees(p) && of.sees(p) {
+			m[e.Name] = e
+			names = append(names, e.Name)
+		}
 	}
-	d.visited += len(list)
+	d.visited += len(names)
 	if d.visited > 2*maxPaths {
 		return nil, nil, fail(ReasonTooLarge, "the repository has more than %d files: split it", maxPaths)
 	}
@@ -157,26 +166,26 @@ func (d *differ) entries(h plumbing.Hash) (map[string]object.TreeEntry, []string
 }
 
 func (d *differ) trees(a, b plumbing.Hash, dir string, depth int) error {
-	if a == b {
+	if a == b && (d.known(dir) || b.IsZero()) {
 		return nil
 	}
 	if depth > 256 {
 		return &Error{Reason: ReasonTooLarge, Path: dir, Message: "directories are more than 256 deep: make them flatter"}
 	}
-	ma, na, err := d.entries(a)
+	ma, na, err := d.entries(a, dir, d.then)
 	if err != nil {
 		return at(err, dir)
 	}
-	mb, nb, err := d.entries(b)
+	mb, nb, err := d.entries(b, dir, d.now)
 	if err != nil {
 		return at(err, dir)
 	}
 	for _, name := range merge(na, nb, ma) {
 		x, y := ma[name], mb[name]
-		if x.Hash == y.Hash && x.Mode == y.Mode {
+		p := path.Join(dir, name)
+		if x.Hash == y.Hash && x.Mode == y.Mode && (d.known(p) || y.Mode != filemode.Dir) {
 			continue
 		}
-		p := path.Join(dir, name)
 		var ta, tb plumbing.Hash
 		if x.Mode == filemode.Dir {
 			ta = x.Hash

@@ -135,7 +135,7 @@ func (s *streamSession) advertised(context.Context) (*packp.AdvRefs, error) {
 	case err != nil:
 		s.end()
 		if said := s.said.String(); said != "" {
-			return nil, errors.New(said)
+			return nil, fmt.Errorf("%s (%w)", said, err)
 		}
 		return nil, err
 	}

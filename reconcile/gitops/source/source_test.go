@@ -17,6 +17,9 @@ import (
 	"padis.io/padis/reconcile/gitops/source/sourcetest"
 )
 
+// patience bounds how long a fetch takes; no test depends on it.
+const patience = 5 * time.Minute
+
 func newCache(t testing.TB, o Options) *Cache {
 	t.Helper()
 	o.FileRoots = append(o.FileRoots, os.TempDir())
@@ -34,7 +37,7 @@ func specOf(s *sourcetest.Server) Spec {
 
 func fetch(t testing.TB, c *Cache, s Spec) Revision {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	rev, err := c.Fetch(ctx, s)
 	if err != nil {
@@ -45,7 +48,7 @@ func fetch(t testing.TB, c *Cache, s Spec) Revision {
 
 func refused(t testing.TB, c *Cache, s Spec, want Reason, parts ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := c.Fetch(ctx, s)
 	wantError(t, err, want, parts...)
@@ -329,24 +332,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A large file may come by the wire, and never into memory.
+// A file of 1 GiB may come by the wire, and never into memory.
 func TestLargeFile(t *testing.T) {
 	w := sourcetest.NewWork(t)
 	f, err := os.Create(filepath.Join(w.Dir, "large"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(128<<20), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(1<<30), f.Close()); err != nil {
 		t.Fatal(err)
 	}
+	w.Git("config", "core.compression", "1")
 	w.Commit("small", "1")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	c := newCache(t, Options{})
-	rev := fetch(t, c, specOf(sourcetest.File(w)))
+	rev := fetch(t, c, specOf(sourcetest.HTTP(t, w, sourcetest.Login{})))
 	tr := tree(t, c, rev, ".")
 	_, err = tr.ReadFile("large")
-	wantError(t, err, ReasonTooLarge, "large")
+	wantError(t, err, ReasonTooLarge, "large", "1073741824 bytes")
 	if content(t, tr, "small") != "1" {
 		t.Fatal("the other files are there")
 	}
@@ -484,5 +488,13 @@ func TestObjectCanBeVerified(t *testing.T) {
 	}
 	if _, err := keys.VerifyTag(parse(signature.Tag, rev.Tag), rev.Commit); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestOtherHashesAreRefused(t *testing.T) {
+	w := sourcetest.NewWork(t, "--object-format=sha256")
+	w.Commit("a", "1")
+	for _, s := range []*sourcetest.Server{sourcetest.File(w), sourcetest.HTTP(t, w, sourcetest.Login{}), sourcetest.SSH(t, w)} {
+		refused(t, newCache(t, Options{}), specOf(s), ReasonServerRefused, "sha256", "--object-format=sha1")
 	}
 }

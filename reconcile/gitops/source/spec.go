@@ -34,9 +34,13 @@ type Spec struct {
 	// Depth is how many commits of the history are fetched, 0 for all. With less than all, that history was rewritten
 	// is noticed only as far as it is known.
 	Depth int
+	// Paths are the directories and files that are read; without any, all. All are fetched.
+	Paths []string
 	// Since is the commit that the last good state is of, or empty. Changed is told from it, and a branch must have grown
 	// out of it.
 	Since string
+	// SincePaths are those that were read of the last good state. What was not has changed.
+	SincePaths []string
 	// MayRewrite takes a branch that was force-pushed and a tag that was moved.
 	MayRewrite bool
 }
@@ -74,7 +78,9 @@ type Revision struct {
 	Author  string
 	Message string
 	Time    time.Time
-	// Since is what Changed is told from. Where it is empty, Changed are all files.
+	// Paths are the directories and files that are read; without any, all.
+	Paths []string
+	// Since is what Changed is told from. Where it is empty, Changed are all files of the paths.
 	Since   string
 	Changed []string
 	// Received is what came over the wire, in bytes of packs.
@@ -159,6 +165,11 @@ func (s Spec) check() (remote, error) {
 	}
 	if s.Depth < 0 {
 		return r, fmt.Errorf("depth %d: it is below 0", s.Depth)
+	}
+	for _, list := range [][]string{s.Paths, s.SincePaths} {
+		if _, err := cleaned(list); err != nil {
+			return r, err
+		}
 	}
 	return r, s.Auth.check(r)
 }

@@ -22,7 +22,9 @@ const (
 // submodules fetches those that .gitmodules names, at the commits that the tree names. The commit that is verified vouches
 // for them by these hashes.
 func (f *fetching) submodules(ctx context.Context, rev *Revision) error {
-	t, err := newTree(f.objects, *rev, f.cache.options, ".")
+	whole := *rev
+	whole.Paths = nil
+	t, err := newTree(f.objects, whole, f.cache.options, ".")
 	if err != nil {
 		return err
 	}
@@ -40,11 +42,18 @@ func (f *fetching) submodules(ctx context.Context, rev *Revision) error {
 	if len(m.Submodules) > maxSubmodules || f.nested >= maxNested {
 		return &Error{Reason: ReasonTooLarge, Path: ".gitmodules", Message: fmt.Sprintf("there are more than %d submodules, or they nest deeper than %d: take some out", maxSubmodules, maxNested)}
 	}
-	paths := map[string]string{}
+	urls := map[string]string{}
 	for _, s := range m.Submodules {
-		paths[path.Clean(s.Path)] = s.URL
+		urls[path.Clean(s.Path)] = s.URL
 	}
-	for _, p := range slices.Sorted(keys(paths)) {
+	read, err := cleaned(rev.Paths)
+	if err != nil {
+		return err
+	}
+	for _, p := range slices.Sorted(keys(urls)) {
+		if !read.sees(p) {
+			continue
+		}
 		e, err := t.lookup(p, false)
 		if isNotExist(err) || err == nil && e.Mode != filemode.Submodule {
 			continue
@@ -52,10 +61,11 @@ func (f *fetching) submodules(ctx context.Context, rev *Revision) error {
 		if err != nil {
 			return err
 		}
-		spec, err := f.submodule(p, paths[p], e.Hash)
+		spec, err := f.submodule(p, urls[p], e.Hash)
 		if err != nil {
 			return &Error{Reason: ReasonInvalid, Path: ".gitmodules", Message: fmt.Sprintf("submodule %s: %v", p, err)}
 		}
+		spec.Paths = read.from(p)
 		sub, err := f.cache.fetch(ctx, spec, f.nested+1)
 		if err != nil {
 			return err
@@ -80,7 +90,7 @@ func keys(m map[string]string) func(func(string) bool) {
 func (f *fetching) submodule(p, where string, commit plumbing.Hash) (Spec, error) {
 	s := f.spec
 	s.Name = f.spec.Name + submoduleMark + p
-	s.Ref, s.Since, s.MayRewrite = Ref{Commit: commit.String()}, "", false
+	s.Ref, s.Since, s.SincePaths, s.MayRewrite = Ref{Commit: commit.String()}, "", nil, false
 	if strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../") {
 		var err error
 		if where, err = relative(f.spec.URL, where); err != nil {

@@ -19,11 +19,14 @@ import (
 // Tree is the files of a revision below a directory, as an fs.FS that reads the cache. It is safe for concurrent use, and
 // must be closed. Symbolic links are followed within it; one that leads out of it is refused by its name.
 type Tree struct {
-	objects  *objects
-	options  Options
-	time     time.Time
-	root     object.TreeEntry
-	mounts   map[string]*Tree
+	objects *objects
+	options Options
+	time    time.Time
+	root    object.TreeEntry
+	mounts  map[string]*Tree
+	// paths that are read, from dir on, which is the directory that root is.
+	paths    paths
+	dir      string
 	mu       sync.Mutex
 	dirs     map[plumbing.Hash]map[string]object.TreeEntry
 	read     map[plumbing.Hash]bool
@@ -125,7 +128,11 @@ func newTree(o *objects, rev Revision, options Options, dir string) (*Tree, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{objects: o, options: options, time: c.Committer.When.UTC(), root: object.TreeEntry{Mode: filemode.Dir, Hash: c.TreeHash}, borrowed: true,
+	read, err := cleaned(rev.Paths)
+	if err != nil {
+		return nil, &Error{Reason: ReasonInvalid, Message: err.Error()}
+	}
+	t := &Tree{objects: o, paths: read, dir: ".", options: options, time: c.Committer.When.UTC(), root: object.TreeEntry{Mode: filemode.Dir, Hash: c.TreeHash}, borrowed: true,
 		mounts: map[string]*Tree{}, dirs: map[plumbing.Hash]map[string]object.TreeEntry{}, read: map[plumbing.Hash]bool{}}
 	if dir == "." {
 		return t, nil
@@ -138,10 +145,14 @@ func newTree(o *objects, rev Revision, options Options, dir string) (*Tree, erro
 	if isNotExist(err) || err == nil && t.root.Mode != filemode.Dir {
 		return nil, &Error{Reason: ReasonRefNotFound, Path: dir, Message: "commit " + rev.Commit + " has no such directory: what was applied stays; correct the path, or push the directory"}
 	}
+	t.dir = dir
 	return t, err
 }
 
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+// sees tells whether something of what is at a path is read.
+func (t *Tree) sees(name string) bool {
+	return len(t.paths) == 0 || t.paths.sees(path.Join(t.dir, name))
+}
 
 // Close lets go of the cache's files.
 func (t *Tree) Close() {
@@ -208,14 +219,20 @@ const maxLinks = 40
 
 // lookup finds an entry; links on the way are followed, and the last one if asked.
 func (t *Tree) lookup(name string, last bool) (object.TreeEntry, error) {
+	e, _, err := t.resolve(name, last)
+	return e, err
+}
+
+// resolve finds an entry, and the path that it is at once links were followed.
+func (t *Tree) resolve(name string, last bool) (object.TreeEntry, string, error) {
 	for range maxLinks {
 		e, link, err := t.walk(name, last)
 		if err != nil || link == "" {
-			return e, err
+			return e, name, err
 		}
 		name = link
 	}
-	return object.TreeEntry{}, &Error{Reason: ReasonSymlinkRefused, Path: name, Message: "symbolic links lead in a circle: take them out"}
+	return object.TreeEntry{}, name, &Error{Reason: ReasonSymlinkRefused, Path: name, Message: "symbolic links lead in a circle: take them out"}
 }
 
 // walk goes along a path up to its first link, and then gives the path to go on with.
@@ -236,6 +253,9 @@ func (t *Tree) walk(name string, last bool) (e object.TreeEntry, link string, er
 		var ok bool
 		if e, ok = d[part]; !ok {
 			return e, "", fs.ErrNotExist
+		}
+		if len(t.paths) > 0 && !t.sees(path.Join(parts[:i+1]...)) {
+			return e, "", errOutside
 		}
 		if e.Mode == filemode.Symlink && (i < len(parts)-1 || last) {
 			here := path.Join(parts[:i+1]...)
@@ -260,6 +280,9 @@ func (t *Tree) target(h plumbing.Hash, here string) (string, error) {
 	to := path.Join(path.Dir(here), string(b))
 	if path.IsAbs(string(b)) || !fs.ValidPath(to) {
 		return "", &Error{Reason: ReasonSymlinkRefused, Path: here, Message: "it is a symbolic link that leaves the tree: put a file in its place, or widen the path of what reads it"}
+	}
+	if !t.sees(to) {
+		return "", &Error{Reason: ReasonSymlinkRefused, Path: here, Message: "it is a symbolic link to " + to + ", which is in none of the paths that the source gives: put a file in its place, or add that path"}
 	}
 	return to, nil
 }
@@ -323,7 +346,7 @@ func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	if m, rest := t.mount(name); m != nil {
 		return m.ReadDir(rest)
 	}
-	e, err := t.lookup(name, true)
+	e, real, err := t.resolve(name, true)
 	var d map[string]object.TreeEntry
 	switch {
 	case err != nil:
@@ -337,7 +360,9 @@ func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	}
 	out := make([]fs.DirEntry, 0, len(d))
 	for _, e := range d {
-		out = append(out, entry{t, e})
+		if t.sees(path.Join(real, e.Name)) {
+			out = append(out, entry{t, e})
+		}
 	}
 	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return out, nil
