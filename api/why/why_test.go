@@ -156,6 +156,12 @@ func scenarios() map[string]string {
 		"balance-unknown": LoadBalancer(BalanceSnapshot{Now: now, LoadBalancer: balanced().LoadBalancer}).String(),
 		"balance-trouble": LoadBalancer(troubled()).String(),
 
+		"sync-fine":        Sync(gitFine(), "shop/web").String(),
+		"sync-chain":       Sync(gitTrouble(), "shop/web").String(),
+		"sync-fields":      Sync(gitFields(), "shop/web").String(),
+		"gitsource-users":  GitSource(gitFields(), "shop/repo").String(),
+		"gitsource-unsure": GitSource(gitTrouble(), "shop/repo").String(),
+
 		"containers":          App(containers).String(),
 		"instance-adopting":   Instance(containers, moving[1]).String(),
 		"instance-prepulling": Instance(containers, moving[2]).String(),

@@ -14,7 +14,7 @@ import (
 	"padis.io/padis/api/v1alpha1"
 )
 
-// newDescribeCommand is kubectl's, with a text of our own for LoadBalancers.
+// newDescribeCommand is kubectl's, with texts of our own for LoadBalancers, Syncs and GitSources.
 func newDescribeCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	cmd := describe.NewCmdDescribe("padis", f, streams)
 	flags := describe.NewDescribeFlags(f, streams)
@@ -25,8 +25,15 @@ func newDescribeCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *
 		cmdutil.CheckErr(err)
 		theirs := o.Describer
 		o.Describer = func(mapping *meta.RESTMapping) (kubedescribe.ResourceDescriber, error) {
-			if mapping.Resource.Group == v1alpha1.GroupVersion.Group && mapping.Resource.Resource == "loadbalancers" {
-				return balancerDescriber{cmd.Context(), f}, nil
+			if mapping.Resource.Group == v1alpha1.GroupVersion.Group {
+				switch mapping.Resource.Resource {
+				case "loadbalancers":
+					return balancerDescriber{cmd.Context(), f}, nil
+				case "syncs":
+					return gitDescriber{cmd.Context(), f, target{sync: true}}, nil
+				case "gitsources":
+					return gitDescriber{cmd.Context(), f, target{source: true}}, nil
+				}
 			}
 			return theirs(mapping)
 		}

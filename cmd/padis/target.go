@@ -7,10 +7,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate/content"
 )
 
-// target is an App, an instance or, for `padis why`, a LoadBalancer on the command line.
+// target is an App, an instance or, for `padis why`, a LoadBalancer, Sync or GitSource on the command line.
 type target struct {
-	app, balancer bool
-	name          string
+	app, balancer, sync, source bool
+	name                        string
 }
 
 // parseTarget reads app/NAME or instance/NAME; NAME alone is an instance if bare is set.
@@ -19,17 +19,17 @@ func parseTarget(text string, bare bool) (target, error) {
 		text = "instance/" + text
 	}
 	t, err := parseKind(text)
-	if t.balancer || errors.Is(err, errKind) {
+	if t.balancer || t.sync || t.source || errors.Is(err, errKind) {
 		return target{}, usagef("%q: write app/NAME or instance/NAME", text)
 	}
 	return t, err
 }
 
-// parseWhy reads app/NAME, instance/NAME or lb/NAME.
+// parseWhy reads app/NAME, instance/NAME, lb/NAME, sync/NAME or gitsource/NAME.
 func parseWhy(text string) (target, error) {
 	t, err := parseKind(text)
 	if errors.Is(err, errKind) {
-		return target{}, usagef("%q: write app/NAME, instance/NAME or lb/NAME", text)
+		return target{}, usagef("%q: write app/NAME, instance/NAME, lb/NAME, sync/NAME or gitsource/NAME", text)
 	}
 	return t, err
 }
@@ -42,6 +42,10 @@ func parseKind(text string) (target, error) {
 	switch kind {
 	case "lb", "loadbalancer", "loadbalancers", "loadbalancers.padis.io":
 		t.balancer = true
+	case "sync", "syncs", "syncs.padis.io":
+		t.sync = true
+	case "gitsource", "gitsources", "gitsrc", "gitsources.padis.io":
+		t.source = true
 	case "app", "apps", "apps.padis.io":
 		t.app = true
 	case "instance", "instances", "instances.runtime.padis.io":

@@ -24,15 +24,19 @@ const whyExample = `  # Why are not all instances of the App web ready?
   padis why instance/web-0 -n shop
 
   # Why is a VIP of the LoadBalancer web not announced, or an instance not in rotation?
-  padis why lb/web -n shop`
+  padis why lb/web -n shop
+
+  # Why is the newest commit not applied, or not even fetched?
+  padis why sync/shop -n shop
+  padis why gitsource/shop -n shop`
 
 func newWhyCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "why (app/NAME | instance/NAME | lb/NAME)",
-		Short: "Say why an App, an instance or a LoadBalancer is not as it should be, and what to do",
+		Use:   "why (app/NAME | instance/NAME | lb/NAME | sync/NAME | gitsource/NAME)",
+		Short: "Say why an App, an instance, a LoadBalancer or a Sync is not as it should be, and what to do",
 		Long: "Say why an App or an instance is where it is: conditions, refusals of agents, the last failure, the next attempt, " +
 			"address pools, agents and events, and what to do; of a LoadBalancer, why VIPs are not announced and real servers are not in " +
-			"rotation.\n\n" + exitHelp,
+			"rotation; of a Sync or GitSource, why a commit is not in force, through all that it waits for.\n\n" + exitHelp,
 		Example: whyExample,
 		Args:    betweenArguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,6 +66,9 @@ func askWhy(ctx context.Context, a reader, namespace string, t target) (why.Node
 			return why.Node{}, err
 		}
 		return why.LoadBalancer(s), nil
+	}
+	if t.sync || t.source {
+		return askGit(ctx, a, namespace, t)
 	}
 	s := why.Snapshot{Now: time.Now()}
 	appName := t.name
