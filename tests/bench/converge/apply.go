@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// manager is the field manager of Syncs.
-const manager = "padis-sync"
+// floorManager is the field manager of the client without knowledge.
+const floorManager = "bench-floor"
 
 // applier applies objects on the server, many at a time.
 type applier struct {
@@ -34,38 +33,20 @@ func newApplier(kubeconfig string, workers int) (*applier, error) {
 	return &applier{client, workers}, err
 }
 
-// apply applies namespaces, then the objects, and says how long that took.
-func (a *applier) apply(ctx context.Context, objects []*unstructured.Unstructured) (time.Duration, error) {
-	began := time.Now()
-	seen := map[string]bool{}
-	var namespaces []*unstructured.Unstructured
-	for _, o := range objects {
-		if n := o.GetNamespace(); !seen[n] {
-			seen[n] = true
-			namespaces = append(namespaces, &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": n}}})
-		}
-	}
-	for _, batch := range [][]*unstructured.Unstructured{namespaces, objects} {
-		if err := a.all(ctx, batch); err != nil {
-			return 0, err
-		}
-	}
-	return time.Since(began), nil
-}
-
-func (a *applier) all(ctx context.Context, objects []*unstructured.Unstructured) error {
+// apply applies objects to a namespace, in no order.
+func (a *applier) apply(ctx context.Context, namespace string, objects []*unstructured.Unstructured) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(a.workers)
 	for _, o := range objects {
 		if ctx.Err() != nil {
 			break
 		}
-		group.Go(func() error { return a.one(ctx, o) })
+		group.Go(func() error { return a.one(ctx, namespace, o) })
 	}
 	return group.Wait()
 }
 
-func (a *applier) one(ctx context.Context, o *unstructured.Unstructured) error {
+func (a *applier) one(ctx context.Context, namespace string, o *unstructured.Unstructured) error {
 	body, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -73,12 +54,8 @@ func (a *applier) one(ctx context.Context, o *unstructured.Unstructured) error {
 	gvk := o.GroupVersionKind()
 	// All kinds of the bed have the simple plural.
 	resource := gvk.GroupVersion().WithResource(strings.ToLower(gvk.Kind) + "s")
-	var client dynamic.ResourceInterface = a.client.Resource(resource)
-	if n := o.GetNamespace(); n != "" {
-		client = a.client.Resource(resource).Namespace(n)
-	}
 	force := true
-	if _, err := client.Patch(ctx, o.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: &force}); err != nil {
+	if _, err := a.client.Resource(resource).Namespace(namespace).Patch(ctx, o.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: floorManager, Force: &force}); err != nil {
 		return fmt.Errorf("%s %s: %w", gvk.Kind, o.GetName(), err)
 	}
 	return nil

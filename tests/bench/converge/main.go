@@ -1,6 +1,7 @@
 // Command converge measures how fast what a git repository declares gets into the API, and what it costs the control plane to keep:
-// a repository is made and served over HTTP, cloned, and applied object by object, as a client without any knowledge of what
-// is there would. That is the floor for whoever does better. Edge: talks to git and to a control plane of its own.
+// repositories are made and served over HTTP, and GitSources and Syncs bring them into a control plane. Beside it, in the same run, a
+// client without any knowledge of what is there clones the small one and applies it object by object. Edge: talks to git and to
+// control planes of its own.
 //
 // The last lines are the figures, one each: `figure: NAME VALUE UNIT`.
 package main
@@ -9,20 +10,32 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
 
+// rounds is how often short things are measured. The median is shown, and the worst.
+const rounds = 7
+
+type options struct {
+	few, many, workers int
+	heap, processor    string
+}
+
 func main() {
-	few := flag.Int("few", 1000, "Apps of the small repository")
-	many := flag.Int("many", 50000, "objects of the large one, Apps and ConfigMaps in turn")
-	workers := flag.Int("workers", 16, "requests at the same time")
+	var o options
+	flag.IntVar(&o.few, "few", 1000, "Apps of the small repository")
+	flag.IntVar(&o.many, "many", 50000, "objects of the large one, Apps and ConfigMaps in turn; 0 for none")
+	flag.IntVar(&o.workers, "workers", 16, "requests at the same time of the client without knowledge; 0 does without it")
 	serve := flag.String("serve", "", "be the control plane, with this data directory")
-	profile := flag.String("profile", "", "keep the heap profile of the control plane with all objects in this file")
+	flag.StringVar(&o.heap, "heap", "", "keep the heap profile of the control plane with all objects in this file")
+	flag.StringVar(&o.processor, "processor", "", "keep profiles of where the control plane spends its time in files of this prefix")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -30,7 +43,7 @@ func main() {
 	if *serve != "" {
 		err = runPlane(ctx, *serve)
 	} else {
-		err = measure(ctx, *few, *many, *workers, *profile)
+		err = measure(ctx, o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-converge:", err)
@@ -38,78 +51,257 @@ func main() {
 	}
 }
 
-type figure struct {
-	name  string
-	value float64
-	unit  string
+// report collects figures.
+type report struct{ lines []string }
+
+func (r *report) add(name string, value float64, unit string) {
+	line := fmt.Sprintf("figure: %s %.2f %s", name, value, unit)
+	fmt.Fprintln(os.Stderr, line)
+	r.lines = append(r.lines, line)
 }
 
-func measure(ctx context.Context, few, many, workers int, profile string) error {
+// ms adds the median of what was measured several times, and the worst.
+func (r *report) ms(name string, all []time.Duration) {
+	slices.Sort(all)
+	r.add(name, float64(all[len(all)/2].Microseconds())/1e3, "ms")
+	r.add(name+"_worst", float64(all[len(all)-1].Microseconds())/1e3, "ms")
+}
+
+func measure(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "padis-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	url, stop, err := serveGit(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	small, err := write(ctx, filepath.Join(dir, "small"), "small", func(int) bool { return true }, o.few)
+	if err != nil {
+		return err
+	}
+	var r report
+	floor := 0.0
+	if o.workers > 0 {
+		if floor, err = without(ctx, &r, filepath.Join(dir, "floor"), url+"/small/.git", o); err != nil {
+			return fmt.Errorf("client without knowledge: %w", err)
+		}
+	}
 	p, err := startPlane(ctx, filepath.Join(dir, "plane"))
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	idle, err := p.rss()
+	if err := with(ctx, &r, p, dir, url, small, floor, o); err != nil {
+		return err
+	}
+	for _, line := range r.lines {
+		fmt.Println(line)
+	}
+	return nil
+}
+
+// without applies the small repository by a client without knowledge, to a control plane that ends with it, and says how long that took.
+func without(ctx context.Context, r *report, dir, url string, o options) (float64, error) {
+	p, err := startPlane(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	a, err := newApplier(p.kubeconfig(), o.workers)
+	if err != nil {
+		return 0, err
+	}
+	if err := createNamespace(ctx, a.client, "floor"); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	objects, err := cloned(ctx, url, filepath.Join(dir, "clone"))
+	if err != nil {
+		return 0, err
+	}
+	if err := a.apply(ctx, "floor", objects); err != nil {
+		return 0, err
+	}
+	first := time.Since(began).Seconds()
+	if err := p.settle(ctx); err != nil {
+		return 0, err
+	}
+	began = time.Now()
+	if err := a.apply(ctx, "floor", objects); err != nil {
+		return 0, err
+	}
+	r.add(fmt.Sprintf("client_without_knowledge_%d_seconds", o.few), first, "s")
+	r.add(fmt.Sprintf("client_without_knowledge_%d_again_ms", o.few), time.Since(began).Seconds()*1e3, "ms")
+	return first, nil
+}
+
+// with has Syncs do the same, and more.
+func with(ctx context.Context, r *report, p *plane, dir, url string, repo *repository, floor float64, o options) error {
+	a, err := newApplier(p.kubeconfig(), o.workers)
 	if err != nil {
 		return err
 	}
-	a, err := newApplier(p.kubeconfig(), workers)
+	idle, err := p.rss("VmRSS")
 	if err != nil {
 		return err
 	}
-	small, err := cloned(ctx, filepath.Join(dir, "small"), "small", func(i int) bool { return true }, few)
+	r.add("idle_rss_mb", idle, "MB")
+	small := &bed{client: a.client, namespace: "small", repo: repo}
+	m, err := small.converge(ctx, r, p, url, o)
 	if err != nil {
 		return err
 	}
-	out := []figure{{"idle_rss_mb", idle, "MB"}}
-	first, err := a.apply(ctx, small)
+	r.add(fmt.Sprintf("converge_%d_seconds", o.few), m.applied.Sub(m.begun).Seconds(), "s")
+	r.add(fmt.Sprintf("converge_%d_healthy_seconds", o.few), m.healthy.Sub(m.begun).Seconds(), "s")
+	if floor > 0 {
+		r.add("converge_to_client_without_knowledge", m.applied.Sub(m.begun).Seconds()/floor, "")
+	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	if err := small.rest(ctx, r, p); err != nil {
+		return err
+	}
+	if o.many == 0 {
+		return small.drifts(ctx, r, 0)
+	}
+	if repo, err = write(ctx, filepath.Join(dir, "large"), "large", func(i int) bool { return i%2 == 0 }, o.many); err != nil {
+		return err
+	}
+	large := &bed{client: a.client, namespace: "large", repo: repo}
+	if m, err = large.converge(ctx, r, p, url, o); err != nil {
+		return err
+	}
+	r.add(fmt.Sprintf("converge_%d_seconds", o.many), m.applied.Sub(m.begun).Seconds(), "s")
+	// Reconcilers and the collector have some work left.
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	if err := large.changes(ctx, r, p, o); err != nil {
+		return err
+	}
+	if err := large.drifts(ctx, r, 0); err != nil {
+		return err
+	}
+	return p.weigh(ctx, r, idle, o)
+}
+
+// converge declares a new bed, and waits until all of it is there and healthy.
+func (b *bed) converge(ctx context.Context, r *report, p *plane, url string, o options) (moments, error) {
+	if err := createNamespace(ctx, b.client, b.namespace); err != nil {
+		return moments{}, err
+	}
+	commit, err := b.repo.head()
+	if err != nil {
+		return moments{}, err
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return moments{}, err
+	}
+	if err := p.profiles(o.processor, b.namespace); err != nil {
+		return moments{}, err
+	}
+	m, err := b.follow(ctx, commit, func() error { return b.declare(ctx, url+"/"+b.namespace+"/.git") })
+	if err != nil {
+		return m, err
+	}
+	after, err := p.cpu()
+	if err != nil {
+		return m, err
+	}
+	r.add("fetch_"+b.namespace+"_seconds", m.fetched.Sub(m.begun).Seconds(), "s")
+	r.add("processor_"+b.namespace+"_seconds", (after - before).Seconds(), "s")
+	return m, p.profiles(o.processor, "")
+}
+
+// rest has the Sync look at commits that change nothing, which must write nothing.
+func (b *bed) rest(ctx context.Context, r *report, p *plane) error {
+	before, err := b.versions(ctx)
 	if err != nil {
 		return err
 	}
-	again, err := a.apply(ctx, small)
-	if err != nil {
-		return err
-	}
-	out = append(out, figure{fmt.Sprintf("apply_%d_seconds", few), first.Seconds(), "s"}, figure{fmt.Sprintf("apply_%d_again_ms", few), float64(again.Milliseconds()), "ms"})
-	if many > few {
-		large, err := cloned(ctx, filepath.Join(dir, "large"), "large", func(i int) bool { return i%2 == 0 }, many-few)
+	var all []time.Duration
+	for round := range rounds {
+		took, err := b.nothing(ctx, round)
 		if err != nil {
 			return err
 		}
-		took, err := a.apply(ctx, large)
-		if err != nil {
-			return err
-		}
-		// Reconcilers and the collector have some work left.
-		fmt.Fprintf(os.Stderr, "%d objects applied in %s; waiting until the control plane is idle\n", len(large), took.Round(time.Second))
+		all = append(all, took)
 		if err := p.settle(ctx); err != nil {
 			return err
 		}
-		rss, err := p.rss()
+	}
+	after, err := b.versions(ctx)
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(before, after) {
+		return fmt.Errorf("objects of the Sync %s were written although no commit changed any", b.namespace)
+	}
+	r.ms("converge_noop_ms", all)
+	return nil
+}
+
+// changes changes one file at a time.
+func (b *bed) changes(ctx context.Context, r *report, p *plane, o options) error {
+	if err := p.profiles(o.processor, "one"); err != nil {
+		return err
+	}
+	var afterFetch, inAll []time.Duration
+	for round := range rounds {
+		// ConfigMaps have the odd numbers.
+		begun, done, there, err := b.change(ctx, round*(o.many/rounds/2)*2+1, round)
 		if err != nil {
 			return err
 		}
-		out = append(out, figure{fmt.Sprintf("apply_%d_seconds", many), (first + took).Seconds(), "s"}, figure{fmt.Sprintf("converge_%d_rss_mb", many), rss, "MB"},
-			figure{"rss_an_object_kb", (rss - idle) * 1e3 / float64(many), "kB"})
-	}
-	if profile != "" {
-		if err := p.heap(profile); err != nil {
-			return err
-		}
-		top := exec.CommandContext(ctx, "go", "tool", "pprof", "-sample_index=inuse_space", "-top", "-nodecount=40", profile)
-		top.Stdout, top.Stderr = os.Stderr, os.Stderr
-		if err := top.Run(); err != nil {
+		afterFetch, inAll = append(afterFetch, there.Sub(done)), append(inAll, there.Sub(begun))
+		if err := p.settle(ctx); err != nil {
 			return err
 		}
 	}
-	for _, f := range out {
-		fmt.Printf("figure: %s %.2f %s\n", f.name, f.value, f.unit)
+	r.ms(fmt.Sprintf("converge_one_of_%d_ms", o.many), afterFetch)
+	r.ms(fmt.Sprintf("converge_one_of_%d_with_fetch_ms", o.many), inAll)
+	return p.profiles(o.processor, "")
+}
+
+// drifts has fields changed by others, one at a time.
+func (b *bed) drifts(ctx context.Context, r *report, from int) error {
+	var all []time.Duration
+	for round := range rounds {
+		took, err := b.drift(ctx, from+2*round)
+		if err != nil {
+			return err
+		}
+		all = append(all, took)
 	}
+	r.ms("drift_correct_ms", all)
 	return nil
+}
+
+// weigh says what all of it takes.
+func (p *plane) weigh(ctx context.Context, r *report, idle float64, o options) error {
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	for _, m := range []struct{ name, counts string }{{"rss", "VmRSS"}, {"peak_rss", "VmHWM"}} {
+		mb, err := p.rss(m.counts)
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("converge_%d_%s_mb", o.many, m.name), mb, "MB")
+		r.add(m.name+"_an_object_kb", (mb-idle)*1e3/float64(o.few+o.many), "kB")
+	}
+	if o.heap == "" {
+		return nil
+	}
+	if err := p.heap(o.heap); err != nil {
+		return err
+	}
+	top := exec.CommandContext(ctx, "go", "tool", "pprof", "-sample_index=inuse_space", "-top", "-nodecount=60", o.heap)
+	top.Stdout, top.Stderr = os.Stderr, os.Stderr
+	return top.Run()
 }

@@ -23,6 +23,7 @@ import (
 	"padis.io/padis/api/server"
 	"padis.io/padis/reconcile"
 	"padis.io/padis/reconcile/fake"
+	"padis.io/padis/reconcile/gitops"
 )
 
 const (
@@ -34,8 +35,8 @@ const (
 	quiet = 50 * time.Millisecond
 )
 
-// runPlane is the control plane: API server and reconcilers, with a scheduler that starts at once whatever is wanted. A line at
-// its standard input is a file into which it writes a profile of its heap; what it has to say is at its standard output.
+// runPlane is the control plane: API server and reconcilers, with a scheduler that starts at once whatever is wanted. Lines at
+// its standard input ask for profiles; what it has to say is at its standard output.
 func runPlane(ctx context.Context, dir string) error {
 	debug.SetGCPercent(garbage)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -57,9 +58,9 @@ func runPlane(ctx context.Context, dir string) error {
 			return nil
 		}
 		fmt.Println("ready")
-		go writeHeaps()
+		go writeProfiles()
 		go live(ctx, sched)
-		return reconcile.Start(ctx, s.LoopbackConfig(), sched, log)
+		return reconcile.StartWithGit(ctx, s.LoopbackConfig(), sched, gitops.Config{Dir: filepath.Join(dir, "git"), Writer: s.SyncConfig()}, log)
 	})
 	return group.Wait()
 }
@@ -85,15 +86,31 @@ func live(ctx context.Context, sched *fake.Scheduler) {
 	}
 }
 
-func writeHeaps() {
+// writeProfiles does what the lines at the standard input say: heap FILE, processor FILE or done, which ends the latter.
+func writeProfiles() {
 	in := bufio.NewScanner(os.Stdin)
+	var processor *os.File
 	for in.Scan() {
-		f, err := os.Create(in.Text())
-		if err == nil {
-			debug.FreeOSMemory()
-			err = errors.Join(pprof.Lookup("heap").WriteTo(f, 0), f.Close())
+		what, path, _ := strings.Cut(in.Text(), " ")
+		if processor != nil {
+			pprof.StopCPUProfile()
+			_ = processor.Close()
+			processor = nil
 		}
-		fmt.Println("heap", err)
+		var f *os.File
+		var err error
+		switch what {
+		case "heap":
+			if f, err = os.Create(path); err == nil {
+				debug.FreeOSMemory()
+				err = errors.Join(pprof.Lookup("heap").WriteTo(f, 0), f.Close())
+			}
+		case "processor":
+			if f, err = os.Create(path); err == nil {
+				processor, err = f, pprof.StartCPUProfile(f)
+			}
+		}
+		fmt.Println(what, err)
 	}
 }
 
@@ -171,31 +188,44 @@ func (p *plane) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * (time.Second / 100), errors.Join(err, err2)
 }
 
-// rss is its memory in MB, as the kernel counts it.
-func (p *plane) rss() (float64, error) {
+// rss is its memory in MB, as the kernel counts it: now (VmRSS), or the most that it ever was (VmHWM).
+func (p *plane) rss(counts string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == counts+":" {
 			kib, err := strconv.Atoi(f[1])
 			return float64(kib) * 1024 / 1e6, err
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", p.cmd.Process.Pid)
+	return 0, fmt.Errorf("process %d has no %s", p.cmd.Process.Pid, counts)
 }
 
 // heap has it write a profile of what is in use, when all that is not was collected.
-func (p *plane) heap(file string) error {
+func (p *plane) heap(file string) error { return p.ask("heap", file) }
+
+// profiles has it write where it spends its time, until it is asked again without a name; nothing without a prefix.
+func (p *plane) profiles(prefix, name string) error {
+	switch {
+	case prefix == "":
+		return nil
+	case name == "":
+		return p.ask("done", "")
+	}
+	return p.ask("processor", prefix+name+".pprof")
+}
+
+func (p *plane) ask(what, file string) error {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(p.in, path); err != nil {
+	if _, err := fmt.Fprintln(p.in, what, path); err != nil {
 		return err
 	}
-	if !p.out.Scan() || p.out.Text() != "heap <nil>" {
+	if !p.out.Scan() || p.out.Text() != what+" <nil>" {
 		return fmt.Errorf("the control plane wrote no profile: %s", p.out.Text())
 	}
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,14 +17,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// perDirectory is how many manifests are in one directory, and objects in one namespace.
+// perDirectory is how many manifests are in one directory.
 const perDirectory = 250
 
 const appManifest = `apiVersion: padis.io/v1alpha1
 kind: App
 metadata:
   name: %[1]s
-  namespace: %[2]s
   labels: {team: %[2]s, tier: web}
 spec:
   replicas: 2
@@ -44,7 +42,6 @@ const configManifest = `apiVersion: v1
 kind: ConfigMap
 metadata:
   name: %[1]s
-  namespace: %[2]s
   labels: {team: %[2]s}
 data:
   name: %[1]s
@@ -56,30 +53,54 @@ data:
     level = info
 `
 
-// write makes a repository in which directory i has the manifests of one namespace.
-func write(ctx context.Context, dir, prefix string, isApp func(int) bool, n int) error {
+// repository is one of which directory i has the manifests of 250 objects.
+type repository struct{ dir, prefix string }
+
+// write makes a repository of n manifests.
+func write(ctx context.Context, dir, prefix string, isApp func(int) bool, n int) (*repository, error) {
+	r := &repository{dir, prefix}
 	for i := range n {
-		namespace, name := fmt.Sprintf("%s-%03d", prefix, i/perDirectory), fmt.Sprintf("%s-%05d", prefix, i)
 		text := configManifest
 		if isApp(i) {
 			text = appManifest
 		}
-		path := filepath.Join(dir, namespace, name+".yaml")
+		path := r.path(i)
 		if i%perDirectory == 0 {
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if err := os.WriteFile(path, fmt.Appendf(nil, text, name, namespace), 0o644); err != nil {
-			return err
+		if err := os.WriteFile(path, fmt.Appendf(nil, text, r.name(i), prefix), 0o644); err != nil {
+			return nil, err
 		}
 	}
-	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-q", "-m", "all of it"}} {
-		if err := git(ctx, dir, args...); err != nil {
-			return err
+	if err := git(ctx, dir, "init", "-q", "-b", "main"); err != nil {
+		return nil, err
+	}
+	_, err := r.commit(ctx)
+	return r, err
+}
+
+func (r *repository) name(i int) string { return fmt.Sprintf("%s-%05d", r.prefix, i) }
+
+func (r *repository) path(i int) string {
+	return filepath.Join(r.dir, fmt.Sprintf("%s-%03d", r.prefix, i/perDirectory), r.name(i)+".yaml")
+}
+
+// commit commits all that is in the directory, and gives the commit.
+func (r *repository) commit(ctx context.Context) (string, error) {
+	for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "-m", "all of it"}} {
+		if err := git(ctx, r.dir, args...); err != nil {
+			return "", err
 		}
 	}
-	return nil
+	return r.head()
+}
+
+// head is the last commit.
+func (r *repository) head() (string, error) {
+	b, err := os.ReadFile(filepath.Join(r.dir, ".git", "refs", "heads", "main"))
+	return strings.TrimSpace(string(b)), err
 }
 
 // git runs git as nobody in particular, whatever is configured on the machine.
@@ -112,29 +133,12 @@ func serveGit(ctx context.Context, root string) (url string, stop func(), err er
 	return "http://" + l.Addr().String(), func() { _ = s.Close() }, nil
 }
 
-// cloned makes a repository, gets it through HTTP and reads its objects.
-func cloned(ctx context.Context, dir, prefix string, isApp func(int) bool, n int) ([]*unstructured.Unstructured, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "repository"), 0o755); err != nil {
+// cloned gets a repository through HTTP and reads its objects.
+func cloned(ctx context.Context, url, dir string) ([]*unstructured.Unstructured, error) {
+	if err := git(ctx, ".", "clone", "-q", "--depth=1", url, dir); err != nil {
 		return nil, err
 	}
-	if err := write(ctx, filepath.Join(dir, "repository"), prefix, isApp, n); err != nil {
-		return nil, err
-	}
-	url, stop, err := serveGit(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	began := time.Now()
-	if err := git(ctx, dir, "clone", "-q", "--depth=1", url+"/repository/.git", "clone"); err != nil {
-		return nil, err
-	}
-	out, err := read(filepath.Join(dir, "clone"))
-	if err == nil && len(out) != n {
-		err = fmt.Errorf("the clone has %d objects, %d were written", len(out), n)
-	}
-	fmt.Fprintf(os.Stderr, "%d objects cloned and read in %s\n", len(out), time.Since(began).Round(time.Millisecond))
-	return out, errors.Join(err, os.RemoveAll(dir))
+	return read(dir)
 }
 
 func read(dir string) (out []*unstructured.Unstructured, err error) {
