@@ -50,6 +50,8 @@ type Scheduler interface {
 	Wanted(uid string) *padisv1.WantedApp
 	// WantedApps lists all of it, forgotten Apps included.
 	WantedApps() []*padisv1.WantedApp
+	// WantedNamed lists those of a name: there may be several while those that were forgotten end.
+	WantedNamed(namespace, name string) []*padisv1.WantedApp
 	// Instances lists the instances of one App, in any phase.
 	Instances(uid string) []*runtime.Instance
 	// Usage counts the addresses of a pool; zeros for a pool that is not in force.

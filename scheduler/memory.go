@@ -20,8 +20,10 @@ import (
 // memory is what the core knew after the last durable turn, for readers in other goroutines: the core itself belongs to
 // the loop. What it hands out is never changed afterwards.
 type memory struct {
-	mu        sync.RWMutex
-	apps      map[string]*padisv1.WantedApp
+	mu   sync.RWMutex
+	apps map[string]*padisv1.WantedApp
+	// named has the uids of apps by their names.
+	named     map[appName][]string
 	instances map[string]map[int32]*runtime.Instance
 	addresses map[core.Address]*runtime.Address
 	usage     map[string]runtime.PoolUsage
@@ -37,7 +39,7 @@ type memory struct {
 
 func newMemory(c *core.Core) *memory {
 	m := &memory{
-		apps: map[string]*padisv1.WantedApp{}, instances: map[string]map[int32]*runtime.Instance{},
+		apps: map[string]*padisv1.WantedApp{}, named: map[appName][]string{}, instances: map[string]map[int32]*runtime.Instance{},
 		addresses: map[core.Address]*runtime.Address{}, usage: map[string]runtime.PoolUsage{}, speaking: map[string]bool{},
 		sandboxes: newSandboxes(), executors: newExecutors(), balancers: newBalancers(),
 	}
@@ -62,10 +64,20 @@ func newMemory(c *core.Core) *memory {
 }
 
 func (m *memory) keepApp(c *core.Core, uid string) {
-	if app := c.App(uid); app != nil {
-		m.apps[uid] = app
-	} else {
+	was, app := m.apps[uid], c.App(uid)
+	switch {
+	case app == nil && was == nil:
+	case app == nil:
 		delete(m.apps, uid)
+		n := appName{was.GetNamespace(), was.GetName()}
+		if m.named[n] = slices.DeleteFunc(m.named[n], func(other string) bool { return other == uid }); len(m.named[n]) == 0 {
+			delete(m.named, n)
+		}
+	default:
+		m.apps[uid] = app
+		if n := (appName{app.GetNamespace(), app.GetName()}); was == nil {
+			m.named[n] = append(m.named[n], uid)
+		}
 	}
 }
 
@@ -210,7 +222,7 @@ func (m *memory) keep(c *core.Core, eff core.Effects) {
 	}
 }
 
-// appName is the name of an App, for listeners.
+// appName is the name of an App.
 type appName struct{ namespace, name string }
 
 // name finds the name of an App by its uid; empty if nothing is known of it.
@@ -251,6 +263,17 @@ func (l *Loop) WantedApps() []*padisv1.WantedApp {
 	l.memory.mu.RLock()
 	defer l.memory.mu.RUnlock()
 	return slices.SortedFunc(maps.Values(l.memory.apps), func(a, b *padisv1.WantedApp) int { return cmp.Compare(a.GetUid(), b.GetUid()) })
+}
+
+// WantedNamed lists those of a name. There may be several while those that were forgotten end.
+func (l *Loop) WantedNamed(namespace, name string) []*padisv1.WantedApp {
+	l.memory.mu.RLock()
+	defer l.memory.mu.RUnlock()
+	var out []*padisv1.WantedApp
+	for _, uid := range l.memory.named[appName{namespace, name}] {
+		out = append(out, l.memory.apps[uid])
+	}
+	return out
 }
 
 // Instances lists the instances of one App, by slot. They must not be changed.

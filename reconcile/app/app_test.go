@@ -81,8 +81,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// Fresh and Current make the world its own source of views.
-func (w *world) Fresh(context.Context) (*declared.View, error) {
+// Since and Current make the world its own source of views.
+func (w *world) Since(context.Context, string) (*declared.View, error) {
 	w.fresh++
 	return declared.Build(w.input), nil
 }

@@ -54,15 +54,16 @@ type scheduler interface {
 	// Wanted is what is wanted of one App; nil if nothing is. It must not be changed. What was forgotten is marked so until
 	// its last instance has ended.
 	Wanted(uid string) *padisv1.WantedApp
-	// WantedApps lists all of it; what was forgotten is listed, and marked so, until its last instance has ended.
-	WantedApps() []*padisv1.WantedApp
+	// WantedNamed lists all of it that has a name; what was forgotten is listed, and marked so, until its last instance has ended.
+	WantedNamed(namespace, name string) []*padisv1.WantedApp
 	// Instances lists the instances of one App. They must not be changed.
 	Instances(uid string) []*runtime.Instance
 }
 
 // views says what is in force of the cluster-scoped kinds. The scheduler has it durably.
 type views interface {
-	Fresh(ctx context.Context) (*declared.View, error)
+	// Since gives all that was declared before a version of whatever object.
+	Since(ctx context.Context, version string) (*declared.View, error)
 	Current(ctx context.Context) (*declared.View, error)
 }
 
@@ -109,31 +110,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if a.DeletionTimestamp != nil {
 		return r.retire(ctx, a)
 	}
+	// The finalizer makes a newer version of it, but does not declare anything.
+	version := a.ResourceVersion
 	if controllerutil.ContainsFinalizer(a, Finalizer) {
-		return r.advance(ctx, a)
+		return r.advance(ctx, a, version)
 	}
 	if err := r.finalizer(ctx, a, controllerutil.AddFinalizer); err != nil {
 		return quiet(err)
 	}
-	return r.advance(ctx, a)
+	return r.advance(ctx, a, version)
 }
 
-// advance decides and carries out what comes next for an App that lives.
-func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Result, error) {
+// advance decides and carries out what comes next for an App that lives, which was declared before version.
+func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App, version string) (reconcile.Result, error) {
 	current := r.sched.Wanted(string(a.UID))
 	if current.GetGeneration() > a.Generation {
 		if behind, err := r.behind(ctx, a); err != nil || behind {
 			return reconcile.Result{RequeueAfter: lagging}, err
 		}
 	}
+	look := r.views.Current
 	if current == nil {
 		if wait, err := r.predecessors(ctx, a); err != nil || wait {
 			return reconcile.Result{RequeueAfter: lagging}, err
 		}
-	}
-	look := r.views.Current
-	if current == nil {
-		look = r.views.Fresh
+		look = func(ctx context.Context) (*declared.View, error) { return r.views.Since(ctx, version) }
 	}
 	view, err := look(ctx)
 	if err != nil {
@@ -146,7 +147,7 @@ func (r *Reconciler) advance(ctx context.Context, a *v1alpha1.App) (reconcile.Re
 	plan := r.decide(a, view, objects, current)
 	if plan.Refused && current != nil && current.Generation != a.Generation {
 		// What it needs may have been declared a moment before it.
-		if view, err = r.views.Fresh(ctx); err != nil {
+		if view, err = r.views.Since(ctx, version); err != nil {
 			return reconcile.Result{}, err
 		}
 		plan = r.decide(a, view, objects, current)
@@ -185,9 +186,7 @@ func (r *Reconciler) isDirectors(a *v1alpha1.App) bool {
 	if !strings.HasSuffix(a.Name, v1alpha1.DirectorsName("")) {
 		return false
 	}
-	return slices.ContainsFunc(r.sched.WantedApps(), func(w *padisv1.WantedApp) bool {
-		return w.Directors && w.Namespace == a.Namespace && w.Name == a.Name
-	})
+	return slices.ContainsFunc(r.sched.WantedNamed(a.Namespace, a.Name), (*padisv1.WantedApp).GetDirectors)
 }
 
 // behind tells whether the cache has an older App than the one that is wanted already: after a restart, for example.
@@ -202,8 +201,8 @@ func (r *Reconciler) behind(ctx context.Context, a *v1alpha1.App) (bool, error) 
 // predecessors ends Apps of the same name that were removed without their finalizer, and tells whether their instances,
 // which have the names of the new ones, are still there.
 func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bool, err error) {
-	for _, w := range r.sched.WantedApps() {
-		if w.Directors || w.Namespace != a.Namespace || w.Name != a.Name || w.Uid == string(a.UID) {
+	for _, w := range r.sched.WantedNamed(a.Namespace, a.Name) {
+		if w.Directors || w.Uid == string(a.UID) {
 			continue
 		}
 		wait = true
@@ -217,8 +216,8 @@ func (r *Reconciler) predecessors(ctx context.Context, a *v1alpha1.App) (wait bo
 // orphans ends Apps that are wanted but no longer declared: deleted while nobody watched, or without their finalizer.
 // That the cache has no such App is not enough to end what runs; the API itself has to say so.
 func (r *Reconciler) orphans(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	for _, w := range r.sched.WantedApps() {
-		if w.Directors || w.Namespace != req.Namespace || w.Name != req.Name {
+	for _, w := range r.sched.WantedNamed(req.Namespace, req.Name) {
+		if w.Directors {
 			continue
 		}
 		var now v1alpha1.App

@@ -72,8 +72,10 @@ func (w *world) restart() {
 	w.r = New(w.api, w.api, &w.sched, w, w, seed, func() time.Time { return w.clock }, zaptest.NewLogger(w.t))
 }
 
-// Fresh and Current make the world its own source of views.
-func (w *world) Fresh(context.Context) (*declared.View, error) { return declared.Build(w.input), nil }
+// Since and Current make the world its own source of views.
+func (w *world) Since(context.Context, string) (*declared.View, error) {
+	return declared.Build(w.input), nil
+}
 
 func (w *world) Current(context.Context) (*declared.View, error) { return declared.Build(w.input), nil }
 

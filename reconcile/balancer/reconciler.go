@@ -6,6 +6,7 @@ package balancer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,12 +65,14 @@ type scheduler interface {
 	Forget(ctx context.Context, uid string) error
 	Wanted(uid string) *padisv1.WantedApp
 	WantedApps() []*padisv1.WantedApp
+	WantedNamed(namespace, name string) []*padisv1.WantedApp
 	Instances(uid string) []*runtime.Instance
 }
 
 // views says what is in force of the cluster-scoped kinds. The scheduler has it durably.
 type views interface {
-	Fresh(ctx context.Context) (*declared.View, error)
+	// Since gives all that was declared before a version of whatever object.
+	Since(ctx context.Context, version string) (*declared.View, error)
 	Current(ctx context.Context) (*declared.View, error)
 }
 
@@ -138,12 +141,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if b.DeletionTimestamp != nil {
 		return r.retire(ctx, b)
 	}
+	// The finalizer makes a newer version of it, but does not declare anything.
+	version := b.ResourceVersion
 	if !controllerutil.ContainsFinalizer(b, Finalizer) {
 		if err := r.finalizer(ctx, b, controllerutil.AddFinalizer); err != nil {
 			return quiet(err)
 		}
 	}
-	return r.advance(ctx, b)
+	return r.advance(ctx, b, version)
 }
 
 // plan is what comes next for a LoadBalancer.
@@ -155,8 +160,8 @@ type plan struct {
 	view      *declared.View
 }
 
-// advance decides and carries out what comes next for a LoadBalancer that lives.
-func (r *Reconciler) advance(ctx context.Context, b *v1alpha1.LoadBalancer) (reconcile.Result, error) {
+// advance decides and carries out what comes next for a LoadBalancer that lives, which was declared before version.
+func (r *Reconciler) advance(ctx context.Context, b *v1alpha1.LoadBalancer, version string) (reconcile.Result, error) {
 	uid := string(b.UID)
 	current := r.sched.Balancer(uid)
 	if max(current.GetGeneration(), r.sched.Wanted(uid).GetGeneration()) > b.Generation {
@@ -169,7 +174,7 @@ func (r *Reconciler) advance(ctx context.Context, b *v1alpha1.LoadBalancer) (rec
 		if wait, err := r.predecessors(ctx, b.Namespace, b.Name, uid); err != nil || wait {
 			return reconcile.Result{RequeueAfter: lagging}, err
 		}
-		look = r.views.Fresh
+		look = func(ctx context.Context) (*declared.View, error) { return r.views.Since(ctx, version) }
 	}
 	view, err := look(ctx)
 	if err != nil {
@@ -181,7 +186,7 @@ func (r *Reconciler) advance(ctx context.Context, b *v1alpha1.LoadBalancer) (rec
 	}
 	if p.refusal != nil && current != nil && current.Generation != b.Generation {
 		// What it needs may have been declared a moment before it.
-		if view, err = r.views.Fresh(ctx); err == nil {
+		if view, err = r.views.Since(ctx, version); err == nil {
 			p, err = r.decide(ctx, b, view)
 		}
 		if err != nil {
@@ -253,8 +258,8 @@ func (r *Reconciler) decide(ctx context.Context, b *v1alpha1.LoadBalancer, view 
 // nameTaken tells whether an App has the name that the directors need.
 func (r *Reconciler) nameTaken(b *v1alpha1.LoadBalancer) bool {
 	name := v1alpha1.DirectorsName(b.Name)
-	for _, w := range r.sched.WantedApps() {
-		if w.Namespace == b.Namespace && w.Name == name && !w.Directors {
+	for _, w := range r.sched.WantedNamed(b.Namespace, name) {
+		if !w.Directors {
 			return true
 		}
 	}
@@ -273,8 +278,8 @@ func (r *Reconciler) behind(ctx context.Context, b *v1alpha1.LoadBalancer) (bool
 // predecessors ends LoadBalancers of a name, but that of uid, which were removed without their finalizer, and tells whether their
 // directors, which have the names of the new ones, are still there.
 func (r *Reconciler) predecessors(ctx context.Context, namespace, name, uid string) (wait bool, err error) {
-	for _, w := range r.sched.WantedApps() {
-		if !w.Directors || w.Namespace != namespace || w.Name != v1alpha1.DirectorsName(name) || w.Uid == uid {
+	for _, w := range r.sched.WantedNamed(namespace, v1alpha1.DirectorsName(name)) {
+		if !w.Directors || w.Uid == uid {
 			continue
 		}
 		wait = true
@@ -328,12 +333,7 @@ func (r *Reconciler) concerns(req reconcile.Request) bool {
 			return true
 		}
 	}
-	for _, w := range r.sched.WantedApps() {
-		if w.Directors && w.Namespace == req.Namespace && w.Name == v1alpha1.DirectorsName(req.Name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.sched.WantedNamed(req.Namespace, v1alpha1.DirectorsName(req.Name)), (*padisv1.WantedApp).GetDirectors)
 }
 
 // Orphans lists the LoadBalancers that the scheduler knows, declared or not.

@@ -48,6 +48,8 @@ type world struct {
 	lists  atomic.Int64
 	onList func()
 	age    int64
+	// version is that of all lists, if it is set.
+	version string
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,7 +68,9 @@ func newWorld(t *testing.T) *world {
 						w.onList()
 					}
 				}
-				return c.List(ctx, l, opts...)
+				err := c.List(ctx, l, opts...)
+				l.SetResourceVersion(w.version)
+				return err
 			},
 			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 				if err := w.fail; err != nil {
@@ -399,4 +403,31 @@ func TestReadsAreSharedButNeverTooOld(t *testing.T) {
 	if entered != 1 || w.lists.Load() < 2 {
 		t.Errorf("%d reads were under way, %d in all", entered, w.lists.Load())
 	}
+}
+
+// What was read after a version is good enough for all that was declared before it, and nothing older is.
+func TestAThousandAppsShareARead(t *testing.T) {
+	w := newWorld(t)
+	since := func(version string, reads int64) {
+		t.Helper()
+		before := w.lists.Load()
+		if _, err := w.d.Since(t.Context(), version); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.lists.Load() - before; got != reads {
+			t.Errorf("%d reads for version %q, want %d", got, version, reads)
+		}
+	}
+	w.version = "100"
+	since("90", 1)
+	since("90", 0)
+	since("100", 0)
+	since("101", 1)
+	w.version = "200"
+	since("150", 1)
+	since("199", 0)
+	w.version = ""
+	since("201", 1)
+	since("201", 1)
+	since("", 1)
 }

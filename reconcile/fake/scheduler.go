@@ -21,10 +21,12 @@ const Capacity = 100
 
 // Scheduler is a scheduler without Mesos. The zero value is ready. Safe for concurrent use.
 type Scheduler struct {
-	mu      sync.Mutex
-	log     []string
-	fail    error
-	wanted  map[string]*padisv1.WantedApp
+	mu     sync.Mutex
+	log    []string
+	fail   error
+	wanted map[string]*padisv1.WantedApp
+	// named has the uids of all Apps that were ever wanted, by NAMESPACE/NAME.
+	named   map[string][]string
 	cluster *padisv1.Cluster
 	pulls   map[string][]runtime.AgentImage
 	upgrade runtime.Upgrade
@@ -83,7 +85,11 @@ func (s *Scheduler) Want(_ context.Context, w *padisv1.WantedApp) error {
 	s.say("want %s/%s of tenant %q, generation %d: %s", w.Namespace, w.Name, w.Tenant, w.Generation, strings.Join(slots, " "))
 	if s.wanted == nil {
 		s.wanted = map[string]*padisv1.WantedApp{}
+		s.named = map[string][]string{}
 		s.instances = map[string]map[int32]*instance{}
+	}
+	if name := w.Namespace + "/" + w.Name; !slices.Contains(s.named[name], w.Uid) {
+		s.named[name] = append(s.named[name], w.Uid)
 	}
 	s.wanted[w.Uid] = proto.CloneOf(w)
 	s.wanted[w.Uid].Forgotten = false
@@ -201,6 +207,19 @@ func (s *Scheduler) WantedApps() []*padisv1.WantedApp {
 		out = append(out, w)
 	}
 	slices.SortFunc(out, func(a, b *padisv1.WantedApp) int { return strings.Compare(a.Uid, b.Uid) })
+	return out
+}
+
+// WantedNamed implements the scheduler.
+func (s *Scheduler) WantedNamed(namespace, name string) []*padisv1.WantedApp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*padisv1.WantedApp
+	for _, uid := range s.named[namespace+"/"+name] {
+		if w := s.wanted[uid]; w != nil {
+			out = append(out, w)
+		}
+	}
 	return out
 }
 
