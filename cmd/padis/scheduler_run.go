@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -29,12 +28,9 @@ import (
 	"padis.io/padis/scheduler"
 	"padis.io/padis/scheduler/artifacts"
 	"padis.io/padis/scheduler/core"
+	"padis.io/padis/scheduler/garbage"
 	"padis.io/padis/scheduler/ledger"
 )
-
-// garbage is GOGC: most of the memory is caches that live for ever, and what is saved by collecting earlier is worth
-// more to the machine than the collector's time.
-const garbage = 40
 
 func zapTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
 	enc.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z"))
@@ -43,7 +39,7 @@ func zapTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
 // runScheduler wires the control plane and runs it until ctx ends or a part of it cannot go on.
 func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
+		go garbage.Pace(ctx)
 	}
 	views := live.NewStores(time.Now)
 	into := &door{files: files.New(files.Config{})}

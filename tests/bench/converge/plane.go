@@ -24,11 +24,10 @@ import (
 	"padis.io/padis/reconcile"
 	"padis.io/padis/reconcile/fake"
 	"padis.io/padis/reconcile/gitops"
+	"padis.io/padis/scheduler/garbage"
 )
 
 const (
-	// garbage is that of `padis scheduler`.
-	garbage = 40
 	// beat is how often instances that are wanted are made to run, and their descriptions forgotten.
 	beat = 200 * time.Millisecond
 	// quiet is the processor time in a second below which the control plane is idle.
@@ -38,7 +37,8 @@ const (
 // runPlane is the control plane: API server and reconcilers, with a scheduler that starts at once whatever is wanted. Lines at
 // its standard input ask for profiles; what it has to say is at its standard output.
 func runPlane(ctx context.Context, dir string) error {
-	debug.SetGCPercent(garbage)
+	// As `padis scheduler` does.
+	go garbage.Pace(ctx)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ type bed struct {
 	client    dynamic.Interface
 	namespace string
 	repo      *repository
+	plane     *plane
 }
 
 func createNamespace(ctx context.Context, c dynamic.Interface, name string) error {
@@ -111,11 +112,18 @@ func text(u *unstructured.Unstructured, path ...string) string {
 	return s
 }
 
-// moments are when something was seen of a commit.
-type moments struct{ begun, fetched, applied, healthy time.Time }
+// moments are when something was seen of a commit, and the processor time of the control plane until it was applied.
+type moments struct {
+	begun, fetched, applied, healthy time.Time
+	processor                        time.Duration
+}
 
 // follow begins something, and sees what becomes of a commit.
 func (b *bed) follow(ctx context.Context, commit string, begin func() error) (m moments, err error) {
+	before, err := b.plane.cpu()
+	if err != nil {
+		return m, err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range []struct {
 		at       *time.Time
@@ -125,6 +133,10 @@ func (b *bed) follow(ctx context.Context, commit string, begin func() error) (m 
 		group.Go(func() error {
 			at, err := b.when(ctx, w.resource, b.namespace, w.is)
 			*w.at = at
+			if w.at == &m.applied && err == nil {
+				m.processor, err = b.plane.cpu()
+				m.processor -= before
+			}
 			return err
 		})
 	}

@@ -1,0 +1,58 @@
+package garbage
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+const mb = 1 << 20
+
+func TestLittleGarbageIsCollectedRarelyWhileMuchIsMade(t *testing.T) {
+	var p pacer
+	cycles := uint64(0)
+	beats := func(n int, collections uint64, live uint64) (percent int) {
+		for range n {
+			cycles += collections
+			percent = p.next(cycles, live)
+		}
+		return percent
+	}
+	for _, step := range []struct {
+		name        string
+		beats       int
+		collections uint64
+		live        uint64
+		want        int
+	}{
+		{"nothing happens", 100, 0, 64 * mb, Calm},
+		{"one collection", 1, 1, 64 * mb, Calm},
+		{"long after", 2 * patience, 0, 64 * mb, Calm},
+		{"another one", 1, 1, 64 * mb, Calm},
+		{"and one soon after", 1, 1, 64 * mb, 400},
+		{"next to nothing in use", 1, 1, 1, most},
+		{"much in use", 1, 1, 2048 * mb, Calm},
+		{"still busy", patience - 1, 0, 128 * mb, 200},
+		{"calm again", 1, 0, 128 * mb, Calm},
+		{"two in one beat", 1, 2, 128 * mb, 200},
+	} {
+		if got := beats(step.beats, step.collections, step.live); got != step.want {
+			t.Errorf("%s: %d %%, want %d", step.name, got, step.want)
+		}
+	}
+}
+
+func TestPaceEnds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*beat)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		Pace(ctx)
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on although its context has ended")
+	}
+}
