@@ -58,7 +58,11 @@ func isChange(a authorizer.Attributes) bool {
 			return false
 		}
 	}
-	return a.GetSubresource() != "status" || a.GetUser().GetName() != user.APIServerUser
+	if a.GetUser().GetName() == user.APIServerUser {
+		// That an App has changed is told already.
+		return a.GetSubresource() != "status" && a.GetResource() != revisions
+	}
+	return true
 }
 
 // auditPolicy has the machinery tell of such requests when they are over. Bodies are not its affair: the differences are

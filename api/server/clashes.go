@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -61,7 +62,18 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	var err error
 	switch resource.Resource {
 	case "apps":
-		errs, err = judge(ctx, a, newApp, func(o *v1alpha1.App) any { return o.Spec }, c.judgeApp)
+		errs, err = judge(ctx, a, newApp, func(o *v1alpha1.App) any { return o.Spec }, func(ctx context.Context, old, app *v1alpha1.App) (field.ErrorList, error) {
+			if errs, err := c.judgeApp(ctx, old, app); len(errs) > 0 || err != nil {
+				return errs, err
+			}
+			return nil, c.remember(ctx, a, old, app)
+		})
+	case revisions:
+		return checkRevision(a)
+	case "gitsources":
+		errs, err = judge(ctx, a, newSource, func(o *v1alpha1.GitSource) any { return o.Spec }, judgeSource)
+	case "syncs":
+		errs, err = judge(ctx, a, newSync, func(o *v1alpha1.Sync) any { return o.Spec }, judgeSync)
 	case "networks":
 		errs, err = judge(ctx, a, newNetwork, func(o *v1alpha1.Network) any { return o.Spec }, c.judgeNetwork)
 	case "ippools":
@@ -89,6 +101,16 @@ func newNetwork() *v1alpha1.Network   { return &v1alpha1.Network{} }
 func newPool() *v1alpha1.IPPool       { return &v1alpha1.IPPool{} }
 func newTenant() *v1alpha1.Tenant     { return &v1alpha1.Tenant{} }
 func newRegistry() *v1alpha1.Registry { return &v1alpha1.Registry{} }
+func newSource() *v1alpha1.GitSource  { return &v1alpha1.GitSource{} }
+func newSync() *v1alpha1.Sync         { return &v1alpha1.Sync{} }
+
+func judgeSource(_ context.Context, _, s *v1alpha1.GitSource) (field.ErrorList, error) {
+	return v1alpha1.ValidateGitSource(s), nil
+}
+
+func judgeSync(_ context.Context, _, y *v1alpha1.Sync) (field.ErrorList, error) {
+	return v1alpha1.ValidateSync(y, time.LoadLocation), nil
+}
 
 // judge calls check with what is declared now and what was until now, which is nil if the object is new.
 func judge[T any, P interface {

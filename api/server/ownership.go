@@ -173,7 +173,11 @@ func (g *ownership) decide(uid types.UID, exists map[types.UID]bool) []action {
 		if drop := append(gone, waiting...); len(drop) > 0 {
 			return []action{{kind: dropOwners, target: o, owners: drop}}
 		}
-		return nil
+		var out []action
+		for _, s := range g.surplus(o) {
+			out = append(out, action{kind: deleteObject, target: s, policy: metav1.DeletePropagationBackground})
+		}
+		return out
 	}
 	policy := metav1.DeletePropagationBackground
 	switch {

@@ -13,6 +13,7 @@ var GroupVersion = schema.GroupVersion{Group: "padis.io", Version: "v1alpha1"}
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&App{}, &AppList{},
+		&AppRevision{}, &AppRevisionList{},
 		&Network{}, &NetworkList{},
 		&IPPool{}, &IPPoolList{},
 		&Tenant{}, &TenantList{},

@@ -306,7 +306,7 @@ type SyncRollback struct {
 	Pinned bool `json:"pinned,omitempty"`
 }
 
-// SyncUndo leaves one object as it is, although a commit says otherwise.
+// SyncUndo leaves one object as it is, although a commit says otherwise: it is not applied, put back or deleted.
 type SyncUndo struct {
 	// API group of the object; without it, that of Padis.
 	// +optional

@@ -24,7 +24,8 @@ type SyncStatus struct {
 	// When that was.
 	// +optional
 	LastAppliedTime *metav1.Time `json:"lastAppliedTime,omitempty"`
-	// Commits all of which was applied, the newest first; at most 10 are listed, and each once.
+	// Commits all of which was applied, the newest first; at most 10 are listed, and each once. The first that is not rolled
+	// back is the one in force. A rollback moves none of them; one to a commit that is not listed puts that first.
 	// +optional
 	// +listType=atomic
 	History []AppliedCommit `json:"history,omitempty"`
@@ -99,6 +100,10 @@ type AppliedCommit struct {
 	// Who wrote it.
 	// +optional
 	Author string `json:"author,omitempty"`
+	// A rollback went back from it, or past it, and it was not applied again since. padis rollback sync does not choose it by
+	// itself.
+	// +optional
+	RolledBack bool `json:"rolledBack,omitempty"`
 }
 
 // ToldEvent is the last event of a type that the receivers of notifications were told of.

@@ -47,7 +47,7 @@ func viewRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		rule("", read, "configmaps", "events", "namespaces", "serviceaccounts"),
 		rule(leases, read, "leases"),
-		rule(padis, read, "apps", "loadbalancers", "imageprepulls", "gitsources", "syncs"),
+		rule(padis, read, "apps", "apprevisions", "loadbalancers", "imageprepulls", "gitsources", "syncs"),
 		rule(padis, read, "networks", "ippools", "bgppeers", "tenants", "registries", "executorupgrades"),
 		rule(padis, []string{"get"}, "apps/status", "apps/scale", "loadbalancers/status", "imageprepulls/status", "gitsources/status", "syncs/status",
 			"networks/status", "ippools/status", "bgppeers/status", "tenants/status", "registries/status", "executorupgrades/status"),
