@@ -45,7 +45,7 @@ func (l *look) writesOf(p decide.Plan) []write {
 		out = append(out, write{Rendered: c, object: c.Object, create: true, force: slices.ContainsFunc(p.Drifted, func(d decide.Drifted) bool { return d.ID == c.ID })})
 	}
 	for _, u := range p.Update {
-		out = append(out, write{Rendered: u.Rendered, object: u.Apply, force: u.Force})
+		out = append(out, write{Rendered: u.Rendered, object: u.Apply, force: u.Force, takeOver: u.TakeOver})
 	}
 	slices.SortStableFunc(out, func(a, b write) int { return l.s.index[a.ID] - l.s.index[b.ID] })
 	return out
@@ -60,6 +60,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	if err := l.render(writing, l.y, s, l.set, commit); err != nil {
 		return l.broke(ctx, err)
 	}
+	l.hold(writing)
 	plan, live, err := l.compare(writing, l.y, s, l.shown.Inventory)
 	if err != nil {
 		return l.broke(ctx, err)
@@ -134,6 +135,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	l.from(ctx, commit)
 	t := metav1.NewTime(at.UTC().Truncate(time.Second))
 	l.next.LastAppliedTime = &t
+	l.next.History = decide.Remember(l.next.History, v1alpha1.AppliedCommit{Commit: commit, Time: t, Author: l.next.Author}, s.state.RolledBack())
 	l.log.Info("applied", zap.String("sync", s.name), zap.String("commit", commit), zap.Int("objects", len(s.wanted)), zap.Int("writes", plan.Writes()))
 	l.settled(plan, refusal, decide.ReasonUpToDate, fmt.Sprintf("commit %s is applied: %d objects", commit, len(s.wanted)))
 	return reconcile.Result{}, l.show(ctx)
@@ -172,6 +174,7 @@ func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconci
 	s.state.Save(&l.next)
 	plan, live, err := decide.Plan{}, map[decide.ID]*unstructured.Unstructured(nil), l.render(ctx, l.y, s, l.set, commit)
 	if err == nil {
+		l.hold(ctx)
 		plan, live, err = l.compare(ctx, l.y, s, l.shown.Inventory)
 	}
 	if err != nil {
@@ -245,6 +248,9 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, reason, message s
 			l.next.Conflicts = append(l.next.Conflicts, c.Field.Report(c.ID))
 		}
 	}
+	if undone := decide.Undone(l.holds); undone != "" {
+		message += "; " + undone
+	}
 	ill := l.unhealthy()
 	l.next.Unhealthy = ill[:min(len(ill), v1alpha1.MaxReported)]
 	l.next.PendingPrune = 0
@@ -274,6 +280,11 @@ func (l *look) inventory(p decide.Plan, done bool) {
 	}
 	for _, k := range p.Protected {
 		stays(k.ID)
+	}
+	for _, h := range l.holds {
+		if _, wanted := l.s.index[h.ID]; !wanted {
+			stays(h.ID)
+		}
 	}
 	for _, id := range p.Prune {
 		stays(id)

@@ -178,6 +178,8 @@ type write struct {
 	object *unstructured.Unstructured
 	force  bool
 	create bool
+	// takeOver: what padis rollback has set is the Sync's from now on.
+	takeOver bool
 }
 
 // apply writes an object, or only tries to.
@@ -193,6 +195,10 @@ func (o *objects) apply(ctx context.Context, c dynamic.Interface, w write, dry b
 	options := metav1.PatchOptions{FieldManager: decide.Manager, Force: &w.force}
 	if dry {
 		options.DryRun = []string{metav1.DryRunAll}
+	} else if w.takeOver {
+		if err := o.takeOver(ctx, c, w); err != nil {
+			return nil, err
+		}
 	}
 	return resource.Patch(ctx, w.ID.Name, types.ApplyPatchType, b, options)
 }

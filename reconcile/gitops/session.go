@@ -34,6 +34,9 @@ type session struct {
 	places           map[decide.ID]string
 	index            map[decide.ID]int
 	known            map[decide.ID]*object
+	// held are left as they are by spec.undo, and sayings what the bad commits say.
+	held    map[decide.ID]bool
+	sayings map[string]saying
 	// wave that is waited for, of those that the running attempt has, and since when.
 	wave  int
 	since time.Time
@@ -179,6 +182,9 @@ func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inven
 		}
 	}
 	for i, w := range s.wanted {
+		if s.held[w.ID] {
+			continue
+		}
 		kind := w.Object.GroupVersionKind()
 		k := s.known[w.ID]
 		if k != nil && k.Digest == w.Digest && !marked[w.ID] {
@@ -216,7 +222,7 @@ func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inven
 		snapshot.Rendered = append(snapshot.Rendered, s.wanted[i])
 	}
 	for id, version := range applied {
-		if _, ok := s.index[id]; ok {
+		if _, ok := s.index[id]; ok || s.held[id] {
 			continue
 		}
 		live, err := r.objects.live(ctx, gvk(id, version), id)

@@ -214,6 +214,8 @@ type look struct {
 	s           *session
 	set         settings
 	shown, next v1alpha1.SyncStatus
+	// holds are what is left as it is by spec.undo.
+	holds []decide.Hold
 }
 
 // gate is why nothing new may begin, and when that changes by itself.
@@ -349,6 +351,9 @@ func (l *look) ends(ctx context.Context, head string) bool {
 func (l *look) unhealthy() []v1alpha1.ObjectReport {
 	var out []v1alpha1.ObjectReport
 	for _, w := range l.s.wanted {
+		if l.s.held[w.ID] {
+			continue
+		}
 		k := l.s.known[w.ID]
 		v := decide.HealthOf(nil)
 		if k != nil && k.looked {

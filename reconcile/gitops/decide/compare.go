@@ -61,6 +61,8 @@ type Update struct {
 	Fields []FieldChange
 	// Force: what others have changed is put back.
 	Force bool
+	// TakeOver: what padis rollback has set becomes the Sync's first, so that what of it is not wanted is removed.
+	TakeOver bool
 }
 
 // Kept is an object that stays.
@@ -148,7 +150,7 @@ func (p *Plan) one(s *Snapshot, r Rendered) {
 
 // field decides by the fields of an object that is there.
 func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, settled, ours bool) {
-	changes, adopts := compareFields(r.Object, live, live.GetManagedFields())
+	changes, adopts := compareFields(r.Object, live, live.GetManagedFields(), ours)
 	var drift, mine []FieldChange
 	conflicts := len(p.Conflicts)
 	for _, c := range changes {
@@ -169,6 +171,10 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 		return
 	}
 	u := Update{Rendered: r, Apply: r.Object, Fields: mine}
+	if ours && slices.ContainsFunc(live.GetManagedFields(), undoes) {
+		// Nothing but that stands in the way of a rehearsal: fields of others are conflicts.
+		u.TakeOver, u.Force = true, true
+	}
 	switch {
 	case len(drift) > 0 && s.Correct:
 		u.Fields, u.Force = changes, true

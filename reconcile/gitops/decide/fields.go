@@ -107,11 +107,14 @@ type manager struct {
 	name    string
 	ours    bool
 	applies bool
-	at      time.Time
+	// undo: padis rollback has written it.
+	undo bool
+	at   time.Time
 }
 
-// managersOf reads who has set which fields. Entries that cannot be read are of a later Kubernetes: they own nothing here.
-func managersOf(entries []metav1.ManagedFieldsEntry) ([]manager, []tree) {
+// managersOf reads who has set which fields. Entries that cannot be read are of a later Kubernetes: they own nothing here. mine:
+// the object is the Sync's, and so is what was undone in it.
+func managersOf(entries []metav1.ManagedFieldsEntry, mine bool) ([]manager, []tree) {
 	var (
 		out   []manager
 		trees []tree
@@ -125,13 +128,19 @@ func managersOf(entries []metav1.ManagedFieldsEntry) ([]manager, []tree) {
 			continue
 		}
 		m := manager{name: e.Manager, applies: e.Operation == metav1.ManagedFieldsOperationApply}
-		m.ours = m.applies && e.Manager == Manager
+		m.undo = mine && undoes(e)
+		m.ours = m.undo || m.applies && e.Manager == Manager
 		if e.Time != nil {
 			m.at = e.Time.Time
 		}
 		out, trees = append(out, m), append(trees, t)
 	}
 	return out, trees
+}
+
+// undoes tells whether an entry is of padis rollback.
+func undoes(e metav1.ManagedFieldsEntry) bool {
+	return e.Manager == v1alpha1.UndoManager && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
 }
 
 // comparison walks through what is wanted and what is there.
@@ -144,9 +153,9 @@ type comparison struct {
 }
 
 // compareFields finds the fields of want that live has not, those that the Sync has set and wants no more, and whether
-// all others are the Sync's own.
-func compareFields(want, live *unstructured.Unstructured, entries []metav1.ManagedFieldsEntry) ([]FieldChange, bool) {
-	managers, trees := managersOf(entries)
+// all others are the Sync's own. mine: the object is the Sync's.
+func compareFields(want, live *unstructured.Unstructured, entries []metav1.ManagedFieldsEntry, mine bool) ([]FieldChange, bool) {
+	managers, trees := managersOf(entries, mine)
 	id := IDOf(want)
 	c := &comparison{managers: managers, secret: id.Group == "" && id.Kind == "Secret"}
 	for _, k := range slices.Sorted(maps.Keys(want.Object)) {
@@ -403,6 +412,9 @@ func (c *comparison) differs(want, is any, path string, steps []any, trees []tre
 	change := FieldChange{Path: path, Want: c.show(want, path), Is: c.show(is, path), steps: slices.Clone(steps), live: is}
 	for i, t := range trees {
 		m := c.managers[i]
+		if t != nil && m.undo && change.By == "" {
+			change.By, change.At = m.name, m.at
+		}
 		if t == nil || m.ours {
 			continue
 		}
@@ -526,6 +538,6 @@ func set(in any, steps []any, value any) any {
 // Drift finds the fields of an object that are not as it was applied, and who has changed them when. managers are the managed
 // fields of live.
 func Drift(applied, live *unstructured.Unstructured, managers []metav1.ManagedFieldsEntry) []FieldChange {
-	changes, _ := compareFields(applied, live, managers)
+	changes, _ := compareFields(applied, live, managers, true)
 	return changes
 }

@@ -78,6 +78,7 @@ var rules = map[string]rule{
 	"padis.io/Sync":                                {all: []string{v1alpha1.ConditionReady}, optional: []string{v1alpha1.ConditionHealthy}},
 	"/ConfigMap":                                   {whole: true},
 	"/Secret":                                      {whole: true},
+	"padis.io/AppRevision":                         {whole: true},
 	"/ServiceAccount":                              {whole: true},
 	"rbac.authorization.k8s.io/Role":               {whole: true},
 	"rbac.authorization.k8s.io/RoleBinding":        {whole: true},

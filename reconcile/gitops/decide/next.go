@@ -102,13 +102,14 @@ type Step struct {
 
 // Target is the commit that shall be in force: that of the rollback, as long as no commit has ended it, or the newest.
 func (s *State) Target() string {
-	if s.rolledBack() {
+	if s.RolledBack() {
 		return s.Rollback.To
 	}
 	return s.Head
 }
 
-func (s *State) rolledBack() bool {
+// RolledBack tells whether a rollback is in force: one that no commit has ended.
+func (s *State) RolledBack() bool {
 	r := s.Rollback
 	return r != nil && (r.Pinned || s.Released == nil || s.Released.To != r.To || s.Released.From != r.From)
 }
@@ -120,7 +121,7 @@ func Next(s State, e Event) (State, Step) {
 	case Tick:
 	case Seen:
 		s.Head = e.Commit
-		if r := s.Rollback; s.rolledBack() && !r.Pinned && r.From != "" && e.Commit != r.From && e.Ends {
+		if r := s.Rollback; s.RolledBack() && !r.Pinned && r.From != "" && e.Commit != r.From && e.Ends {
 			s.Released = &v1alpha1.ReleasedRollback{To: r.To, From: r.From, By: e.Commit}
 		}
 	case SettingsChanged:
@@ -208,7 +209,7 @@ func (s *State) step(now time.Time) Step {
 }
 
 func (s *State) settled(target string) Step {
-	if s.rolledBack() {
+	if s.RolledBack() {
 		m := fmt.Sprintf("commit %s is in force by spec.rollback", target)
 		if s.Rollback.Pinned || s.Rollback.From == "" {
 			return Step{Reason: ReasonRolledBack, Message: m + " until that is removed"}

@@ -148,7 +148,7 @@ func TestNextProperties(t *testing.T) {
 			if late := e.Commit != before.Running; (e.Kind == Succeeded || e.Kind == Broke) && late && (s.Applied != before.Applied || s.Failures > before.Failures) {
 				t.Fatalf("%s of %s was heard while %q was running", e.Kind, e.Commit, before.Running)
 			}
-			if e.Kind == Seen && !s.rolledBack() && s.Gate == nil && e.Commit != before.Head && e.Commit != before.Attempt && e.Commit != s.Applied && s.Running != e.Commit {
+			if e.Kind == Seen && !s.RolledBack() && s.Gate == nil && e.Commit != before.Head && e.Commit != before.Attempt && e.Commit != s.Applied && s.Running != e.Commit {
 				t.Fatalf("the new commit %s waits: %+v", e.Commit, step)
 			}
 			if step.After < 0 || step.After > s.Longest {

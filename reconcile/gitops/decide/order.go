@@ -33,6 +33,7 @@ var kinds = map[string]int{
 	"LoadBalancer":             15,
 	"Sync":                     16,
 	"ExecutorUpgrade":          17,
+	"AppRevision":              18,
 }
 
 const otherKinds = 100
