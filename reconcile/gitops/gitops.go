@@ -54,8 +54,9 @@ type Revisions struct {
 type verified struct {
 	source.Revision
 	signer *v1alpha1.Signer
-	// all are the commits that were verified with the same settings of the source.
-	all map[string]bool
+	// rules are those that it was verified by, and all the commits that were verified by them.
+	rules string
+	all   map[string]bool
 }
 
 func (r *Revisions) get(name types.NamespacedName) (verified, bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -115,19 +116,11 @@ func (r *Sources) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 	}
 	past = tries{generation: s.Generation}
 	r.remember(s, past)
-	// What was verified by other rules counts no more.
-	known, _ := r.revisions.get(req.NamespacedName)
-	if known.all == nil || shown.ObservedGeneration != s.Generation {
-		got.all = map[string]bool{}
-	} else {
-		got.all = known.all
+	got.all = map[string]bool{got.Commit: true}
+	// What was verified by other rules, or with other keys, counts no more.
+	if known, ok := r.revisions.get(req.NamespacedName); ok && known.rules == got.rules {
+		maps.Copy(got.all, known.all)
 	}
-	all := make(map[string]bool, len(got.all)+1)
-	for c := range got.all {
-		all[c] = true
-	}
-	all[got.Commit] = true
-	got.all = all
 	r.revisions.set(req.NamespacedName, got)
 	r.touch(&next)
 	t := metav1.NewTime(got.Time.UTC().Truncate(time.Second))
@@ -192,12 +185,12 @@ func (r *Sources) fetch(ctx context.Context, s *v1alpha1.GitSource, shown v1alph
 	if err != nil {
 		return verified{}, err
 	}
-	if known, ok := r.revisions.get(client.ObjectKeyFromObject(s)); ok && known.Commit == rev.Commit && known.Tag == rev.Tag && past.generation == s.Generation {
+	if known, ok := r.revisions.get(client.ObjectKeyFromObject(s)); ok && known.Commit == rev.Commit && known.Tag == rev.Tag && known.rules == believed.rules && past.generation == s.Generation {
 		known.Revision = rev
 		return known, nil
 	}
 	signer, err := believed.verify(r.repos, rev)
-	return verified{Revision: rev, signer: signer}, err
+	return verified{Revision: rev, signer: signer, rules: believed.rules}, err
 }
 
 // unreadable is a problem with a Secret or ConfigMap that a source needs.

@@ -2,6 +2,8 @@ package gitops
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +27,8 @@ type believed struct {
 type trust struct {
 	mode    string
 	signers []believed
+	// rules is a digest of all this, keys included.
+	rules string
 }
 
 // readTrust reads the keys of a source's signers.
@@ -33,11 +37,16 @@ func readTrust(ctx context.Context, c client.Reader, s *v1alpha1.GitSource) (tru
 	if t.mode == v1alpha1.VerifyNone {
 		return t, nil
 	}
+	rules := sha256.New()
+	if err := json.NewEncoder(rules).Encode(s.Spec.Verify); err != nil {
+		return t, err
+	}
 	for i, signer := range s.Spec.Verify.Signers {
 		data, err := readKey(ctx, c, s.Namespace, signer)
 		if err != nil {
 			return t, fmt.Errorf("spec.verify.signers[%d]: %w", i, err)
 		}
+		fmt.Fprintf(rules, "%d\n%s", len(data), data)
 		var from signature.Trust
 		switch signer.Type {
 		case v1alpha1.SignerSSH:
@@ -53,6 +62,7 @@ func readTrust(ctx context.Context, c client.Reader, s *v1alpha1.GitSource) (tru
 		}
 		t.signers = append(t.signers, believed{signer, keys})
 	}
+	t.rules = string(rules.Sum(nil))
 	return t, nil
 }
 

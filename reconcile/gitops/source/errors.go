@@ -22,6 +22,7 @@ const (
 	ReasonUnreachable          Reason = "Unreachable"
 	ReasonTimeout              Reason = "Timeout"
 	ReasonCertificateUntrusted Reason = "CertificateUntrusted"
+	ReasonProxyRefused         Reason = "ProxyRefused"
 	ReasonHostKeyUnknown       Reason = "HostKeyUnknown"
 	ReasonHostKeyChanged       Reason = "HostKeyChanged"
 	ReasonAuthenticationFailed Reason = "AuthenticationFailed"
@@ -98,6 +99,8 @@ func classify(ctx context.Context, r remote, err error) *Error {
 	case has("object-format=sha256"):
 		// go-git cannot read the very first line of such a server, and says what it has in it.
 		e = otherHashes("sha256")
+	case has("proxy authentication required", "status code: 407"):
+		e = fail(ReasonProxyRefused, "the proxy on the way to %s does not accept the credentials, or there are none: look at the Secret of the proxy", where(r))
 	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed), has("unable to authenticate", "permission denied", "access denied"):
 		e = fail(ReasonAuthenticationFailed, "%s does not accept the credentials, or there are none: look at the Secret, and at what its user may read", where(r))
 	case errors.Is(err, transport.ErrRepositoryNotFound), has("does not appear to be a git repository", "repository not found", "does not exist", "not found"):

@@ -4,6 +4,8 @@ import (
 	"crypto/subtle"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -76,7 +78,7 @@ func HTTPS(t testing.TB, w *Work, login Login) *Server {
 func backend(t testing.TB, w *Work, login Login) (*Server, *httptest.Server) {
 	t.Helper()
 	git := &cgi.Handler{Path: Run(t, w.Dir, "git", "--exec-path") + "/git-http-backend",
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(w.Dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=/nonexistent"}}
+		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(w.Dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=/nonexistent"}, Stderr: io.Discard}
 	h := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if !login.lets(r.Header.Get("Authorization")) {
 			rw.Header().Set("WWW-Authenticate", "Basic")
@@ -85,6 +87,7 @@ func backend(t testing.TB, w *Work, login Login) (*Server, *httptest.Server) {
 		}
 		git.ServeHTTP(rw, r)
 	}))
+	h.Config.ErrorLog = log.New(io.Discard, "", 0)
 	_ = h.Listener.Close()
 	s := &Server{Login: login, name: filepath.Base(w.Dir), gate: listen(t)}
 	h.Listener = s.gate
