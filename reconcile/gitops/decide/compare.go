@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -90,6 +91,34 @@ type Drifted struct {
 // Writes is the number of writes that the plan needs.
 func (p *Plan) Writes() int { return len(p.Create) + len(p.Update) + len(p.Prune) }
 
+// Add takes in a plan of other objects of the same Sync.
+func (p *Plan) Add(o Plan) {
+	p.Create, p.Update, p.Unchanged = append(p.Create, o.Create...), append(p.Update, o.Update...), append(p.Unchanged, o.Unchanged...)
+	p.Prune, p.Protected, p.Released = append(p.Prune, o.Prune...), append(p.Protected, o.Protected...), append(p.Released, o.Released...)
+	p.Conflicts, p.Drifted = append(p.Conflicts, o.Conflicts...), append(p.Drifted, o.Drifted...)
+	pruneOrder(p.Prune)
+}
+
+// Sort puts what a plan says of rendered objects in their order.
+func (p *Plan) Sort(place func(ID) int) {
+	slices.SortStableFunc(p.Create, func(a, b Rendered) int { return place(a.ID) - place(b.ID) })
+	slices.SortStableFunc(p.Update, func(a, b Update) int { return place(a.ID) - place(b.ID) })
+	slices.SortStableFunc(p.Unchanged, func(a, b ID) int { return place(a) - place(b) })
+	slices.SortStableFunc(p.Conflicts, func(a, b Conflict) int { return place(a.ID) - place(b.ID) })
+	slices.SortStableFunc(p.Drifted, func(a, b Drifted) int { return place(a.ID) - place(b.ID) })
+}
+
+// Keep has objects stay that would be deleted, if there is a reason for it.
+func (p *Plan) Keep(why func(ID) string) {
+	p.Prune = slices.DeleteFunc(p.Prune, func(id ID) bool {
+		message := why(id)
+		if message != "" {
+			p.Protected = append(p.Protected, Kept{id, message})
+		}
+		return message != ""
+	})
+}
+
 // Compare decides what becomes of each object of a Sync.
 func Compare(s Snapshot) Plan {
 	var p Plan
@@ -106,6 +135,8 @@ func Compare(s Snapshot) Plan {
 		switch {
 		case live == nil, Owner(live) != s.Sync:
 			p.Released = append(p.Released, id)
+		case id == SyncID(s.Sync):
+			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since it is the Sync itself"})
 		case !s.Prune:
 			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since spec.prune is not set"})
 		case live.GetAnnotations()[v1alpha1.AnnotationPrune] == v1alpha1.PruneDisabled:
@@ -116,6 +147,12 @@ func Compare(s Snapshot) Plan {
 	}
 	pruneOrder(p.Prune)
 	return p
+}
+
+// SyncID is the Sync of a name as an object, which a repository may hold, too.
+func SyncID(sync string) ID {
+	namespace, name, _ := strings.Cut(sync, "/")
+	return ID{Group: v1alpha1.GroupVersion.Group, Kind: "Sync", Namespace: namespace, Name: name}
 }
 
 // one decides what becomes of an object that is rendered.
