@@ -108,12 +108,13 @@ type SyncSpec struct {
 	// Secret whose keys ending in .agekey decrypt what sops has encrypted.
 	// +optional
 	DecryptionSecretRef *SecretReference `json:"decryptionSecretRef,omitempty"`
-	// ServiceAccount, of the namespace of the Sync, by whose rights objects are written. Without it, the Sync may only touch
-	// its own namespace.
+	// ServiceAccount, of the namespace of the Sync, by whose rights objects are read and written: it needs the verbs get, create,
+	// patch, and delete to prune; with list, large Syncs are faster. Without it, the Sync may only touch its own namespace.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	ServiceAccount string `json:"serviceAccount,omitempty"`
-	// Delete objects that have left the repository.
+	// Delete objects that have left the repository, and all of them when the Sync is deleted. Those with the annotation
+	// padis.io/prune: disabled stay.
 	// +optional
 	Prune bool `json:"prune,omitempty"`
 	// How many objects one commit may delete without confirmation.
@@ -146,12 +147,13 @@ type SyncSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	DependsOn []SyncReference `json:"dependsOn,omitempty"`
-	// When changes are applied: within one of those that allow, if there are any, and never within one that denies.
+	// When anything is changed: within one of those that allow, if there are any, and never within one that denies. What is
+	// under way is held up at their end; what others have changed meanwhile is reported, and put back in the next one.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Windows []ChangeWindow `json:"windows,omitempty"`
-	// Change nothing more until it is unset.
+	// Change nothing more until it is unset. A Sync that is deleted meanwhile leaves its objects.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 	// An earlier commit that is in force in place of a bad one.

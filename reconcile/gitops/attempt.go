@@ -2,6 +2,7 @@ package gitops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"padis.io/padis/api/origin"
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/decide"
+	"padis.io/padis/reconcile/gitops/source"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -19,7 +21,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -41,11 +42,19 @@ func (r *refusals) Error() string { return some(r.lines) }
 // writesOf are the objects to write, in the order of the wanted ones.
 func (l *look) writesOf(p decide.Plan) []write {
 	var out []write
+	drift := make(map[decide.ID][]decide.FieldChange, len(p.Drifted))
+	for _, d := range p.Drifted {
+		drift[d.ID] = d.Fields
+	}
 	for _, c := range p.Create {
-		out = append(out, write{Rendered: c, object: c.Object, create: true, force: slices.ContainsFunc(p.Drifted, func(d decide.Drifted) bool { return d.ID == c.ID })})
+		out = append(out, write{Rendered: c, object: c.Object, create: true, force: drift[c.ID] != nil})
 	}
 	for _, u := range p.Update {
-		out = append(out, write{Rendered: u.Rendered, object: u.Apply, force: u.Force, takeOver: u.TakeOver})
+		w := write{Rendered: u.Rendered, object: u.Apply, force: u.Force, takeOver: u.TakeOver}
+		if !l.y.Spec.Corrects() {
+			w.drift = drift[u.ID]
+		}
+		out = append(out, w)
 	}
 	slices.SortStableFunc(out, func(a, b write) int { return l.s.index[a.ID] - l.s.index[b.ID] })
 	return out
@@ -57,13 +66,17 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	limit, patience := l.y.Spec.Times()
 	writing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if s.paused {
+		// Meanwhile, much may have become otherwise.
+		s.paused, s.since, s.rehearsed = false, l.now(), false
+	}
 	if err := l.render(writing, l.y, s, l.set, commit); err != nil {
 		return l.broke(ctx, err)
 	}
 	l.hold(writing)
-	plan, live, err := l.compare(writing, l.y, s, l.shown.Inventory)
+	plan, left, err := l.compare(writing, l.y, s, l.shown.Inventory)
 	if err != nil {
-		return l.broke(ctx, err)
+		return l.broke(ctx, l.late(writing, err))
 	}
 	if len(plan.Conflicts) > 0 {
 		return l.broke(ctx, conflicts(plan, s))
@@ -77,7 +90,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 		behind, err := l.rehearse(writing, c, writes)
 		switch {
 		case err != nil:
-			return l.broke(ctx, err)
+			return l.broke(ctx, l.late(writing, err))
 		case behind:
 			return reconcile.Result{RequeueAfter: lagging}, nil
 		}
@@ -106,7 +119,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 			}
 		}
 		if err := l.write(writing, c, batch); err != nil {
-			return l.broke(ctx, err)
+			return l.broke(ctx, l.late(writing, err))
 		}
 		if i > s.wave {
 			s.wave, s.since = i, l.now()
@@ -124,12 +137,13 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 			return l.later(ctx, left)
 		}
 	}
-	refusal, err := l.prune(writing, c, &plan, live, commit)
+	refusal, err := l.prune(writing, c, &plan, left, commit)
 	if err != nil {
-		return l.broke(ctx, err)
+		return l.broke(ctx, l.late(writing, err))
 	}
 	at := l.now()
-	s.state, _ = decide.Next(s.state, decide.Event{Kind: decide.Succeeded, At: at, Commit: commit})
+	var step decide.Step
+	s.state, step = decide.Next(s.state, decide.Event{Kind: decide.Succeeded, At: at, Commit: commit})
 	s.state.Save(&l.next)
 	l.inventory(plan, true)
 	l.from(ctx, commit)
@@ -137,7 +151,24 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	l.next.LastAppliedTime = &t
 	l.next.History = decide.Remember(l.next.History, v1alpha1.AppliedCommit{Commit: commit, Time: t, Author: l.next.Author}, s.state.RolledBack())
 	l.log.Info("applied", zap.String("sync", s.name), zap.String("commit", commit), zap.Int("objects", len(s.wanted)), zap.Int("writes", plan.Writes()))
-	l.settled(plan, refusal, decide.ReasonUpToDate, fmt.Sprintf("commit %s is applied: %d objects", commit, len(s.wanted)))
+	l.settled(plan, refusal, step)
+	return reconcile.Result{}, l.show(ctx)
+}
+
+// late says that the time is up, where that is why something has failed.
+func (l *look) late(writing context.Context, err error) error {
+	if !errors.Is(writing.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	limit, _ := l.y.Spec.Times()
+	return fmt.Errorf("it was not written within the %s of spec.timeout: what is written stays, and the next attempt goes on with the rest; raise spec.timeout if that happens again", limit)
+}
+
+// pause holds up the commit that is being applied.
+func (l *look) pause(ctx context.Context, gate *decide.Refusal) (reconcile.Result, error) {
+	l.s.paused = true
+	l.s.state.Save(&l.next)
+	l.conditions(false, gate.Reason, "commit "+l.s.state.Running+" is applied in part; "+gate.Message)
 	return reconcile.Result{}, l.show(ctx)
 }
 
@@ -165,17 +196,18 @@ func (l *look) broke(ctx context.Context, err error) (reconcile.Result, error) {
 		l.next.Conflicts = r.fields[:min(len(r.fields), v1alpha1.MaxReported)]
 	}
 	l.conditions(false, reason, "commit "+commit+": "+err.Error())
+	s.why = find(l.next.Conditions, v1alpha1.ConditionReady)
 	return reconcile.Result{RequeueAfter: step.After}, l.show(ctx)
 }
 
 // keep sees that what is applied stays as it was applied.
-func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconcile.Result, error) {
+func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal, frozen bool) (reconcile.Result, error) {
 	s, commit := l.s, l.s.state.Target()
 	s.state.Save(&l.next)
-	plan, live, err := decide.Plan{}, map[decide.ID]*unstructured.Unstructured(nil), l.render(ctx, l.y, s, l.set, commit)
+	plan, left, err := decide.Plan{}, map[decide.ID]*unstructured.Unstructured(nil), l.render(ctx, l.y, s, l.set, commit)
 	if err == nil {
 		l.hold(ctx)
-		plan, live, err = l.compare(ctx, l.y, s, l.shown.Inventory)
+		plan, left, err = l.compare(ctx, l.y, s, l.shown.Inventory)
 	}
 	if err != nil {
 		l.conditions(false, ReasonFailed, "commit "+commit+" is applied, and what became of it cannot be told: "+err.Error())
@@ -188,16 +220,17 @@ func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconci
 			return reconcile.Result{}, err
 		}
 		limit, _ := l.y.Spec.Times()
-		writing, cancel := context.WithTimeout(l.origin(ctx, commit), limit)
+		writing, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
+		if plan.Writes() > 0 {
+			writing = l.origin(writing, commit)
+		}
 		err = l.write(writing, c, l.writesOf(plan))
 		if err == nil {
-			refusal, err = l.prune(writing, c, &plan, live, commit)
+			refusal, err = l.prune(writing, c, &plan, left, commit)
 		}
 		if err != nil {
-			for _, w := range l.writesOf(plan) {
-				s.mark(w.ID)
-			}
+			err = l.late(writing, err)
 			reason, _ := failure(err)
 			l.conditions(false, reason, "what others have changed cannot be put back: "+err.Error())
 			return reconcile.Result{RequeueAfter: again}, l.show(ctx)
@@ -208,7 +241,10 @@ func (l *look) keep(ctx context.Context, step decide.Step, frozen bool) (reconci
 		}
 	}
 	l.inventory(plan, !frozen)
-	l.settled(plan, refusal, step.Reason, step.Message)
+	if gate != nil && frozen {
+		step.Message += "; " + gate.Message
+	}
+	l.settled(plan, refusal, step)
 	return l.later(ctx, 0)
 }
 
@@ -226,7 +262,8 @@ func (l *look) later(ctx context.Context, after time.Duration) (reconcile.Result
 }
 
 // settled shows what is applied, and how it fares.
-func (l *look) settled(p decide.Plan, refusal *decide.Refusal, reason, message string) {
+func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step) {
+	reason, message := step.Reason, step.Message
 	var drift []v1alpha1.FieldReport
 	told := map[decide.ID]bool{}
 	for _, d := range p.Drifted {
@@ -297,15 +334,30 @@ func (l *look) inventory(p decide.Plan, done bool) {
 	l.next.Inventory, l.next.Objects = decide.Inventory(all), int32(len(all))
 }
 
+// mayPrune says why deletions need confirmation. What needed it does so until it is given, also after a restart.
+func (l *look) mayPrune(p decide.Plan, applied int, commit string) *decide.Refusal {
+	if l.s.before > 0 {
+		applied = l.s.before
+	}
+	confirmed := l.y.Annotations[v1alpha1.AnnotationConfirmPrune]
+	refusal := decide.MayPrune(p, applied, l.y.Spec.PruneLimit, commit, confirmed)
+	was := find(l.shown.Conditions, v1alpha1.ConditionReady)
+	if refusal == nil && l.s.before == 0 && l.shown.PendingPrune > 0 && len(p.Prune) > 0 && confirmed != commit &&
+		(was.Reason == decide.ReasonPruneLimit || was.Reason == decide.ReasonPruneAll) {
+		return &decide.Refusal{Reason: was.Reason, Message: was.Message}
+	}
+	return refusal
+}
+
 // prune deletes what has left the repository, and takes what is gone out of the plan.
-func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, live map[decide.ID]*unstructured.Unstructured, commit string) (*decide.Refusal, error) {
+func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, left map[decide.ID]*unstructured.Unstructured, commit string) (*decide.Refusal, error) {
 	versions := decide.Applied(l.shown.Inventory)
-	if refusal := decide.MayPrune(*p, len(versions), l.y.Spec.PruneLimit, commit, l.y.Annotations[v1alpha1.AnnotationConfirmPrune]); refusal != nil {
+	if refusal := l.mayPrune(*p, len(versions), commit); refusal != nil {
 		return refusal, nil
 	}
 	for len(p.Prune) > 0 {
 		id := p.Prune[0]
-		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), live[id]); err != nil {
+		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
 			return nil, &refusals{reason: ReasonRefused, lines: []string{fmt.Sprintf("delete %s: %v", id, err)}}
 		}
 		p.Prune = p.Prune[1:]
@@ -337,7 +389,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				refused.add(l.s.places[w.ID], w, err)
+				refused.add(l.s.places[w.ID], w.ID, err)
 			} else if w.create && u.GetResourceVersion() != "" {
 				behind = true
 			}
@@ -371,10 +423,10 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
-					refused.add(l.s.places[w.ID], w, err)
+					refused.add(l.s.places[w.ID], w.ID, err)
 					return nil
 				}
-				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), looked: true}
+				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
 				return nil
 			})
 		}
@@ -388,14 +440,14 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 	return nil
 }
 
-func (r *refusals) add(at string, w write, err error) {
+func (r *refusals) add(at string, id decide.ID, err error) {
 	if r.reason == "" || apierrors.IsConflict(err) {
 		r.reason = ReasonRefused
 		if apierrors.IsConflict(err) {
 			r.reason = ReasonConflict
 		}
 	}
-	r.lines = append(r.lines, fmt.Sprintf("%s: %s: %v", at, w.ID, err))
+	r.lines = append(r.lines, fmt.Sprintf("%s: %s: %v", at, id, err))
 	var s apierrors.APIStatus
 	if apierrors.IsConflict(err) {
 		if st, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // as the client gives it
@@ -407,7 +459,7 @@ func (r *refusals) add(at string, w write, err error) {
 	}
 	for _, cause := range s.Status().Details.Causes {
 		if cause.Type == metav1.CauseTypeFieldManagerConflict {
-			r.fields = append(r.fields, v1alpha1.FieldReport{Object: w.ID.String(), Path: cause.Field, By: cause.Message})
+			r.fields = append(r.fields, v1alpha1.FieldReport{Object: id.String(), Path: cause.Field, By: cause.Message})
 		}
 	}
 }
@@ -442,32 +494,36 @@ func drifts(list []decide.Drifted) string {
 // origin has the audit log say which commit a write comes from.
 func (l *look) origin(ctx context.Context, commit string) context.Context {
 	o := origin.Origin{Commit: commit}
-	if rev, _, err := l.revision(ctx, l.y, commit); err == nil && rev.Commit == commit {
-		o.Author = rev.Author
-	}
-	if signer := l.signer(ctx, commit); signer != nil {
+	author, signer := l.whose(ctx, commit)
+	o.Author = author
+	if signer != nil {
 		o.Signer = signer.Identity
 	}
 	return origin.With(ctx, o)
 }
 
-// signer of a commit, if it is the newest.
-func (l *look) signer(ctx context.Context, commit string) *v1alpha1.Signer {
-	gs, err := l.source(ctx, l.y)
+// whose tells who wrote a commit, and who signed it.
+func (l *look) whose(ctx context.Context, commit string) (author string, signer *v1alpha1.Signer) {
+	rev, gs, err := l.revision(ctx, l.y, commit)
 	if err != nil {
-		return nil
+		return "", nil
 	}
-	if v, ok := l.revisions.get(client.ObjectKeyFromObject(gs)); ok && v.Commit == commit {
-		return v.signer
+	if gs.Status.Commit == commit {
+		return gs.Status.Author, gs.Status.Signer
 	}
-	return nil
+	if content, err := l.repos.Object(rev, commit); err == nil {
+		author = source.Author(content)
+	}
+	if t, err := readTrust(ctx, l.live, gs); err == nil {
+		if signer, err = t.verify(l.repos, rev); err != nil {
+			signer = nil
+		}
+	}
+	return author, signer
 }
 
 // from says whose the applied commit is.
 func (l *look) from(ctx context.Context, commit string) {
-	gs, err := l.source(ctx, l.y)
-	l.next.Author, l.next.Signer = "", nil
-	if err == nil && gs.Status.Commit == commit {
-		l.next.Author, l.next.Signer = gs.Status.Author, gs.Status.Signer.DeepCopy()
-	}
+	author, signer := l.whose(ctx, commit)
+	l.next.Author, l.next.Signer = author, signer.DeepCopy()
 }

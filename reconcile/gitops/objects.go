@@ -163,6 +163,11 @@ func (o *objects) live(ctx context.Context, kind schema.GroupVersionKind, id dec
 	if err != nil {
 		return nil, err
 	}
+	return get(ctx, resource, id)
+}
+
+// get reads an object; nil if there is none.
+func get(ctx context.Context, resource dynamic.ResourceInterface, id decide.ID) (*unstructured.Unstructured, error) {
 	u, err := resource.Get(ctx, id.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -170,6 +175,23 @@ func (o *objects) live(ctx context.Context, kind schema.GroupVersionKind, id dec
 		return nil, fmt.Errorf("read %s: %w", id, err)
 	}
 	return u, nil
+}
+
+// pageSize is how many objects are listed at a time.
+const pageSize = 500
+
+// list reads all objects of a kind and namespace, a page at a time.
+func list(ctx context.Context, resource dynamic.ResourceInterface, page func([]unstructured.Unstructured)) error {
+	for next := ""; ; {
+		l, err := resource.List(ctx, metav1.ListOptions{Limit: pageSize, Continue: next})
+		if err != nil {
+			return err
+		}
+		page(l.Items)
+		if next = l.GetContinue(); next == "" {
+			return nil
+		}
+	}
 }
 
 // write is one object that is applied.
@@ -180,6 +202,8 @@ type write struct {
 	create bool
 	// takeOver: what padis rollback has set is the Sync's from now on.
 	takeOver bool
+	// drift is what others have changed and keep.
+	drift []decide.FieldChange
 }
 
 // apply writes an object, or only tries to.

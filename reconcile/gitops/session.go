@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +14,9 @@ import (
 	"padis.io/padis/reconcile/gitops/render"
 	"padis.io/padis/reconcile/gitops/source"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 )
 
 // session is what is remembered of a Sync from one look to the next. All but the marks is used by one goroutine at a time.
@@ -37,16 +36,29 @@ type session struct {
 	// held are left as they are by spec.undo, and sayings what the bad commits say.
 	held    map[decide.ID]bool
 	sayings map[string]saying
-	// wave that is waited for, of those that the running attempt has, and since when.
-	wave  int
-	since time.Time
-	// rehearsed: the API server has judged all of the running attempt.
-	rehearsed bool
-	// ill: the last attempt has failed because of health only.
+	progress
+	// ill: the last attempt has failed because of health only. why is what the last failure was.
 	ill bool
+	why metav1.Condition
+	// restored is the commit all of which was applied before the start of the process, and with which settings; dropped when
+	// more is known.
+	restored [2]string
 
 	mu     sync.Mutex
 	marked map[decide.ID]bool
+}
+
+// progress is how far the running attempt is.
+type progress struct {
+	// wave that is waited for, of those that it has, and since when.
+	wave  int
+	since time.Time
+	// rehearsed: the API server has judged all of it.
+	rehearsed bool
+	// paused: it is held up.
+	paused bool
+	// before is how many objects there were when it began; 0 if nobody knows.
+	before int
 }
 
 // object is what is known of one.
@@ -117,6 +129,13 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	}
 	s.prepared, s.wanted, s.places, s.index, s.commit, s.settings = prepared, wanted, places, index, commit, set.digest
 	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
+	if s.restored == [2]string{commit, set.digest} {
+		// What is otherwise by now, somebody has changed since.
+		for _, w := range wanted {
+			s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest}}
+		}
+	}
+	s.restored = [2]string{}
 	return nil
 }
 
@@ -169,112 +188,6 @@ func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS
 		return nil, out
 	}
 	return objects, nil
-}
-
-// compare looks at all objects that are not known to be in order, and says what is to be done.
-func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inventory []v1alpha1.InventoryGroup) (decide.Plan, map[decide.ID]*unstructured.Unstructured, error) {
-	applied := decide.Applied(inventory)
-	snapshot := decide.Snapshot{Sync: s.name, Applied: map[decide.ID]string{}, Live: map[decide.ID]*unstructured.Unstructured{}, Known: map[decide.ID]decide.Known{}, Prune: y.Spec.Prune, Correct: y.Spec.Corrects()}
-	marked := s.take()
-	back := func() {
-		for id := range marked {
-			s.mark(id)
-		}
-	}
-	for i, w := range s.wanted {
-		if s.held[w.ID] {
-			continue
-		}
-		kind := w.Object.GroupVersionKind()
-		k := s.known[w.ID]
-		if k != nil && k.Digest == w.Digest && !marked[w.ID] {
-			continue
-		}
-		if err := r.objects.watch(ctx, kind); err != nil {
-			back()
-			return decide.Plan{}, nil, problems{s.places[w.ID] + ": " + err.Error()}
-		}
-		cached, err := r.objects.cached(ctx, kind, w.ID)
-		if err != nil {
-			back()
-			return decide.Plan{}, nil, err
-		}
-		if k != nil && k.Digest == w.Digest && r.inOrder(k, w, cached) {
-			continue
-		}
-		live := cached
-		_, mine := applied[w.ID]
-		if cached != nil || mine {
-			if live, err = r.objects.live(ctx, kind, w.ID); err != nil {
-				back()
-				return decide.Plan{}, nil, err
-			}
-		}
-		if live != nil {
-			snapshot.Live[w.ID] = live
-		}
-		if k != nil {
-			snapshot.Known[w.ID] = k.Known
-		}
-		if version, ok := applied[w.ID]; ok {
-			snapshot.Applied[w.ID] = version
-		}
-		snapshot.Rendered = append(snapshot.Rendered, s.wanted[i])
-	}
-	for id, version := range applied {
-		if _, ok := s.index[id]; ok || s.held[id] {
-			continue
-		}
-		live, err := r.objects.live(ctx, gvk(id, version), id)
-		if err != nil {
-			back()
-			return decide.Plan{}, nil, err
-		}
-		snapshot.Applied[id] = version
-		if live != nil {
-			snapshot.Live[id] = live
-		}
-	}
-	plan := decide.Compare(snapshot)
-	r.learn(s, plan, snapshot)
-	return plan, snapshot.Live, nil
-}
-
-// inOrder looks at an object that was in order, as the cache has it by now, and tells whether it still is.
-func (r *Syncs) inOrder(k *object, w decide.Rendered, cached *unstructured.Unstructured) bool {
-	if cached == nil {
-		return false
-	}
-	version := cached.GetResourceVersion()
-	order, err := resourceversion.CompareResourceVersion(version, k.Version)
-	switch {
-	case err != nil:
-		return false
-	case order < 0:
-		// The cache is behind: it will tell of what was written.
-		return true
-	case order > 0 && (len(k.drift) > 0 || decide.Owner(cached) == "" || len(decide.Drift(w.Object, cached, nil)) > 0):
-		return false
-	}
-	k.Version, k.verdict, k.looked = version, decide.HealthOf(cached), true
-	return true
-}
-
-// learn remembers what is in order.
-func (r *Syncs) learn(s *session, p decide.Plan, snapshot decide.Snapshot) {
-	for _, id := range p.Unchanged {
-		live := snapshot.Live[id]
-		k := &object{Known: decide.Known{Digest: s.wanted[s.index[id]].Digest}, verdict: decide.HealthOf(live), looked: true}
-		if live != nil {
-			k.Version = live.GetResourceVersion()
-		}
-		s.known[id] = k
-	}
-	for _, d := range p.Drifted {
-		if k := s.known[d.ID]; k != nil && slices.Contains(p.Unchanged, d.ID) {
-			k.drift = d.Fields
-		}
-	}
 }
 
 // digests are those of what a commit comes to.

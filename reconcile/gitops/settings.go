@@ -32,14 +32,16 @@ func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (setti
 	if len(y.Spec.Variables) > 0 {
 		s.variables = map[string]string{}
 	}
+	var from []any
 	for i, v := range y.Spec.Variables {
-		values, err := variables(ctx, c, y.Namespace, v)
+		values, of, err := variables(ctx, c, y.Namespace, v)
 		if apierrors.IsNotFound(err) && v.Optional {
 			continue
 		} else if err != nil {
 			return s, fmt.Errorf("spec.variables[%d]: %w", i, err)
 		}
 		maps.Copy(s.variables, values)
+		from = append(from, of)
 	}
 	if ref := y.Spec.DecryptionSecretRef; ref != nil {
 		data, err := readSecret(ctx, c, y.Namespace, ref.Name)
@@ -57,7 +59,7 @@ func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (setti
 		}
 	}
 	keys := s.keys.Digest()
-	b, err := json.Marshal([]any{y.Spec.SourceRef, y.Spec.Path, y.Spec.TargetNamespace, y.Spec.ServiceAccount, y.Spec.Prune, y.Spec.PruneLimit, y.Spec.Drift, s.variables, keys[:]})
+	b, err := json.Marshal([]any{y.Spec.SourceRef, y.Spec.Path, y.Spec.TargetNamespace, y.Spec.ServiceAccount, y.Spec.Prune, y.Spec.PruneLimit, y.Spec.Drift, from, keys[:]})
 	if err != nil {
 		return s, err
 	}
@@ -66,23 +68,29 @@ func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (setti
 	return s, nil
 }
 
-func variables(ctx context.Context, c client.Reader, namespace string, v v1alpha1.SyncVariable) (map[string]string, error) {
+// variables reads the values that an entry stands for, and of tells one set of them from another. The latter is in a digest
+// that is shown: it holds no values of Secrets, for short ones can be guessed.
+func variables(ctx context.Context, c client.Reader, namespace string, v v1alpha1.SyncVariable) (values map[string]string, of any, err error) {
 	switch {
 	case v.ConfigMapRef != nil:
 		var m corev1.ConfigMap
 		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v.ConfigMapRef.Name}, &m); err != nil {
-			return nil, fmt.Errorf("read configmap %s/%s: %w", namespace, v.ConfigMapRef.Name, err)
+			return nil, nil, fmt.Errorf("read configmap %s/%s: %w", namespace, v.ConfigMapRef.Name, err)
 		}
-		return m.Data, nil
+		return m.Data, m.Data, nil
 	case v.SecretRef != nil:
-		data, err := readSecret(ctx, c, namespace, v.SecretRef.Name)
-		out := make(map[string]string, len(data))
-		for k, b := range data {
-			out[k] = string(b)
+		var m corev1.Secret
+		if err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v.SecretRef.Name}, &m); err != nil {
+			return nil, nil, fmt.Errorf("read secret %s/%s: %w", namespace, v.SecretRef.Name, err)
 		}
-		return out, err
+		values = make(map[string]string, len(m.Data))
+		for k, b := range m.Data {
+			values[k] = string(b)
+		}
+		return values, []string{string(m.UID), m.ResourceVersion}, nil
 	}
-	return map[string]string{v.Name: v.Value}, nil
+	values = map[string]string{v.Name: v.Value}
+	return values, values, nil
 }
 
 // refers tells whether a Sync has variables or keys from a ConfigMap or Secret of its namespace.

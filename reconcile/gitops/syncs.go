@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -70,12 +71,17 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read sync %s: %w", req, err)
 	}
-	if y.DeletionTimestamp != nil {
-		return reconcile.Result{}, nil
-	}
 	l := &look{Syncs: r, y: y, shown: r.status.Shown(y, y.Status)}
 	l.next = *l.shown.DeepCopy()
+	if y.DeletionTimestamp != nil {
+		return l.end(ctx)
+	}
 	l.next.ObservedGeneration = y.Generation
+	if y.Spec.Prune != controllerutil.ContainsFinalizer(y, Finalizer) {
+		if err := r.finalizer(ctx, y); err != nil {
+			return quiet(err)
+		}
+	}
 	if errs := v1alpha1.ValidateSync(y, time.LoadLocation); len(errs) > 0 {
 		return l.refuse(ctx, ReasonInvalid, errs.ToAggregate().Error(), 0)
 	}
@@ -101,6 +107,12 @@ func (r *Syncs) session(y *v1alpha1.Sync, shown v1alpha1.SyncStatus, digest stri
 		at := y.DeepCopy()
 		at.Status = shown
 		s = &session{name: name, uid: y.UID, state: decide.Restore(at, digest), known: map[decide.ID]*object{}, marked: map[decide.ID]bool{}}
+		if !shown.Incomplete {
+			s.restored = [2]string{shown.LastAppliedCommit, shown.AppliedSettings}
+		}
+		if was := find(shown.Conditions, v1alpha1.ConditionReady); shown.Failures > 0 && shown.LastAttemptedCommit != "" {
+			s.why, s.ill = was, was.Reason == ReasonUnhealthy
+		}
 		r.sessions[name] = s
 	}
 	return s
@@ -109,6 +121,9 @@ func (r *Syncs) session(y *v1alpha1.Sync, shown v1alpha1.SyncStatus, digest stri
 func (r *Syncs) drop(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if s := r.sessions[name]; s != nil {
+		r.status.Drop(s.uid)
+	}
 	delete(r.sessions, name)
 }
 
@@ -298,28 +313,31 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 	}
 	if s.ill && step.Reason == decide.ReasonBackOff {
 		// What was ill may have got well by itself.
-		if _, _, err := l.compare(ctx, l.y, s, l.shown.Inventory); err == nil && len(l.unhealthy()) == 0 {
+		if l.well(ctx) {
 			s.state.NotBefore = now
 			tell(decide.Event{Kind: decide.Tick})
 		}
 	}
-	l.next.Author = l.shown.Author
 	var res reconcile.Result
 	switch {
+	case s.state.Running != "" && frozen:
+		res, err = l.pause(ctx, gate)
 	case s.state.Running != "":
 		if s.state.Running != running || s.state.RunningSettings != with {
 			s.wave, s.since, s.ill, s.rehearsed = -1, now, false, false
+			if !l.shown.Incomplete {
+				s.before = len(decide.Applied(l.shown.Inventory))
+			}
 		}
 		res, err = l.attempt(ctx)
 	case step.Reason == decide.ReasonUpToDate || step.Reason == decide.ReasonRolledBack:
-		res, err = l.keep(ctx, step, frozen)
+		res, err = l.keep(ctx, step, gate, frozen)
 	default:
 		s.state.Save(&l.next)
 		// The reason of the failure says more than that it is repeated.
-		was := find(l.shown.Conditions, v1alpha1.ConditionReady)
 		reason, message := step.Reason, step.Message
-		if (reason == decide.ReasonBackOff || reason == decide.ReasonStalled) && was.Status == metav1.ConditionFalse && s.state.Failures > 0 {
-			reason, message = was.Reason, was.Message
+		if (reason == decide.ReasonBackOff || reason == decide.ReasonStalled) && s.why.Status == metav1.ConditionFalse {
+			reason, message = s.why.Reason, s.why.Message
 		}
 		l.conditions(false, reason, message)
 		res, err = reconcile.Result{RequeueAfter: step.After}, l.show(ctx)
@@ -347,11 +365,27 @@ func (l *look) ends(ctx context.Context, head string) bool {
 	return len(decide.Ends(all[0], all[1], all[2])) > 0
 }
 
-// unhealthy are the wanted objects that are not healthy.
+// well tells whether what the failed attempt has waited for has become healthy since. Later waves do not count: they are not
+// there yet.
+func (l *look) well(ctx context.Context) bool {
+	if l.render(ctx, l.y, l.s, l.set, l.s.state.Attempt) != nil {
+		return false
+	}
+	l.hold(ctx)
+	if _, _, err := l.compare(ctx, l.y, l.s, l.shown.Inventory); err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(l.s.wanted, func(w decide.Rendered) bool {
+		k := l.s.known[w.ID]
+		return k != nil && k.looked && (k.verdict.Health == decide.Progressing || k.verdict.Health == decide.Failed) && w.ID != decide.SyncID(l.s.name)
+	})
+}
+
+// unhealthy are the wanted objects that are not healthy. The Sync itself cannot wait for itself.
 func (l *look) unhealthy() []v1alpha1.ObjectReport {
 	var out []v1alpha1.ObjectReport
 	for _, w := range l.s.wanted {
-		if l.s.held[w.ID] {
+		if l.s.held[w.ID] || w.ID == decide.SyncID(l.s.name) {
 			continue
 		}
 		k := l.s.known[w.ID]
@@ -407,6 +441,9 @@ func (l *look) show(ctx context.Context) error {
 			kind = corev1.EventTypeNormal
 		}
 		l.events.Event(l.y, kind, c.Reason, cut(c.Message, 1000))
+		if kind == corev1.EventTypeWarning {
+			l.log.Warn("not in force", zap.String("sync", l.y.Namespace+"/"+l.y.Name), zap.String("reason", c.Reason), zap.String("message", c.Message))
+		}
 	}
 	if err := l.status.Replace(ctx, l.client, l.y, l.next, l.now()); err != nil {
 		return err

@@ -49,6 +49,8 @@ type Config struct {
 	Writer *rest.Config
 	// Dial connects to git servers; without it, this host does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Now is the clock of change windows, time-outs and back-off; without it, that of this host.
+	Now func() time.Time
 }
 
 // Add has GitSources and Syncs reconciled by a manager.
@@ -57,10 +59,14 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 	if err != nil {
 		return err
 	}
+	now := cfg.Now
+	if now == nil {
+		now = time.Now
+	}
 	revisions := &Revisions{}
-	sources := NewSources(mgr.GetClient(), mgr.GetAPIReader(), Cached{cache}, revisions, events, time.Now, log.Named("source"))
+	sources := NewSources(mgr.GetClient(), mgr.GetAPIReader(), Cached{cache}, revisions, events, now, log.Named("source"))
 	syncs := &Syncs{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), repos: Cached{cache}, revisions: revisions, events: events, now: time.Now, log: log.Named("sync"),
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), repos: Cached{cache}, revisions: revisions, events: events, now: now, log: log.Named("sync"),
 		sessions: map[string]*session{},
 		objects: &objects{cfg: cfg.Writer, mapper: mgr.GetRESTMapper(), scheme: mgr.GetScheme(), cache: mgr.GetCache(),
 			watched: map[schema.GroupVersionKind]bool{}, clients: map[string]dynamic.Interface{}},

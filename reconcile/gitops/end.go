@@ -1,0 +1,110 @@
+package gitops
+
+import (
+	"context"
+	"fmt"
+
+	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/gitops/decide"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// Finalizer keeps a deleted Sync that prunes until its objects are deleted, too.
+const Finalizer = "padis.io/objects"
+
+// ReasonPruned: a Sync was deleted, and its objects were.
+const ReasonPruned = "Pruned"
+
+// finalizer sets the finalizer of a Sync that prunes, and takes it from one that does not.
+func (r *Syncs) finalizer(ctx context.Context, y *v1alpha1.Sync) error {
+	base := y.DeepCopy()
+	if y.Spec.Prune && y.DeletionTimestamp == nil {
+		controllerutil.AddFinalizer(y, Finalizer)
+	} else {
+		controllerutil.RemoveFinalizer(y, Finalizer)
+	}
+	// Not into y: its status would be that of the server, which may be older than what is shown.
+	if err := r.client.Patch(ctx, y.DeepCopy(), client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("finalizer of sync %s/%s: %w", y.Namespace, y.Name, err)
+	}
+	return nil
+}
+
+// quiet tries again soon when the Sync changed under us: that is nobody's mistake.
+func quiet(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: lagging}, nil
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// end deletes what a deleted Sync has applied, if it prunes and is not suspended, and lets the Sync go. Limits do not count:
+// who deletes it means all of it.
+func (l *look) end(ctx context.Context) (reconcile.Result, error) {
+	if !controllerutil.ContainsFinalizer(l.y, Finalizer) {
+		return reconcile.Result{}, nil
+	}
+	n := 0
+	if l.y.Spec.Prune && !l.y.Spec.Suspend {
+		limit, _ := l.y.Spec.Times()
+		writing, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		var err error
+		if n, err = l.pruneAll(writing); err != nil {
+			if going, gone := l.namespaceGoes(ctx); gone != nil || !going {
+				return l.refuse(ctx, ReasonRefused, "it is being deleted, and waits for its objects to be: "+err.Error()+
+					": have that allowed, or set spec.suspend to have them stay", again)
+			}
+			// Its service account may have gone before it.
+			l.log.Warn("objects of a deleted sync stay, since its namespace is deleted, too", zap.String("sync", l.y.Namespace+"/"+l.y.Name), zap.Error(err))
+		}
+	}
+	if n > 0 {
+		l.events.Event(l.y, corev1.EventTypeNormal, ReasonPruned, fmt.Sprintf("the Sync is deleted, and with it %d objects", n))
+	}
+	l.log.Info("deleted", zap.String("sync", l.y.Namespace+"/"+l.y.Name), zap.Int("objects", n))
+	if err := l.finalizer(ctx, l.y); err != nil {
+		return quiet(err)
+	}
+	return reconcile.Result{}, nil
+}
+
+// pruneAll deletes all that is the Sync's and not protected, as far as it may, and counts it.
+func (l *look) pruneAll(ctx context.Context) (int, error) {
+	// What was wanted is of no interest any more.
+	s := &session{name: l.y.Namespace + "/" + l.y.Name}
+	plan, left, err := l.compare(ctx, l.y, s, l.shown.Inventory)
+	if err != nil {
+		return 0, err
+	}
+	c, err := l.objects.as(user(l.y))
+	if err != nil {
+		return 0, err
+	}
+	refused, versions := &refusals{reason: ReasonRefused}, decide.Applied(l.shown.Inventory)
+	for _, id := range plan.Prune {
+		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
+			refused.lines = append(refused.lines, fmt.Sprintf("delete %s: %v", id, err))
+		}
+	}
+	if len(refused.lines) > 0 {
+		return 0, refused
+	}
+	return len(plan.Prune), nil
+}
+
+// namespaceGoes tells whether the namespace of the Sync is being deleted.
+func (l *look) namespaceGoes(ctx context.Context) (bool, error) {
+	ns := &corev1.Namespace{}
+	if err := l.live.Get(ctx, types.NamespacedName{Name: l.y.Namespace}, ns); err != nil {
+		return false, err
+	}
+	return ns.DeletionTimestamp != nil, nil
+}
