@@ -148,7 +148,9 @@ type Instance struct {
 	// Batch of the rollout in which it is replaced, from 1; 0 if in none.
 	Batch     int      `json:"batch,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
-	// Reason is the constant why it waits. Why tells of all others why they go where they go.
+	// Cause is why it is replaced or moved. Reason is the constant why it waits. Why tells of all others why they go where they
+	// go.
+	Cause  string `json:"cause,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Why    string `json:"why,omitempty"`
 }

@@ -34,7 +34,7 @@ func full() *Plan {
 		},
 		Apps: []App{
 			{Namespace: "shop", Name: "web", Instances: append([]Instance{
-				{Name: "web-0", Fate: Replaced, From: "host1", To: "host1", Batch: 1, Addresses: []string{"10.0.0.2"}, Why: "where it ran before"},
+				{Name: "web-0", Fate: Replaced, From: "host1", To: "host1", Batch: 1, Addresses: []string{"10.0.0.2"}, Cause: "its fixed address changes", Why: "where it ran before"},
 				{Name: "web-1", Fate: Moved, From: "host1", To: "host2", Batch: 2, Why: "the agent where it ran does not fit any more"},
 				{Name: "web-2", Fate: Stopped, From: "host3", Addresses: []string{"10.0.0.4"}},
 				{Name: "web-3", Fate: Waiting, From: "host3", Reason: "InsufficientCPU", Why: "0 of 3 agents fit; add agents"},

@@ -226,8 +226,14 @@ func (in Instance) sentence() string {
 	if in.Batch > 0 {
 		s += fmt.Sprintf(", batch %d", in.Batch)
 	}
-	if in.Why != "" {
-		s += ": " + in.Why
+	var why []string
+	for _, w := range []string{in.Cause, in.Why} {
+		if w != "" {
+			why = append(why, w)
+		}
+	}
+	if len(why) > 0 {
+		s += ": " + strings.Join(why, "; ")
 	}
 	return s
 }

@@ -91,6 +91,9 @@ func (r *run) apps(before, now sight) []plan.App {
 		if in, ok := fate(before.instances[k], now.instances[k], r.mesos.tasks); ok {
 			if s := r.watched[k.AppUID]; s != nil && (in.Fate == plan.Replaced || in.Fate == plan.Moved || in.Fate == plan.Waiting) {
 				in.Batch = s.batchOf[k.Index]
+				if in.Fate != plan.Waiting {
+					in.Cause = s.causes[k.Index]
+				}
 			}
 			a := of(k.AppUID)
 			a.Instances = append(a.Instances, in)

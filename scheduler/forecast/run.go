@@ -55,8 +55,10 @@ type run struct {
 
 // story is how an App got where it is.
 type story struct {
-	batches  [][]int32
-	batchOf  map[int32]int
+	batches [][]int32
+	batchOf map[int32]int
+	// causes are why slots change.
+	causes   map[int32]string
 	replicas int32
 	minimum  int32
 	// lowest is how many were ready when fewest were, while instances were replaced.
@@ -271,11 +273,17 @@ func (r *run) follow(out []core.Event, uid string, replicas int32, unavailable i
 	return out
 }
 
+// causes are why an instance does not stay as it is.
+var causes = map[rollout.Verb]string{
+	rollout.Replace: "its revision changes",
+	rollout.Release: "its fixed address changes",
+}
+
 // watch notes how an App gets where it goes.
 func (r *run) watch(uid string, replicas, unavailable int32, p rollout.Plan, fresh bool) {
 	s := r.watched[uid]
 	if s == nil {
-		s = &story{batchOf: map[int32]int{}}
+		s = &story{batchOf: map[int32]int{}, causes: map[int32]string{}}
 		r.watched[uid] = s
 	}
 	s.replicas, s.minimum = replicas, max(0, replicas-max(1, unavailable))
@@ -294,6 +302,9 @@ func (r *run) watch(uid string, replicas, unavailable int32, p rollout.Plan, fre
 	}
 	var batch []int32
 	for _, step := range p.Steps {
+		if cause := causes[step.Verb]; cause != "" && s.causes[step.Slot] == "" {
+			s.causes[step.Slot] = cause
+		}
 		if _, again := s.batchOf[step.Slot]; !again && (step.Verb == rollout.Replace || step.Verb == rollout.Release) {
 			batch = append(batch, step.Slot)
 		}
