@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,9 +32,15 @@ func newApplyCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cob
 		if err := onlyPlan(cmd, args); err != nil {
 			return err
 		}
-		return applyPlan(cmd, f, streams, file, func(manifests string) error {
-			if err := cmd.Flags().Set("filename", manifests); err != nil {
-				return err
+		return applyPlan(cmd, f, streams, file, func(manifests string, how *plan.ServerSide) error {
+			set := map[string]string{"filename": manifests}
+			if how != nil {
+				set["server-side"], set["force-conflicts"], set["field-manager"] = "true", strconv.FormatBool(how.Force), how.FieldManager
+			}
+			for name, value := range set {
+				if err := cmd.Flags().Set(name, value); err != nil {
+					return err
+				}
 			}
 			files(cmd, nil)
 			return nil
@@ -56,11 +63,15 @@ func onlyPlan(cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// applyPlan applies what a plan was made for, if it still holds.
-func applyPlan(cmd *cobra.Command, f cmdutil.Factory, streams genericiooptions.IOStreams, file string, apply func(manifests string) error) error {
+// applyPlan applies what a plan was made for, and deletes then, if it still holds.
+func applyPlan(cmd *cobra.Command, f cmdutil.Factory, streams genericiooptions.IOStreams, file string, apply func(manifests string, how *plan.ServerSide) error) error {
 	was, err := readPlan(file)
 	if err != nil {
 		return err
+	}
+	again := func(changed ...string) error {
+		return fmt.Errorf("nothing was applied: since %s was made, there has changed: %s; plan again, as you did then, with --out %s",
+			file, strings.Join(changed, ", "), file)
 	}
 	list, err := asList(was.Manifests)
 	if err != nil {
@@ -76,21 +87,33 @@ func applyPlan(cmd *cobra.Command, f cmdutil.Factory, streams genericiooptions.I
 	if err := os.WriteFile(manifests, list, 0o600); err != nil {
 		return err
 	}
-	local, err := readManifests(f, &resource.FilenameOptions{Filenames: []string{manifests}})
-	if err != nil {
-		return err
+	w := wish{how: was.ServerSide}
+	if len(was.Manifests) > 0 {
+		if w.manifests, err = readManifests(f, &resource.FilenameOptions{Filenames: []string{manifests}}); err != nil {
+			return err
+		}
 	}
-	now, err := makePlan(cmd.Context(), f, local, streams)
+	var gone []string
+	if w.deletions, gone, err = findDeletions(f, was.Deletions); err != nil {
+		return err
+	} else if len(gone) > 0 {
+		return again(gone...)
+	}
+	now, err := makePlan(cmd.Context(), f, w, streams)
 	if err != nil {
 		return err
 	}
 	if changed := was.Changed(now); len(changed) > 0 {
 		fmt.Fprint(streams.ErrOut, "What would happen now:\n\n", plan.Text(now), "\n")
-		return fmt.Errorf("nothing was applied: since %s was made, there has changed: %s; plan again with padis plan -f FILENAME --out %s",
-			file, strings.Join(changed, ", "), file)
+		return again(changed...)
 	}
 	if now.Refused() {
 		return errors.New("nothing was applied: something would be refused; see padis plan")
 	}
-	return apply(manifests)
+	if len(was.Manifests) > 0 {
+		if err := apply(manifests, w.how); err != nil {
+			return err
+		}
+	}
+	return w.deletions.carryOut(streams)
 }

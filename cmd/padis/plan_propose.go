@@ -71,8 +71,9 @@ var ranks = map[string]int{
 func rank(info *resource.Info) int { return ranks[info.Mapping.GroupVersionKind.Kind] }
 
 // propose asks the API, by dry runs, what would become of each object if padis apply applied it.
-func propose(f cmdutil.Factory, local manifests, streams genericiooptions.IOStreams) ([]plan.Proposal, error) {
-	p := proposer{openAPI: f, streams: streams}
+func propose(f cmdutil.Factory, w wish, streams genericiooptions.IOStreams) ([]plan.Proposal, error) {
+	local := w.manifests
+	p := proposer{openAPI: f, streams: streams, how: w.how}
 	if c, err := f.OpenAPIV3Client(); err == nil {
 		p.openAPI3 = openapi3.NewRoot(c)
 	}
@@ -90,6 +91,8 @@ type proposer struct {
 	openAPI  cmdutil.Factory
 	openAPI3 openapi3.Root
 	streams  genericiooptions.IOStreams
+	// how is nil unless it is server-side apply.
+	how *plan.ServerSide
 }
 
 func (p *proposer) propose(m *manifestOf) (plan.Proposal, error) {
@@ -103,12 +106,16 @@ func (p *proposer) propose(m *manifestOf) (plan.Proposal, error) {
 		} else if err != nil {
 			return plan.Proposal{}, err
 		}
-		merged, err := diff.InfoObject{
+		tried := diff.InfoObject{
 			LocalObj: local.DeepCopyObject(), Info: m.info, Encoder: scheme.DefaultJSONEncoder(), OpenAPIGetter: p.openAPI, OpenAPIV3Root: p.openAPI3,
 			Force: n == planTries, FieldManager: "kubectl-client-side-apply", IOStreams: p.streams,
-		}.Merged()
+		}
+		if p.how != nil {
+			tried.ServerSideApply, tried.FieldManager, tried.ForceConflicts = true, p.how.FieldManager, p.how.Force
+		}
+		merged, err := tried.Merged()
 		switch {
-		case n < planTries && apierrors.IsConflict(err):
+		case n < planTries && p.how == nil && apierrors.IsConflict(err):
 			continue
 		case err == nil:
 			text, err := kruntime.Encode(unstructured.UnstructuredJSONScheme, merged)

@@ -1,5 +1,5 @@
-// Command demo shows Padis on one machine: three embedded hosts, examples, scaling, failures and healing, and a VIP behind a
-// router. Each step is verified; the exit status is 0 only if all were. Edge: talks to a cluster of its own.
+// Command demo shows Padis on one machine: three embedded hosts, examples, scaling, a plan and what comes of it, failures and healing,
+// and a VIP behind a router. Each step is verified; the exit status is 0 only if all were. Edge: talks to a cluster of its own.
 package main
 
 import (
@@ -70,6 +70,7 @@ func run(ctx context.Context) error {
 		{"life and property never share a host", d.isolation},
 		{"scale web from 8 to 50", func() error { return d.scale(50) }},
 		{"scale web back to 8", func() error { return d.scale(8) }},
+		{"padis plan: an address moves; what was planned happens, and nothing else", func() error { return d.planAddress(dir) }},
 		{"kill -9 an instance's process: it comes back with its address", d.killInstance},
 		{"kill -9 a whole host: its instances move and keep their addresses", d.killHost},
 		{"kill -9 the scheduler: it returns and touches nothing", d.killScheduler},

@@ -107,7 +107,7 @@ func TestPlan(t *testing.T) {
 	_, err = cluster.WaitInstances(c, s.name, "planned", func(is []runtime.Instance) bool { return len(is) == 1 && is[0].Status.Ready })
 	must(t, err)
 	late, err := cluster.Padis(c, "apply", "--plan", file)
-	for _, want := range []string{"nothing was applied", "Apps", "instances", "padis plan -f"} {
+	for _, want := range []string{"nothing was applied", "Apps", "instances", "plan again"} {
 		if err == nil || !strings.Contains(late+err.Error(), want) {
 			t.Errorf("a plan of the past: %q is missing in %v\n%s", want, err, late)
 		}
