@@ -333,9 +333,12 @@ type SyncUndo struct {
 	From string `json:"from"`
 }
 
-// SyncNotification says who is told of what.
+// SyncNotification says who is told of what: a JSON object with text, event, sync, commit, author, reason, message, time and id is
+// sent with POST, as incoming webhooks of Slack and Mattermost take it. What is not taken is sent again for some 20 minutes.
 type SyncNotification struct {
-	// Secret with the key url, and with token if the receiver wants one.
+	// Secret of the namespace of the Sync with the key url; with token if the receiver wants a bearer token; with ca.crt if its
+	// certificate is of an authority that the host does not know. The URL is http or https; addresses of this host and
+	// link-local ones are refused, and redirects are not followed.
 	SecretRef SecretReference `json:"secretRef"`
 	// Of what; without any, of all.
 	// +optional

@@ -8,6 +8,9 @@ const MaxHistory = 10
 // MaxReported is the number of conflicts, drifted fields and unhealthy objects that the status of a Sync lists.
 const MaxReported = 50
 
+// MaxTelling is the number of messages that wait for the receivers of notifications of a Sync. Of more, the newest are kept.
+const MaxTelling = 16
+
 // SyncStatus is how far a Sync is.
 type SyncStatus struct {
 	// The generation of the spec that this status speaks of.
@@ -57,11 +60,17 @@ type SyncStatus struct {
 	// +optional
 	// +listType=atomic
 	Undone []string `json:"undone,omitempty"`
-	// What the receivers of notifications were told last, by event.
+	// What holds and the receivers of notifications have been told, or are being told.
 	// +optional
 	// +listType=map
 	// +listMapKey=event
+	// +listMapKey=of
 	Told []ToldEvent `json:"told,omitempty"`
+	// Messages that the receivers of notifications have not taken yet; at most 16 are kept.
+	// +optional
+	// +listType=map
+	// +listMapKey=id
+	Telling []Message `json:"telling,omitempty"`
 	// Objects that the Sync has applied.
 	// +optional
 	Objects int32 `json:"objects,omitempty"`
@@ -106,12 +115,35 @@ type AppliedCommit struct {
 	RolledBack bool `json:"rolledBack,omitempty"`
 }
 
-// ToldEvent is the last event of a type that the receivers of notifications were told of.
+// ToldEvent is something that the receivers of notifications have been told.
 type ToldEvent struct {
 	// Applied, Healthy, Failed, Drift, Rollback or Refused.
 	Event string `json:"event"`
 	// What tells it from the others of its type: the commit, and the reason if it has one.
 	Of string `json:"of"`
+}
+
+// Message is what receivers of notifications are told. It is in the status before it is sent, so that a restart may tell it
+// twice, and not never.
+type Message struct {
+	// What tells the message from others: receivers may get it more than once.
+	ID string `json:"id"`
+	// Applied, Healthy, Failed, Drift, Rollback or Refused.
+	Event string `json:"event"`
+	// The commit that it is about.
+	// +optional
+	Commit string `json:"commit,omitempty"`
+	// Who wrote that commit.
+	// +optional
+	Author string `json:"author,omitempty"`
+	// Why, as in the condition.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// The same as a sentence.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// When it was found out.
+	Time metav1.Time `json:"time"`
 }
 
 // ReleasedRollback is a rollback that a commit has ended.

@@ -236,6 +236,7 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 			return reconcile.Result{RequeueAfter: again}, l.show(ctx)
 		}
 		if n := len(plan.Drifted); n > 0 && l.y.Spec.Corrects() {
+			s.corrected = drifts(plan.Drifted)
 			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(fmt.Sprintf("%d objects were changed by others and are put back: %s", n, drifts(plan.Drifted)), 1000))
 			plan.Drifted = nil
 		}

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +24,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -39,7 +40,32 @@ var (
 	scheme      = apiruntime.NewScheme()
 	repos       string
 	apiURL      string
+	// restart ends the reconcilers, and begins anew with what is stored.
+	restart func() error
+	seen    = &sightings{}
 )
+
+// sightings are the events of all Syncs and GitSources.
+type sightings struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (s *sightings) Event(o apiruntime.Object, kind, reason, message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := o.(client.Object)
+	s.lines = append(s.lines, fmt.Sprintf("%s/%s %s %s %s", m.GetNamespace(), m.GetName(), kind, reason, message))
+}
+
+// of gives the events of a reason in a namespace.
+func (s *sightings) of(namespace, reason string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.lines), func(l string) bool {
+		return !strings.HasPrefix(l, namespace+"/") || !strings.Contains(l, " "+reason+" ")
+	})
+}
 
 func TestMain(m *testing.M) {
 	code, err := withServer(m)
@@ -87,20 +113,42 @@ func withServer(m *testing.M) (int, error) {
 	if err := os.Mkdir(repos, 0o700); err != nil {
 		return 0, err
 	}
-	managing := make(chan error, 1)
+	begin := func() (func() error, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		managing, err := manage(ctx, filepath.Join(dir, "cache"))
+		return func() error { cancel(); return <-managing }, err
+	}
+	end, err := begin()
+	if err != nil {
+		return 0, err
+	}
+	restart = func() error {
+		if err := end(); err != nil {
+			return err
+		}
+		end, err = begin()
+		return err
+	}
+	code := m.Run()
+	err = end()
+	cancel()
+	return code, errors.Join(err, <-ended)
+}
+
+// manage runs the reconcilers until ctx ends; the channel then has how they did.
+func manage(ctx context.Context, cache string) (<-chan error, error) {
 	yes := true
 	mgr, err := manager.New(cfg, manager.Options{Scheme: scheme, Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &yes}})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if err := gitops.Add(mgr, gitops.Config{Dir: filepath.Join(dir, "cache"), FileRoots: []string{repos}, Writer: writer}, record.NewFakeRecorder(100000), logger()); err != nil {
-		return 0, err
+	if err := gitops.Add(mgr, gitops.Config{Dir: cache, FileRoots: []string{repos}, Writer: writer, LoopbackReceivers: true}, seen, logger()); err != nil {
+		return nil, err
 	}
+	managing := make(chan error, 1)
 	go func() { managing <- mgr.Start(ctx) }()
-	code := m.Run()
-	cancel()
-	return code, errors.Join(<-managing, <-ended)
+	return managing, nil
 }
 
 func logger() *zap.Logger {

@@ -57,6 +57,7 @@ type Syncs struct {
 	now       func() time.Time
 	log       *zap.Logger
 	status    status.Keeper[v1alpha1.SyncStatus]
+	teller    *teller
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -67,6 +68,7 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	y := &v1alpha1.Sync{}
 	if err := r.client.Get(ctx, req.NamespacedName, y); apierrors.IsNotFound(err) {
 		r.drop(req.String())
+		r.teller.drop(req.String())
 		return reconcile.Result{}, nil
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read sync %s: %w", req, err)
@@ -76,7 +78,7 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if y.DeletionTimestamp != nil {
 		return l.end(ctx)
 	}
-	l.next.ObservedGeneration = y.Generation
+	l.next.ObservedGeneration, l.next.Telling = y.Generation, r.teller.waiting(y, l.shown.Telling)
 	if y.Spec.Prune != controllerutil.ContainsFinalizer(y, Finalizer) {
 		if err := r.finalizer(ctx, y); err != nil {
 			return quiet(err)
@@ -432,6 +434,7 @@ func (l *look) refuse(ctx context.Context, reason, message string, after time.Du
 // show writes a status that says something new.
 func (l *look) show(ctx context.Context) error {
 	l.next.Conditions = status.Timed(l.shown.Conditions, l.next.Conditions, l.now())
+	lost := l.tell(ctx)
 	if equality.Semantic.DeepEqual(l.shown, l.next) {
 		return nil
 	}
@@ -449,6 +452,7 @@ func (l *look) show(ctx context.Context) error {
 		return err
 	}
 	l.shown = *l.next.DeepCopy()
+	l.told(lost)
 	return nil
 }
 

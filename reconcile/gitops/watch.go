@@ -9,6 +9,7 @@ import (
 
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/decide"
+	"padis.io/padis/reconcile/gitops/notify/post"
 	"padis.io/padis/reconcile/gitops/source"
 
 	"go.uber.org/zap"
@@ -45,6 +46,8 @@ type Config struct {
 	Dir string
 	// FileRoots are the directories of this host whose repositories may be named by file://; without any, none.
 	FileRoots []string
+	// LoopbackReceivers lets notifications be sent to this host, as tests want it.
+	LoopbackReceivers bool
 	// Writer is for writing objects, and may impersonate service accounts.
 	Writer *rest.Config
 	// Dial connects to git servers; without it, this host does.
@@ -70,6 +73,10 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 		sessions: map[string]*session{},
 		objects: &objects{cfg: cfg.Writer, mapper: mgr.GetRESTMapper(), scheme: mgr.GetScheme(), cache: mgr.GetCache(),
 			watched: map[schema.GroupVersionKind]bool{}, clients: map[string]dynamic.Interface{}},
+	}
+	syncs.teller = newTeller(mgr.GetAPIReader(), post.New(cfg.LoopbackReceivers), events, time.Now, log.Named("notify"))
+	if err := mgr.Add(manager.RunnableFunc(syncs.teller.run)); err != nil {
+		return err
 	}
 	if err := watchSources(mgr, sources); err != nil {
 		return fmt.Errorf("watch gitsources: %w", err)
@@ -195,6 +202,10 @@ func watchSyncs(mgr manager.Manager, r *Syncs) error {
 					q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}, gather)
 				}
 			})
+			return nil
+		})).
+		WatchesRawSource(ctrlsource.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			r.teller.tellTo(func(name types.NamespacedName) { q.Add(reconcile.Request{NamespacedName: name}) })
 			return nil
 		})).Complete(r)
 }

@@ -68,7 +68,7 @@ var mustBePure = []string{
 	"api/plan", "reconcile/proposed", "scheduler/forecast",
 	"scheduler/record", "scheduler/project", "scheduler/balance", "executor/network", "executor/health", "executor/lb", "executor/lb/bfd",
 	"executor/director/wire", "executor/director/plan", "api/server/audit/change",
-	"reconcile/gitops/source/signature", "api/webhook", "reconcile/gitops/decide",
+	"reconcile/gitops/source/signature", "api/webhook", "reconcile/gitops/decide", "reconcile/gitops/notify",
 	"reconcile/gitops/render/decode", "reconcile/gitops/render/substitute", "reconcile/gitops/render/ignore", "reconcile/gitops/render/sops",
 }
 
