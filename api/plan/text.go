@@ -58,16 +58,7 @@ func (t text) objects(objects []Object) {
 		} else {
 			t.line("%s %s %s", mark, o.Kind, o.name())
 		}
-		for _, f := range o.Fields {
-			switch {
-			case f.Before == nil:
-				t.line("    + %s: %s", f.Path, short(string(f.After)))
-			case f.After == nil:
-				t.line("    - %s: %s", f.Path, short(string(f.Before)))
-			default:
-				t.line("    ~ %s: %s -> %s", f.Path, short(string(f.Before)), short(string(f.After)))
-			}
-		}
+		t.fields(o.Fields)
 		for _, r := range o.Refusals {
 			t.line("    refused: %s", r)
 		}
@@ -77,6 +68,26 @@ func (t text) objects(objects []Object) {
 	}
 	if n > 0 {
 		t.line("")
+	}
+}
+
+// FieldsText lists fields that differ as a plan does.
+func FieldsText(fields []Field) string {
+	var b strings.Builder
+	text{&b}.fields(fields)
+	return b.String()
+}
+
+func (t text) fields(fields []Field) {
+	for _, f := range fields {
+		switch {
+		case f.Before == nil:
+			t.line("    + %s: %s", f.Path, short(string(f.After)))
+		case f.After == nil:
+			t.line("    - %s: %s", f.Path, short(string(f.Before)))
+		default:
+			t.line("    ~ %s: %s -> %s", f.Path, short(string(f.Before)), short(string(f.After)))
+		}
 	}
 }
 

@@ -310,11 +310,11 @@ type SyncRollback struct {
 
 // SyncUndo leaves one object as it is, although a commit says otherwise: it is not applied, put back or deleted.
 type SyncUndo struct {
-	// API group of the object; without it, that of Padis.
+	// API group of the object, empty for the core; without it, that of Padis.
 	// +optional
 	// +kubebuilder:default=padis.io
 	// +kubebuilder:validation:MaxLength=253
-	Group string `json:"group,omitempty"`
+	Group string `json:"group"`
 	// Kind of the object.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63

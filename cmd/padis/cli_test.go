@@ -326,6 +326,12 @@ func TestUsageErrors(t *testing.T) {
 		{"lb", "trace", "192.0.2.1:0", "192.0.2.2:80"},
 		{"lb", "trace", "client", "192.0.2.2:80"},
 		{"lb", "trace", "2001:db8::1", "192.0.2.2:80"},
+		{"rollback", "sync"},
+		{"rollback", "sync", "a", "b"},
+		{"rollback", "sync", "a", "--resume", "--pin"},
+		{"rollback", "app"},
+		{"rollback", "app", "web", "--to", "x"},
+		{"rollback", "app", "web", "--list", "--to", "3"},
 		{"on"},
 		{"up", "more"},
 		{"up", "--hosts", "-1"},
@@ -368,7 +374,7 @@ func TestHelp(t *testing.T) {
 	verbs := []string{
 		"apply", "get", "describe", "delete", "diff", "wait", "explain", "edit", "scale", "events", "api-resources", "completion", "create",
 		"patch", "label", "annotate", "auth", "version", "why", "logs", "up", "on", "scheduler", "exec", "cp", "port-forward", "top",
-		"ip", "lb", "plan",
+		"ip", "lb", "plan", "rollback",
 	}
 	for _, verb := range verbs {
 		cmd, _, err := root.Find([]string{verb})
@@ -379,7 +385,7 @@ func TestHelp(t *testing.T) {
 		if text := cmd.Long + cmd.Example + cmd.Use; strings.Contains(text, "kubectl ") {
 			t.Errorf("%s speaks of kubectl:\n%s", verb, text)
 		}
-		if slices.Contains([]string{"version", "why", "logs", "up", "on", "exec", "cp", "port-forward", "top", "plan"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
+		if slices.Contains([]string{"version", "why", "logs", "up", "on", "exec", "cp", "port-forward", "top", "plan", "rollback"}, verb) && (cmd.Example == "" || !strings.Contains(cmd.Long, "Exit status:")) {
 			t.Errorf("%s has no example, or no exit status", verb)
 		}
 	}

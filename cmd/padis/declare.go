@@ -22,6 +22,32 @@ func (a reader) declare(ctx context.Context, manager, path string, object any) e
 	return a.client.Patch(types.ApplyPatchType).AbsPath(path).Param("fieldManager", manager).Param("force", "true").Body(body).Do(ctx).Error()
 }
 
+// merge patches an object, and decodes what it is then into out.
+func (a reader) merge(ctx context.Context, manager, path string, patch, out any) error {
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	result := a.client.Patch(types.MergePatchType).AbsPath(path).Param("fieldManager", manager).Body(body).Do(ctx)
+	if err := result.Error(); err != nil {
+		return err
+	}
+	b, err := result.Raw()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+// replace stores an object in place of the version that it was read from.
+func (a reader) replace(ctx context.Context, manager, path string, object any) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return a.client.Put().AbsPath(path).Param("fieldManager", manager).SetHeader("Content-Type", "application/json").Body(body).Do(ctx).Error()
+}
+
 // remove deletes an object.
 func (a reader) remove(ctx context.Context, path string) error {
 	return a.client.Delete().AbsPath(path).Do(ctx).Error()

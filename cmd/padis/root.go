@@ -59,7 +59,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	groups := templates.CommandGroups{
 		{Message: "Applications:", Commands: []*cobra.Command{
 			newPlanCommand(f, streams), newApplyCommand(f, streams), newGetCommand(f, streams), newDescribeCommand(f, streams), newScaleCommand(f, streams),
-			newEditCommand(f, streams), newDiffCommand(f, streams), newDeleteCommand(f, streams), newWaitCommand(f, streams),
+			newEditCommand(f, streams), newDiffCommand(f, streams), newRollbackCommand(f, streams), newDeleteCommand(f, streams), newWaitCommand(f, streams),
 		}},
 		{Message: "What is going on:", Commands: []*cobra.Command{
 			newWhyCommand(f, streams), newLogsCommand(f, streams), newEventsCommand(f, streams), newTopCommand(f, streams),
