@@ -356,15 +356,22 @@ func (l *look) ends(ctx context.Context, head string) bool {
 	if rb == nil || rb.Pinned || rb.From == "" || head == rb.From {
 		return false
 	}
-	var all [3]map[decide.ID]string
+	var (
+		all    [3]map[decide.ID]string
+		broken problems
+	)
 	for i, commit := range []string{rb.To, rb.From, head} {
 		var err error
-		if all[i], err = l.digests(ctx, l.y, l.s, l.set, commit); err != nil {
+		if all[i], err = l.digests(ctx, l.y, l.s, l.set, commit); commit == rb.From && errors.As(err, &broken) {
+			// Whatever was wrong with it, the new one has changed it, if it can be read.
+			continue
+		}
+		if err != nil {
 			l.log.Warn("a rollback stays, since commits cannot be compared", zap.String("sync", l.s.name), zap.String("commit", commit), zap.Error(err))
 			return false
 		}
 	}
-	return len(decide.Ends(all[0], all[1], all[2])) > 0
+	return len(broken) > 0 || len(decide.Ends(all[0], all[1], all[2])) > 0
 }
 
 // well tells whether what the failed attempt has waited for has become healthy since. Later waves do not count: they are not

@@ -134,10 +134,13 @@ func TestWhatWasUndoneIsTakenOver(t *testing.T) {
 		a.apply(t, bad.Object, Manager, false)
 		a.edit(t, v1alpha1.UndoManager, func(o map[string]any) { o["spec"] = spec })
 
-		p := a.look(fix, true, correct, map[ID]Known{bad.ID: {Digest: bad.Digest, Version: "2"}})
 		want := `force {spec.template.command[1]: 1 -> 3 by padis-rollback; spec.template.env: [{"name":"OLD","value":"1"}] -> }`
-		if got := said(p); got != want || !p.Update[0].TakeOver || len(p.Drifted)+len(p.Conflicts) > 0 {
-			t.Errorf("correct %t: %s, %+v", correct, got, p)
+		// Also after a restart, when nothing is known.
+		for _, known := range []map[ID]Known{{bad.ID: {Digest: bad.Digest, Version: "2"}}, nil} {
+			p := a.look(fix, true, correct, known)
+			if got := said(p); got != want || !p.Update[0].TakeOver || len(p.Drifted)+len(p.Conflicts) > 0 {
+				t.Errorf("correct %t: %s, %+v", correct, got, p)
+			}
 		}
 		// The same in an object that is not the Sync's is somebody else's.
 		a.edit(t, "x", func(o map[string]any) {
