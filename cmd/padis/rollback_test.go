@@ -13,8 +13,8 @@ import (
 // hash is a commit that begins with what is given.
 func hash(begin string) string { return begin + strings.Repeat("0", 40-len(begin)) }
 
-// synced is a Sync that has applied commits, the newest first; an asterisk marks what is rolled back.
-func synced(history ...string) *v1alpha1.Sync {
+// syncWith is a Sync that has applied commits, the newest first; an asterisk marks what is rolled back.
+func syncWith(history ...string) *v1alpha1.Sync {
 	y := &v1alpha1.Sync{ObjectMeta: metav1.ObjectMeta{Namespace: "ops", Name: "shop"}}
 	for _, c := range history {
 		begin, back := strings.CutSuffix(c, "*")
@@ -29,7 +29,7 @@ func synced(history ...string) *v1alpha1.Sync {
 
 func TestChooseRollback(t *testing.T) {
 	failing := func(commit string, history ...string) *v1alpha1.Sync {
-		y := synced(history...)
+		y := syncWith(history...)
 		y.Status.LastAttemptedCommit, y.Status.Incomplete = hash(commit), true
 		return y
 	}
@@ -48,22 +48,22 @@ func TestChooseRollback(t *testing.T) {
 		pin  bool
 		want string
 	}{
-		{"the one before", synced("c", "b", "a"), "", false, "c -> b"},
+		{"the one before", syncWith("c", "b", "a"), "", false, "c -> b"},
 		{"what fails is left for what was applied", failing("c", "b", "a"), "", false, "c -> b"},
-		{"once more, from the same bad one", back("b", "c", synced("c*", "b", "a")), "", false, "c -> a"},
-		{"not to what was rolled back before", released(back("b", "c", synced("d", "c*", "b", "a"))), "", false, "d -> b"},
-		{"nothing before", synced("a"), "", false, "no commit is known that was applied before"},
-		{"nothing at all", synced(), "", false, "has applied nothing yet"},
-		{"the beginning of a hash", synced("c", "b1", "b2", "a"), "b2", false, "c -> b2"},
-		{"in capitals", synced("c", "b1", "b2", "a"), "B2", false, "c -> b2"},
-		{"too short", synced("c", "b1", "b2", "a"), "b", false, "more than one commit"},
-		{"unknown", synced("c", "b"), "f", false, "no applied commit begins so"},
-		{"a whole hash", synced("c", "b"), hash("f"), false, "c -> f"},
-		{"in force", synced("c", "b"), "c", false, "is in force"},
-		{"in force, and to stay", synced("c", "b"), "c", true, " -> c pinned"},
-		{"the one before, to stay", synced("c", "b"), "", true, "c -> b pinned"},
-		{"rolled back, and now to stay", back("b", "c", synced("c*", "b", "a")), "b", true, "c -> b pinned"},
-		{"forward to the bad one", back("b", "c", synced("c*", "b", "a")), "c", false, "--resume"},
+		{"once more, from the same bad one", back("b", "c", syncWith("c*", "b", "a")), "", false, "c -> a"},
+		{"not to what was rolled back before", released(back("b", "c", syncWith("d", "c*", "b", "a"))), "", false, "d -> b"},
+		{"nothing before", syncWith("a"), "", false, "no commit is known that was applied before"},
+		{"nothing at all", syncWith(), "", false, "has applied nothing yet"},
+		{"the beginning of a hash", syncWith("c", "b1", "b2", "a"), "b2", false, "c -> b2"},
+		{"in capitals", syncWith("c", "b1", "b2", "a"), "B2", false, "c -> b2"},
+		{"too short", syncWith("c", "b1", "b2", "a"), "b", false, "more than one commit"},
+		{"unknown", syncWith("c", "b"), "f", false, "no applied commit begins so"},
+		{"a whole hash", syncWith("c", "b"), hash("f"), false, "c -> f"},
+		{"in force", syncWith("c", "b"), "c", false, "is in force"},
+		{"in force, and to stay", syncWith("c", "b"), "c", true, " -> c pinned"},
+		{"the one before, to stay", syncWith("c", "b"), "", true, "c -> b pinned"},
+		{"rolled back, and now to stay", back("b", "c", syncWith("c*", "b", "a")), "b", true, "c -> b pinned"},
+		{"forward to the bad one", back("b", "c", syncWith("c*", "b", "a")), "c", false, "--resume"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, err := chooseRollback(c.y, c.to, c.pin)
@@ -90,7 +90,7 @@ func TestUndoWith(t *testing.T) {
 	entry := func(name, from string) v1alpha1.SyncUndo {
 		return v1alpha1.SyncUndo{Group: "padis.io", Kind: "App", Namespace: "shop", Name: name, From: hash(from)}
 	}
-	y := synced("c", "b")
+	y := syncWith("c", "b")
 	y.Spec.Undo = []v1alpha1.SyncUndo{entry("web", "b"), entry("db", "b")}
 	if got, want := fmt.Sprint(undoWith(y, "shop", "web")), fmt.Sprint([]v1alpha1.SyncUndo{entry("db", "b"), entry("web", "c")}); got != want {
 		t.Errorf("got %s, want %s", got, want)
