@@ -111,6 +111,17 @@ func TestPlanOfASync(t *testing.T) {
 	padis("apply", "-n", ns, "--server-side", "--force-conflicts", "--field-manager", "somebody", "-f", manifest(t, gitApp("web", "9"))).expect(t, exitOK)
 	padis("plan", "--sync", "shop", "-n", ns).expect(t, plan.ExitError, "! App plan-sync/web", "refused: Conflict", "somebody")
 
+	// What is undone stays until a commit says something else of it.
+	set(`{"undo":[{"kind":"App","namespace":"` + ns + `","name":"web","from":"` + second + `"}],"prune":true}`)
+	padis("plan", "--sync", "shop", "-n", ns, "--ref", "more").expect(t, plan.ExitChanges, "= App plan-sync/web is left as it is by spec.undo", "0 to update, 1 to delete")
+	padis("plan", "--sync", "shop", "-n", ns).expect(t, plan.ExitError, "! App plan-sync/web", "refused: Conflict")
+
+	// What nobody who is believed has signed is not applied.
+	signer := sourcetest.SSHSigner(t, "ops@example.com")
+	padis("create", "configmap", "signers", "-n", ns, "--from-literal=keys="+string(signer.Public)).expect(t, exitOK)
+	padis("patch", "gitsource/shop", "-n", ns, "--type=merge", "-p", `{"spec":{"verify":{"signers":[{"type":"SSH","configMapKeyRef":{"name":"signers","key":"keys"}}]}}}`).expect(t, exitOK)
+	padis("plan", "--sync", "shop", "-n", ns, "--ref", "more").expect(t, plan.ExitError, "! NotSigned", second)
+
 	// What is broken is named by file and line.
 	work.Write("apps/broken.yaml", "a: b\n c: d\n")
 	work.Write("apps/other.yaml", strings.Replace(gitApp("other", "1"), "  name: other", "  name: other\n  namespace: elsewhere", 1))

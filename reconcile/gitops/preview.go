@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +82,7 @@ func (in PreviewInput) Look(ctx context.Context) (*Preview, error) {
 	if err := p.wish(ctx); err != nil {
 		return nil, err
 	}
+	p.undone(ctx)
 	if err := p.compare(ctx); err != nil {
 		return nil, err
 	}
@@ -98,7 +101,9 @@ type preview struct {
 	set     settings
 	wanted  []decide.Rendered
 	places  map[decide.ID]string
-	out     Preview
+	// held are objects that are left as they are.
+	held map[decide.ID]bool
+	out  Preview
 }
 
 // declared reads the Sync, its source and all that its result depends on.
@@ -176,16 +181,11 @@ func (p *preview) broken(err error) error {
 
 // fetch brings the commit, and verifies it as the GitSource does.
 func (p *preview) fetch(ctx context.Context) (fs.FS, func(), error) {
-	// Whoever asks may read the repositories of his own host.
-	cache, err := source.Open(p.Dir, source.Options{FileRoots: []string{"/"}})
+	cache, spec, err := p.repository(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	repos := Cached{cache}
-	spec, err := (&Sources{live: p.reads}).spec(ctx, p.source)
-	if err != nil {
-		return nil, nil, fmt.Errorf("gitsource %s/%s: %w: only who may read it can have the repository fetched, and your own settings of git are not used; plan a working copy with -f DIR", p.source.Namespace, p.source.Name, err)
-	}
 	spec.Since, spec.MayRewrite = p.source.Status.Commit, p.Ref != ""
 	_, timeout := p.source.Spec.Times()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -203,6 +203,77 @@ func (p *preview) fetch(ctx context.Context) (fs.FS, func(), error) {
 		p.out.Violations = append(p.out.Violations, plan.Refusal{Reason: reason, Message: message})
 	}
 	return repos.Files(rev)
+}
+
+// repository opens what is fetched of the source.
+func (p *preview) repository(ctx context.Context) (*source.Cache, source.Spec, error) {
+	// Whoever asks may read the repositories of his own host.
+	cache, err := source.Open(p.Dir, source.Options{FileRoots: []string{"/"}})
+	if err != nil {
+		return nil, source.Spec{}, err
+	}
+	spec, err := (&Sources{live: p.reads}).spec(ctx, p.source)
+	if err != nil {
+		err = fmt.Errorf("gitsource %s/%s: %w: only who may read it can have the repository fetched, and your own settings of git are not used; plan a working copy with -f DIR", p.source.Namespace, p.source.Name, err)
+	}
+	return cache, spec, err
+}
+
+// undone leaves alone what spec.undo holds.
+func (p *preview) undone(ctx context.Context) {
+	said := map[string]decide.Said{}
+	for _, u := range p.y.Spec.Undo {
+		if _, known := said[u.From]; known {
+			continue
+		}
+		digests, err := p.says(ctx, u.From)
+		if err != nil {
+			said[u.From] = decide.Said{Problem: err.Error()}
+			continue
+		}
+		said[u.From] = decide.Said{Digests: digests}
+	}
+	p.held = map[decide.ID]bool{}
+	for _, h := range decide.Holds(p.y.Spec.Undo, decide.Digests(p.wanted), said) {
+		p.held[h.ID] = true
+		message := "is left as it is by spec.undo until a commit says something else of it"
+		if h.Problem != "" {
+			message += ": " + h.Problem
+		}
+		p.keep(h.ID, message)
+	}
+	p.wanted = slices.DeleteFunc(p.wanted, func(r decide.Rendered) bool { return p.held[r.ID] })
+}
+
+// says is what a commit says of all objects, by its digests.
+func (p *preview) says(ctx context.Context, commit string) (map[decide.ID]string, error) {
+	cache, spec, err := p.repository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec.MayRewrite = true
+	rev, err := FetchRef(ctx, cache, spec, commit)
+	if err != nil {
+		return nil, err
+	}
+	files, done, err := Cached{cache}.Files(rev)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	rendered, err := filesOf(p.y, p.source, p.set, files, nil)
+	if err != nil {
+		return nil, err
+	}
+	var out []decide.Rendered
+	for _, o := range rendered {
+		d, err := decide.Prepare(o.Unstructured, p.Namespace+"/"+p.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return decide.Digests(out), nil
 }
 
 // FetchRef fetches what a branch, tag or commit names; without a name, what the spec does.
@@ -238,6 +309,8 @@ func FetchRef(ctx context.Context, cache *source.Cache, spec source.Spec, name s
 // compare looks at what is there, and tries what would be written.
 func (p *preview) compare(ctx context.Context) error {
 	applied := decide.Applied(p.y.Status.Inventory)
+	has := len(applied)
+	maps.DeleteFunc(applied, func(id decide.ID, _ string) bool { return p.held[id] })
 	live, err := p.live(ctx, applied)
 	if err != nil {
 		return err
@@ -250,7 +323,7 @@ func (p *preview) compare(ctx context.Context) error {
 	if commit == "" {
 		commit = someCommit
 	}
-	if no := decide.MayPrune(todo, len(applied), p.y.Spec.PruneLimit, commit, p.y.Annotations[v1alpha1.AnnotationConfirmPrune]); no != nil {
+	if no := decide.MayPrune(todo, has, p.y.Spec.PruneLimit, commit, p.y.Annotations[v1alpha1.AnnotationConfirmPrune]); no != nil {
 		p.out.Violations = append(p.out.Violations, plan.Refusal{Reason: no.Reason, Message: no.Message})
 		for _, id := range todo.Prune {
 			p.keep(id, "has left the repository and stays until its deletion is confirmed")

@@ -15,7 +15,7 @@ import (
 )
 
 // movedTo is the address that web-0 gets in place of the one that it has.
-const movedTo = "10.44.1.77"
+const movedTo = "10.44.1.70"
 
 // planAddress plans that an address moves, applies the plan, and compares what has happened with what was planned.
 func (d *demo) planAddress(dir string) error {

@@ -12,10 +12,13 @@ import (
 	"padis.io/padis/api/runtime"
 )
 
-// planIt runs `padis plan` on a manifest and gives what it prints and its exit status.
+// planIt runs `padis plan` on a manifest, if one is given, and gives what it prints and its exit status.
 func planIt(t *testing.T, c context.Context, manifest string, args ...string) (string, int) {
 	t.Helper()
-	cmd := exec.CommandContext(c, filepath.Join(cluster.Bin, "padis"), append([]string{"plan", "-f", "-"}, args...)...)
+	if manifest != "" {
+		args = append([]string{"-f", "-"}, args...)
+	}
+	cmd := exec.CommandContext(c, filepath.Join(cluster.Bin, "padis"), append([]string{"plan"}, args...)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig(), "NO_COLOR=1")
 	cmd.Stdin = strings.NewReader(manifest)
 	out, err := cmd.CombinedOutput()
@@ -115,4 +118,19 @@ func TestPlan(t *testing.T) {
 	if a, err := cluster.App(c, s.name, "planned"); err != nil || a.Spec.Wanted() != 1 {
 		t.Errorf("it was applied all the same: %+v, %v", a, err)
 	}
+
+	// A deletion: what it stops, and which address is free then.
+	is, err = cluster.Instances(c, s.name)
+	must(t, err)
+	out, code = planIt(t, c, "", "--delete", "app/planned", "-n", s.name, "--out", file)
+	for _, want := range []string{"- App " + s.name + "/planned", "1 to stop", "- planned-0 on " + is[0].Status.Host, s.prefix + ".40 of pool " + s.name + " is given back by " + s.name + "/planned-0"} {
+		if code != 2 || !strings.Contains(out, want) {
+			t.Errorf("exit status %d; %q is missing in\n%s", code, want, out)
+		}
+	}
+	if applied, err = cluster.Padis(c, "apply", "--plan", file); err != nil || !strings.Contains(applied, "app.padis.io/planned deleted") {
+		t.Fatalf("%v\n%s", err, applied)
+	}
+	_, err = cluster.WaitInstances(c, s.name, "planned", func(is []runtime.Instance) bool { return len(is) == 0 })
+	must(t, err)
 }
