@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"padis.io/padis/api/plan"
+	padisv1 "padis.io/padis/proto/padis/v1"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -129,5 +130,27 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s differs; -update writes it anew:\n%s", path, got)
+	}
+}
+
+// What an executor said of a container that is stopped is said no more: nothing is left of its address.
+func TestStoppedContainersUseNoAddresses(t *testing.T) {
+	b := newBed(t, 4, 4, 4096)
+	b.apply(b.changes(shop))
+	in := b.input(b.changes("kind: App\nmetadata: {name: api, namespace: shop}\nspec: {networks: [{pool: front, addresses: [10.44.0.20]}]}"))
+	said := 0
+	for i := range in.Scheduler.Agents {
+		a := &in.Scheduler.Agents[i]
+		a.Says = &padisv1.FromExecutor{Version: "1"}
+		for _, r := range in.Scheduler.Records.Instances {
+			if r.GetAgentId() == a.Record.GetAgentId() {
+				said++
+				a.Says.Addresses = append(a.Says.Addresses, &padisv1.UsedAddress{Container: r.GetContainer(), Network: "lan", Address: r.GetAddresses()[0]})
+			}
+		}
+	}
+	p, err := Make(in)
+	if err != nil || said != 5 || p.Unfinished != "" {
+		t.Errorf("%d addresses are in use; %+v, %v", said, p, err)
 	}
 }

@@ -276,6 +276,10 @@ func (m *cluster) end(id string, t *task) {
 	delete(m.tasks, id)
 	h.apps[t.app]--
 	h.free, h.refused, h.more = h.free.Add(t.takes), time.Time{}, true
+	if slices.ContainsFunc(h.says.GetAddresses(), func(a *padisv1.UsedAddress) bool { return a.GetContainer() == t.container }) {
+		h.says = proto.CloneOf(h.says)
+		h.says.Addresses = slices.DeleteFunc(h.says.Addresses, func(a *padisv1.UsedAddress) bool { return a.GetContainer() == t.container })
+	}
 	m.tell(mesos.Update{Status: mesos.Status{TaskID: id, AgentID: t.agent, State: mesos.TaskKilled, Source: "SOURCE_EXECUTOR", Timestamp: m.now}})
 }
 

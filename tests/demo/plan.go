@@ -79,6 +79,9 @@ func (d *demo) planAddress(dir string) error {
 
 // onlyMove makes sure that a plan gives web-0 its new address for the old one, and does nothing else.
 func onlyMove(p *plan.Plan, old string) (plan.Instance, error) {
+	if p.Unfinished != "" {
+		return plan.Instance{}, fmt.Errorf("not all is known: %s", p.Unfinished)
+	}
 	if len(p.Apps) != 1 || len(p.Apps[0].Instances) != 1 {
 		return plan.Instance{}, errors.New("something happens to others than web-0")
 	}
