@@ -111,7 +111,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	for _, w := range writes {
 		due[w.ID] = w
 	}
-	for i, wave := range decide.Order(s.wanted) {
+	for i, wave := range s.waves {
 		var batch []write
 		for _, o := range wave.Objects {
 			if w, ok := due[o.ID]; ok {
@@ -174,11 +174,7 @@ func (l *look) pause(ctx context.Context, gate *decide.Refusal) (reconcile.Resul
 
 // waits are the objects of a wave that are not healthy yet.
 func (l *look) waits(wave decide.Wave) []v1alpha1.ObjectReport {
-	ids := make(map[string]bool, len(wave.Objects))
-	for _, o := range wave.Objects {
-		ids[o.ID.String()] = true
-	}
-	return slices.DeleteFunc(l.unhealthy(), func(o v1alpha1.ObjectReport) bool { return !ids[o.Object] })
+	return l.ill(wave.Objects)
 }
 
 // broke shows why the attempt has failed, and when it is repeated.
@@ -308,8 +304,12 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 
 // inventory is what is applied: what is wanted, and what has left the repository and is still there.
 func (l *look) inventory(p decide.Plan, done bool) {
+	if len(p.Protected)+len(p.Prune)+len(p.Released)+len(l.holds) == 0 {
+		l.next.Inventory, l.next.Objects = l.s.listed, int32(len(l.s.wanted))
+		return
+	}
 	all := slices.Clone(l.s.wanted)
-	versions := decide.Applied(l.shown.Inventory)
+	versions := l.s.appliedIn(l.shown.Inventory)
 	stays := func(id decide.ID) {
 		if versions[id] != "" {
 			u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": versions[id], "kind": id.Kind}}
@@ -352,7 +352,7 @@ func (l *look) mayPrune(p decide.Plan, applied int, commit string) *decide.Refus
 
 // prune deletes what has left the repository, and takes what is gone out of the plan.
 func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, left map[decide.ID]*unstructured.Unstructured, commit string) (*decide.Refusal, error) {
-	versions := decide.Applied(l.shown.Inventory)
+	versions := l.s.appliedIn(l.shown.Inventory)
 	if refusal := l.mayPrune(*p, len(versions), commit); refusal != nil {
 		return refusal, nil
 	}

@@ -45,7 +45,7 @@ type comparison struct {
 // compare looks at all objects that are not known to be in order, and says what is to be done. It reads by the rights of the
 // Sync: what that may not see is not told of either. The objects that it returns have left the repository.
 func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inventory []v1alpha1.InventoryGroup) (decide.Plan, map[decide.ID]*unstructured.Unstructured, error) {
-	c := &comparison{Syncs: r, y: y, s: s, applied: decide.Applied(inventory)}
+	c := &comparison{Syncs: r, y: y, s: s, applied: s.appliedIn(inventory)}
 	marked := s.take()
 	left, err := c.run(ctx, marked)
 	if err != nil {

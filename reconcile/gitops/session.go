@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +33,13 @@ type session struct {
 	wanted           []decide.Rendered
 	places           map[decide.ID]string
 	index            map[decide.ID]int
-	known            map[decide.ID]*object
+	// waves and listed are the wanted objects in the order in which they are applied, and as an inventory.
+	waves  []decide.Wave
+	listed []v1alpha1.InventoryGroup
+	// applied is what the inventory appliedOf names.
+	applied   map[decide.ID]string
+	appliedOf []v1alpha1.InventoryGroup
+	known     map[decide.ID]*object
 	// held are left as they are by spec.undo, and sayings what the bad commits say.
 	held    map[decide.ID]bool
 	sayings map[string]saying
@@ -129,6 +136,7 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	if len(found) > 0 {
 		return found
 	}
+	s.waves, s.listed = decide.Order(wanted), decide.Inventory(wanted)
 	s.prepared, s.wanted, s.places, s.index, s.commit, s.settings = prepared, wanted, places, index, commit, set.digest
 	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
 	if s.restored == [2]string{commit, set.digest} {
@@ -190,6 +198,17 @@ func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS
 		return nil, out
 	}
 	return objects, nil
+}
+
+// appliedIn is what an inventory names, which is mostly the same as the last time.
+func (s *session) appliedIn(inventory []v1alpha1.InventoryGroup) map[decide.ID]string {
+	same := func(a, b v1alpha1.InventoryGroup) bool {
+		return a.Group == b.Group && a.Version == b.Version && a.Kind == b.Kind && a.Namespace == b.Namespace && slices.Equal(a.Names, b.Names)
+	}
+	if s.applied == nil || !slices.EqualFunc(inventory, s.appliedOf, same) {
+		s.applied, s.appliedOf = decide.Applied(inventory), inventory
+	}
+	return s.applied
 }
 
 // digests are those of what a commit comes to.

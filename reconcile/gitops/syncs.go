@@ -391,9 +391,12 @@ func (l *look) well(ctx context.Context) bool {
 }
 
 // unhealthy are the wanted objects that are not healthy. The Sync itself cannot wait for itself.
-func (l *look) unhealthy() []v1alpha1.ObjectReport {
+func (l *look) unhealthy() []v1alpha1.ObjectReport { return l.ill(l.s.wanted) }
+
+// ill are those of some objects that are not healthy.
+func (l *look) ill(objects []decide.Rendered) []v1alpha1.ObjectReport {
 	var out []v1alpha1.ObjectReport
-	for _, w := range l.s.wanted {
+	for _, w := range objects {
 		if l.s.held[w.ID] || w.ID == decide.SyncID(l.s.name) {
 			continue
 		}

@@ -25,6 +25,9 @@ type Cache struct {
 
 type cachedFile struct {
 	content [sha256.Size]byte
+	// hash is what the tree says of the content, if it says anything, and size the bytes.
+	hash string
+	size int
 	result
 }
 
@@ -73,13 +76,20 @@ func settings(in Input) (sum [sha256.Size]byte) {
 	return sum
 }
 
-func (c *Cache) file(name string, data []byte, render func() result) result {
+// unread gives what a file came to that has the same hash still.
+func (c *Cache) unread(name, hash string) (cachedFile, bool) {
+	known, ok := c.files[name]
+	return known, ok && hash != "" && known.hash == hash
+}
+
+func (c *Cache) file(name, hash string, data []byte, render func() result) result {
 	content := sha256.Sum256(data)
 	known, ok := c.files[name]
 	if !ok || known.content != content {
 		c.parsed++
-		known = cachedFile{content, render()}
+		known = cachedFile{content: content, size: len(data), result: render()}
 	}
+	known.hash = hash
 	c.newFiles[name] = known
 	return known.result
 }

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"reflect"
 	"strings"
@@ -226,6 +227,34 @@ func TestClusterScoped(t *testing.T) {
 	}
 }
 
+// hashed is a tree that knows hashes, and counts what is opened.
+type hashed struct {
+	fstest.MapFS
+	opened int
+}
+
+func (h *hashed) Hash(name string) (string, error) { return fmt.Sprintf("%x", h.MapFS[name].Data), nil }
+
+func (h *hashed) Open(name string) (fs.File, error) {
+	if f := h.MapFS[name]; f != nil && f.Mode.IsRegular() {
+		h.opened++
+	}
+	return h.MapFS.Open(name)
+}
+
+// A file that is as it was is not read, if the tree knows that without.
+func TestOnlyWhatChangedIsRead(t *testing.T) {
+	files := &hashed{MapFS: tree(thousand())}
+	in := Input{FS: files, Namespace: "shop", Cache: &Cache{}}
+	Render(in)
+	files.opened = 0
+	files.MapFS["apps/500.yaml"] = &fstest.MapFile{Data: []byte(app("changed"))}
+	o, p := Render(in)
+	if len(o) != 1000 || len(p) > 0 || files.opened != 1 || in.Cache.Parsed() != 1 {
+		t.Errorf("%d objects, %d files opened, %d parsed: %s", len(o), files.opened, in.Cache.Parsed(), lines(p))
+	}
+}
+
 // Rendering with a cache that saw any earlier trees gives what rendering without one gives.
 func TestCacheChangesNothing(t *testing.T) {
 	contents := []string{app("one"), app("two"), "[", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: \"${V}\"}\n", "resources: [x.yaml]\nnamePrefix: k-\n", "resources: [../a]\n", "b.yaml\n"}
@@ -243,6 +272,9 @@ func TestCacheChangesNothing(t *testing.T) {
 				Options: Options{Files: rapid.SampledFrom([]int{0, 2}).Draw(t, "most")}}
 			objects, problems := Render(in)
 			in.Cache = cache
+			if rapid.Bool().Draw(t, "hashed") {
+				in.FS = &hashed{MapFS: in.FS.(fstest.MapFS)}
+			}
 			for range 2 {
 				o, p := Render(in)
 				if names(o) != names(objects) || lines(p) != lines(problems) {

@@ -44,7 +44,7 @@ func (w *walk) start() {
 	case info.IsDir():
 		w.folder(root, nil)
 	default:
-		w.file(root)
+		w.content(root, "")
 	}
 }
 
@@ -120,7 +120,7 @@ func (w *walk) link(name string) {
 	if err != nil {
 		w.problem(name, "%v", err)
 	} else if info.Mode().IsRegular() {
-		w.file(name)
+		w.content(name, "")
 	} else {
 		w.problem(name, "neither a file nor a link to one: remove it, or add it to %s", ignore.File)
 	}
@@ -147,29 +147,72 @@ func (w *walk) read(name string) ([]byte, error) {
 	if len(data) > most {
 		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignore.File)
 	}
-	switch {
-	case w.seen[name]:
-	case len(w.seen) >= w.in.Options.Files:
-		w.over = true
-		return nil, fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignore.File)
-	case w.bytes+len(data) > w.in.Options.TreeBytes:
-		w.over = true
-		return nil, fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignore.File)
-	default:
-		w.seen[name] = true
-		w.bytes += len(data)
+	if err := w.count(name, len(data)); err != nil {
+		return nil, err
 	}
 	return data, nil
 }
 
-// file renders one file, unless the cache has it.
+// count bounds the tree by a file of that size.
+func (w *walk) count(name string, size int) error {
+	switch {
+	case w.seen[name]:
+	case len(w.seen) >= w.in.Options.Files:
+		w.over = true
+		return fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignore.File)
+	case w.bytes+size > w.in.Options.TreeBytes:
+		w.over = true
+		return fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignore.File)
+	default:
+		w.seen[name] = true
+		w.bytes += size
+	}
+	return nil
+}
+
+// Hashed is a tree that knows which files are alike without reading them.
+type Hashed interface {
+	// Hash is equal for equal contents only. Symbolic links are not followed.
+	Hash(name string) (string, error)
+}
+
+// hash of a file, if the tree knows it.
+func (w *walk) hash(name string) string {
+	t, ok := w.in.FS.(Hashed)
+	if !ok {
+		return ""
+	}
+	h, err := t.Hash(name)
+	if err != nil {
+		// Whoever reads it says why.
+		return ""
+	}
+	return h
+}
+
+// file renders a file that is no link, unless the cache has it: then it is not even read if the tree knows its hash.
 func (w *walk) file(name string) {
+	hash := w.hash(name)
+	if known, ok := w.cache.unread(name, hash); ok {
+		if err := w.count(name, known.size); err != nil {
+			w.problem(name, "%v", err)
+			return
+		}
+		w.cache.newFiles[name] = known
+		w.take(name, known.result)
+		return
+	}
+	w.content(name, hash)
+}
+
+// content renders what a file or link leads to, unless the cache has it.
+func (w *walk) content(name, hash string) {
 	data, err := w.read(name)
 	if err != nil {
 		w.problem(name, "%v", err)
 		return
 	}
-	w.take(name, w.cache.file(name, data, func() result { return renderFile(w.in, name, data) }))
+	w.take(name, w.cache.file(name, hash, data, func() result { return renderFile(w.in, name, data) }))
 }
 
 // kustomization builds one directory, unless the cache has it.
