@@ -145,7 +145,7 @@ func TestStoppedContainersUseNoAddresses(t *testing.T) {
 		for _, r := range in.Scheduler.Records.Instances {
 			if r.GetAgentId() == a.Record.GetAgentId() {
 				said++
-				a.Says.Addresses = append(a.Says.Addresses, &padisv1.UsedAddress{Container: r.GetContainer(), Network: "lan", Address: r.GetAddresses()[0]})
+				a.Says.Addresses = append(a.Says.Addresses, &padisv1.UsedAddress{Container: r.GetTaskId(), Network: "lan", Address: r.GetAddresses()[0]})
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -276,9 +277,11 @@ func (m *cluster) end(id string, t *task) {
 	delete(m.tasks, id)
 	h.apps[t.app]--
 	h.free, h.refused, h.more = h.free.Add(t.takes), time.Time{}, true
-	if slices.ContainsFunc(h.says.GetAddresses(), func(a *padisv1.UsedAddress) bool { return a.GetContainer() == t.container }) {
+	// What an executor calls a plain program is its task.
+	its := func(a *padisv1.UsedAddress) bool { return a.GetContainer() == cmp.Or(t.container, id) }
+	if slices.ContainsFunc(h.says.GetAddresses(), its) {
 		h.says = proto.CloneOf(h.says)
-		h.says.Addresses = slices.DeleteFunc(h.says.Addresses, func(a *padisv1.UsedAddress) bool { return a.GetContainer() == t.container })
+		h.says.Addresses = slices.DeleteFunc(h.says.Addresses, its)
 	}
 	m.tell(mesos.Update{Status: mesos.Status{TaskID: id, AgentID: t.agent, State: mesos.TaskKilled, Source: "SOURCE_EXECUTOR", Timestamp: m.now}})
 }
