@@ -108,6 +108,10 @@ type SyncSpec struct {
 	// Secret whose keys ending in .agekey decrypt what sops has encrypted.
 	// +optional
 	DecryptionSecretRef *SecretReference `json:"decryptionSecretRef,omitempty"`
+	// How the Helm chart in path is rendered. Charts need not be configured: a directory with a Chart.yaml is rendered as
+	// helm template would, and what it renders to is treated as what any file says.
+	// +optional
+	Helm *SyncHelm `json:"helm,omitempty"`
 	// ServiceAccount, of the namespace of the Sync, by whose rights objects are read and written: it needs the verbs get, create,
 	// patch, and delete to prune; with list, large Syncs are faster. Without it, the Sync may only touch its own namespace.
 	// +optional
