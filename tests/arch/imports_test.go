@@ -85,6 +85,8 @@ var only = []struct {
 	{"k8s.io/kubectl", []string{"cmd/padis", "tests"}, "kubectl's commands are the command line's"},
 	{"sigs.k8s.io/controller-runtime", []string{"reconcile"}, "reconcilers are one stage"},
 	{"sigs.k8s.io/kustomize", []string{"reconcile/gitops/render/kustomize"}, "one room sees to it that kustomize fetches and executes nothing"},
+	{"helm.sh/helm", []string{"reconcile/gitops/render/helm"}, "one room knows what a template may do, and runs it in a process of its own"},
+	{"github.com/Masterminds/sprig", []string{"reconcile/gitops/render/helm"}, "functions of templates"},
 	{"filippo.io/age", []string{"reconcile/gitops/render/sops"}, "one room decrypts what is in repositories"},
 	{"github.com/go-git/go-git", []string{"reconcile/gitops/source"}, "one edge speaks git"},
 	{"github.com/ProtonMail/go-crypto", []string{"reconcile/gitops/source/signature"}, "one room says who vouches for a commit"},
@@ -175,7 +177,7 @@ func TestBinariesLink(t *testing.T) {
 		never  []string
 		reason string
 	}{
-		{"./cmd/padis-executor", []string{"k8s.io", "sigs.k8s.io/controller-runtime", "go.etcd.io", module + "/scheduler", module + "/reconcile", module + "/api"}, "the executor is small: it runs on every host"},
+		{"./cmd/padis-executor", []string{"k8s.io", "sigs.k8s.io/controller-runtime", "go.etcd.io", "helm.sh/helm", module + "/scheduler", module + "/reconcile", module + "/api"}, "the executor is small: it runs on every host"},
 		{"./cmd/padis-mesos", []string{"k8s.io", "go.etcd.io", module + "/scheduler", module + "/reconcile", module + "/api", module + "/executor"}, "the embedded Mesos stands for another product: it knows nothing of ours"},
 	} {
 		for _, p := range list(t, "-deps", b.binary) {
