@@ -16,10 +16,12 @@ type Cache struct {
 	settings [sha256.Size]byte
 	files    map[string]cachedFile
 	builds   map[string]cachedBuild
+	charts   map[string]cachedChart
 
 	// what the Render at work used; the rest is forgotten
 	newFiles  map[string]cachedFile
 	newBuilds map[string]cachedBuild
+	newCharts map[string]cachedChart
 	parsed    int
 }
 
@@ -31,6 +33,12 @@ type cachedFile struct {
 	result
 }
 
+// cachedChart is good as long as all that its digest is of stays the same.
+type cachedChart struct {
+	content [sha256.Size]byte
+	result
+}
+
 // cachedBuild is good as long as all that kustomize looked at looks the same.
 type cachedBuild struct {
 	used []kustomize.Use
@@ -38,7 +46,7 @@ type cachedBuild struct {
 	result
 }
 
-// Parsed tells how many files and kustomizations the last Render had to read anew.
+// Parsed tells how many files, kustomizations and charts the last Render had to read anew.
 func (c *Cache) Parsed() int { return c.parsed }
 
 func (c *Cache) begin(in Input) *Cache {
@@ -51,12 +59,13 @@ func (c *Cache) begin(in Input) *Cache {
 	c.parsed = 0
 	c.newFiles = make(map[string]cachedFile, len(c.files))
 	c.newBuilds = make(map[string]cachedBuild, len(c.builds))
+	c.newCharts = make(map[string]cachedChart, len(c.charts))
 	return c
 }
 
 func (c *Cache) end() {
-	c.files, c.builds = c.newFiles, c.newBuilds
-	c.newFiles, c.newBuilds = nil, nil
+	c.files, c.builds, c.charts = c.newFiles, c.newBuilds, c.newCharts
+	c.newFiles, c.newBuilds, c.newCharts = nil, nil, nil
 }
 
 // settings are all inputs but the tree.
@@ -69,6 +78,12 @@ func settings(in Input) (sum [sha256.Size]byte) {
 	for _, k := range slices.Sorted(maps.Keys(in.Variables)) {
 		field(k)
 		field(in.Variables[k])
+	}
+	field(in.Release)
+	field(fmt.Sprint(in.Chart == nil, in.Helm == nil))
+	if in.Helm != nil {
+		field(string(in.Helm.Values))
+		field(fmt.Sprintf("%q", in.Helm.ValuesFiles))
 	}
 	digest := in.Decrypt.Digest()
 	h.Write(digest[:])
@@ -103,6 +118,19 @@ func (c *Cache) build(dir string, look func(kustomize.Use) []byte, render func()
 		known = cachedBuild{used, saw(used, look), r}
 	}
 	c.newBuilds[dir] = known
+	return known.result
+}
+
+// chart remembers what the chart in a directory comes to, unless it may come to something else another time.
+func (c *Cache) chart(dir string, content [sha256.Size]byte, render func() result) result {
+	known, ok := c.charts[dir]
+	if !ok || known.content != content {
+		c.parsed++
+		known = cachedChart{content, render()}
+	}
+	if !slices.ContainsFunc(known.problems, func(p Problem) bool { return p.Passing }) {
+		c.newCharts[dir] = known
+	}
 	return known.result
 }
 

@@ -1,6 +1,6 @@
-// Package render turns the files of a source into objects: plain YAML and JSON, kustomizations, variables, and what sops or age
-// encrypted. It says of everything that is wrong which file and line it is in; a result with problems must not be applied.
-// Edge: talks to the tree of a source (fs.FS), and to nothing else.
+// Package render turns the files of a source into objects: plain YAML and JSON, kustomizations, charts, variables, and what sops or
+// age encrypted. It says of everything that is wrong which file and line it is in; a result with problems must not be applied.
+// Edge: talks to the tree of a source (fs.FS), and to who renders charts.
 //
 // What a file means is decided in pure packages (decode, substitute, sops, ignore); this one walks and remembers.
 package render
@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"padis.io/padis/reconcile/gitops/render/decode"
+	"padis.io/padis/reconcile/gitops/render/helm"
 	"padis.io/padis/reconcile/gitops/render/sops"
 )
 
@@ -25,6 +26,11 @@ type Input struct {
 	Decrypt   sops.Identities   // private keys of age
 	Namespace string            // the Sync's target namespace: objects without one get it, objects of another are problems
 	Default   string            // the namespace of objects that name none, if there is no target namespace
+
+	Release string // the name of the release that charts are rendered for
+	Helm    *Helm  // what is said of the chart in Path, if it is to be one
+	// Chart renders a chart, within bounds. Without it, charts are problems.
+	Chart func(helm.Request) (helm.Response, error)
 
 	Options Options
 	Cache   *Cache // what the last call of the same Sync left, or nil
@@ -46,7 +52,7 @@ var Defaults = Options{Limits: decode.Defaults, Objects: 100_000, Files: 100_000
 // Object is one object, and where it was said.
 type Object struct {
 	File string
-	Line int // 0 if kustomize made it
+	Line int // 0 if kustomize or a template made it
 	*unstructured.Unstructured
 }
 
@@ -56,6 +62,7 @@ type Problem struct {
 	Line    int    // 0 if it is the file's
 	Field   string // "" if it is the object's
 	Message string
+	Passing bool // it may be gone when the same is rendered again
 }
 
 func (p Problem) String() string {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"padis.io/padis/reconcile/gitops/render/helm"
 	"padis.io/padis/reconcile/gitops/render/ignore"
 	"padis.io/padis/reconcile/gitops/render/kustomize"
 )
@@ -41,6 +42,8 @@ func (w *walk) start() {
 		w.problem(root, "not in the source: mend the Sync's path, or add it to the repository")
 	case err != nil:
 		w.problem(root, "%v", err)
+	case w.in.Helm != nil && !w.isChart(root):
+		w.problem(root, "spec.helm is set, and there is no %s: set spec.path to the directory of a chart, or unset spec.helm", helm.ChartFile)
 	case info.IsDir():
 		w.folder(root, nil)
 	default:
@@ -80,8 +83,8 @@ func (w *walk) folder(dir string, scopes []scope) {
 		w.kustomization(dir)
 		return
 	}
-	if has("Chart.yaml") {
-		w.problem(path.Join(dir, "Chart.yaml"), "Helm charts are not rendered: commit what `helm template` prints, or add the directory to %s", ignore.File)
+	if has(helm.ChartFile) {
+		w.chart(dir)
 		return
 	}
 	if has(ignore.File) {
@@ -131,7 +134,10 @@ func manifest(name string) bool {
 }
 
 // read bounds what is read of one file and of the tree.
-func (w *walk) read(name string) ([]byte, error) {
+func (w *walk) read(name string) ([]byte, error) { return w.readOf(name, ignore.File) }
+
+// readOf names where a file can be left out.
+func (w *walk) readOf(name, ignores string) ([]byte, error) {
 	f, err := w.in.FS.Open(name)
 	if err != nil {
 		return nil, err
@@ -145,24 +151,24 @@ func (w *walk) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	if len(data) > most {
-		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignore.File)
+		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignores)
 	}
-	if err := w.count(name, len(data)); err != nil {
+	if err := w.count(name, ignores, len(data)); err != nil {
 		return nil, err
 	}
 	return data, nil
 }
 
 // count bounds the tree by a file of that size.
-func (w *walk) count(name string, size int) error {
+func (w *walk) count(name, ignores string, size int) error {
 	switch {
 	case w.seen[name]:
 	case len(w.seen) >= w.in.Options.Files:
 		w.over = true
-		return fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignore.File)
+		return fmt.Errorf("the tree has more than %d files: split it into several Syncs, or ignore some in %s", w.in.Options.Files, ignores)
 	case w.bytes+size > w.in.Options.TreeBytes:
 		w.over = true
-		return fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignore.File)
+		return fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignores)
 	default:
 		w.seen[name] = true
 		w.bytes += size
@@ -194,7 +200,7 @@ func (w *walk) hash(name string) string {
 func (w *walk) file(name string) {
 	hash := w.hash(name)
 	if known, ok := w.cache.unread(name, hash); ok {
-		if err := w.count(name, known.size); err != nil {
+		if err := w.count(name, ignore.File, known.size); err != nil {
 			w.problem(name, "%v", err)
 			return
 		}
