@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"padis.io/padis/reconcile/gitops/render/helm/child"
 )
 
 // The exit statuses of padis. This is the only place that decides them.
@@ -63,6 +65,10 @@ func run(args []string, streams genericiooptions.IOStreams) (status int) {
 			panic(r)
 		}
 	}()
+	if len(args) > 0 && args[0] == child.Verb {
+		// A process of its own for what might hurt: it needs no command line.
+		return child.Main(args[1:], streams.In, streams.Out, streams.ErrOut)
+	}
 	root := newRoot(streams)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()

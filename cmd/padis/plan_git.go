@@ -18,6 +18,8 @@ import (
 	"padis.io/padis/api/plan"
 	"padis.io/padis/reconcile/gitops"
 	"padis.io/padis/reconcile/gitops/render"
+	"padis.io/padis/reconcile/gitops/render/helm"
+	"padis.io/padis/reconcile/gitops/render/helm/child"
 	"padis.io/padis/reconcile/gitops/render/sops"
 	"padis.io/padis/reconcile/gitops/source"
 )
@@ -31,7 +33,9 @@ type repository struct {
 
 // fetch renders a commit into a file of manifests, which it names in files. Who has read it calls the function.
 func (r *repository) fetch(ctx context.Context, f cmdutil.Factory, streams genericiooptions.IOStreams, files *resource.FilenameOptions) (func(), error) {
-	in := render.Input{Path: r.path}
+	charts := child.New(child.Bounds{})
+	// The release is called as helm template calls one without a name.
+	in := render.Input{Path: r.path, Release: "release-name", Chart: func(req helm.Request) (helm.Response, error) { return charts.Render(ctx, req) }}
 	var err error
 	if in.Default, _, err = f.ToRawKubeConfigLoader().Namespace(); err != nil {
 		return nil, err
@@ -124,7 +128,7 @@ func planSync(ctx context.Context, f cmdutil.Factory, o *planFlags) (*plan.Plan,
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	in := gitops.PreviewInput{Name: o.sync, Ref: o.repository.ref, Dir: dir, Now: time.Now()}
+	in := gitops.PreviewInput{Name: o.sync, Ref: o.repository.ref, Dir: dir, Charts: child.New(child.Bounds{}).Render, Now: time.Now()}
 	if in.Config, err = f.ToRESTConfig(); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ import (
 	"padis.io/padis/mesos/master"
 	"padis.io/padis/reconcile"
 	"padis.io/padis/reconcile/gitops"
+	"padis.io/padis/reconcile/gitops/render/helm/child"
 	"padis.io/padis/scheduler"
 	"padis.io/padis/scheduler/artifacts"
 	"padis.io/padis/scheduler/core"
@@ -141,7 +142,7 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), FileRoots: c.GitFileRoots, Writer: api.SyncConfig()}
+		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), FileRoots: c.GitFileRoots, Writer: api.SyncConfig(), Charts: child.New(child.Bounds{}).Render}
 		if c.Outside != "" {
 			git.Dial = dialOutside(c.Outside)
 		}

@@ -17,6 +17,7 @@ import (
 	"padis.io/padis/api/server"
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops"
+	"padis.io/padis/reconcile/gitops/render/helm/child"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
@@ -68,6 +69,9 @@ func (s *sightings) of(namespace, reason string) []string {
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == child.Verb {
+		os.Exit(child.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	code, err := withServer(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -143,7 +147,7 @@ func manage(ctx context.Context, cache string) (<-chan error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := gitops.Add(mgr, gitops.Config{Dir: cache, FileRoots: []string{repos}, Writer: writer, LoopbackReceivers: true}, seen, logger()); err != nil {
+	if err := gitops.Add(mgr, gitops.Config{Dir: cache, FileRoots: []string{repos}, Writer: writer, Charts: child.New(child.Bounds{CPU: 2 * time.Second}).Render, LoopbackReceivers: true}, seen, logger()); err != nil {
 		return nil, err
 	}
 	managing := make(chan error, 1)

@@ -42,7 +42,9 @@ type PreviewInput struct {
 	From  string
 	// Dir is where commits are fetched to.
 	Dir string
-	Now time.Time
+	// Charts renders Helm charts. Without it, they are refused.
+	Charts Charts
+	Now    time.Time
 }
 
 // Preview is what a Sync would do, tried and not done.
@@ -141,6 +143,7 @@ func (p *preview) wish(ctx context.Context) error {
 		defer done()
 		files = fetched
 	}
+	p.set.charts = p.Charts.until(ctx)
 	rendered, err := filesOf(p.y, p.source, p.set, files, nil)
 	if err != nil {
 		return p.broken(err)

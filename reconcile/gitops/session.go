@@ -2,6 +2,7 @@ package gitops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -189,11 +190,16 @@ func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS
 		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
 	}
 	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys,
-		Namespace: y.Spec.TargetNamespace, Default: y.Namespace, Cache: cache})
+		Namespace: y.Spec.TargetNamespace, Default: y.Namespace, Release: y.Release(), Helm: chartOf(y), Chart: set.charts, Cache: cache})
 	if len(wrong) > 0 {
 		var out problems
+		passing := true
 		for _, p := range wrong {
 			out = append(out, p.String())
+			passing = passing && p.Passing
+		}
+		if passing {
+			return nil, errors.New(out.Error())
 		}
 		return nil, out
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"padis.io/padis/api/v1alpha1"
+	"padis.io/padis/reconcile/gitops/render"
+	"padis.io/padis/reconcile/gitops/render/helm"
 	"padis.io/padis/reconcile/gitops/render/sops"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +26,8 @@ type settings struct {
 	variables map[string]string
 	keys      sops.Identities
 	digest    string
+	// charts renders Helm charts; nil if that is not offered. It is no setting of the Sync.
+	charts func(helm.Request) (helm.Response, error)
 }
 
 // readSettings reads the variables and keys of a Sync.
@@ -59,13 +63,37 @@ func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (setti
 		}
 	}
 	keys := s.keys.Digest()
-	b, err := json.Marshal([]any{y.Spec.SourceRef, y.Spec.Path, y.Spec.TargetNamespace, y.Spec.ServiceAccount, y.Spec.Prune, y.Spec.PruneLimit, y.Spec.Drift, from, keys[:]})
+	b, err := json.Marshal([]any{y.Spec.SourceRef, y.Spec.Path, y.Spec.TargetNamespace, y.Spec.ServiceAccount, y.Spec.Prune, y.Spec.PruneLimit, y.Spec.Drift, from, keys[:], y.Spec.Helm})
 	if err != nil {
 		return s, err
 	}
 	sum := sha256.Sum256(b)
 	s.digest = hex.EncodeToString(sum[:16])
 	return s, nil
+}
+
+// Charts renders Helm charts within bounds: the method Render of a helm/child.Runner is one.
+type Charts func(context.Context, helm.Request) (helm.Response, error)
+
+// until gives what renders charts as long as a context lasts.
+func (c Charts) until(ctx context.Context) func(helm.Request) (helm.Response, error) {
+	if c == nil {
+		return nil
+	}
+	return func(req helm.Request) (helm.Response, error) { return c(ctx, req) }
+}
+
+// chartOf is what a Sync says of its chart.
+func chartOf(y *v1alpha1.Sync) *render.Helm {
+	h := y.Spec.Helm
+	if h == nil {
+		return nil
+	}
+	out := &render.Helm{ValuesFiles: h.ValuesFiles}
+	if h.Values != nil {
+		out.Values = h.Values.Raw
+	}
+	return out
 }
 
 // variables reads the values that an entry stands for, and of tells one set of them from another. The latter is in a digest

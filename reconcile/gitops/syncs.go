@@ -53,6 +53,7 @@ type Syncs struct {
 	repos     repositories
 	revisions *Revisions
 	objects   *objects
+	charts    Charts
 	events    recorder
 	now       func() time.Time
 	log       *zap.Logger
@@ -91,6 +92,7 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if l.set, err = readSettings(ctx, r.client, y); err != nil {
 		return l.refuse(ctx, ReasonSettings, err.Error(), again)
 	}
+	l.set.charts = r.charts.until(ctx)
 	l.s = r.session(y, l.shown, l.set.digest)
 	head, err := r.head(ctx, y)
 	if err != nil {

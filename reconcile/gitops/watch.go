@@ -50,6 +50,8 @@ type Config struct {
 	LoopbackReceivers bool
 	// Writer is for writing objects, and may impersonate service accounts.
 	Writer *rest.Config
+	// Charts renders Helm charts. Without it, they are refused.
+	Charts Charts
 	// Dial connects to git servers; without it, this host does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock of change windows, time-outs and back-off; without it, that of this host.
@@ -69,7 +71,7 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 	revisions := &Revisions{}
 	sources := NewSources(mgr.GetClient(), mgr.GetAPIReader(), Cached{cache}, revisions, events, now, log.Named("source"))
 	syncs := &Syncs{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), repos: Cached{cache}, revisions: revisions, events: events, now: now, log: log.Named("sync"),
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), repos: Cached{cache}, revisions: revisions, events: events, now: now, log: log.Named("sync"), charts: cfg.Charts,
 		sessions: map[string]*session{},
 		objects: &objects{cfg: cfg.Writer, mapper: mgr.GetRESTMapper(), scheme: mgr.GetScheme(), cache: mgr.GetCache(),
 			watched: map[schema.GroupVersionKind]bool{}, clients: map[string]dynamic.Interface{}},
