@@ -42,8 +42,9 @@ var (
 	repos       string
 	apiURL      string
 	// restart ends the reconcilers, and begins anew with what is stored.
-	restart func() error
-	seen    = &sightings{}
+	restart  func() error
+	seen     = &sightings{}
+	auditLog string
 )
 
 // sightings are the events of all Syncs and GitSources.
@@ -87,26 +88,13 @@ func withServer(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	s, err := server.New(server.Config{DataDir: filepath.Join(dir, "api"), Listener: l, Version: "0.0.0-test", Logger: logger()})
-	if err != nil {
-		return 0, err
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	select {
-	case <-s.Ready():
-	case err := <-ended:
-		return 0, fmt.Errorf("the API server ended before it was ready: %w", err)
+	s, ended, err := serve(ctx, filepath.Join(dir, "api"))
+	if err != nil {
+		return 0, err
 	}
-	cfg, writer, apiURL = s.LoopbackConfig(), s.SyncConfig(), s.URL()
-	cfg.QPS = -1
-	cfg.ContentType, cfg.AcceptContentTypes = apiruntime.ContentTypeJSON, apiruntime.ContentTypeJSON
+	cfg, writer, apiURL, auditLog = loopback(s), s.SyncConfig(), s.URL(), filepath.Join(dir, "api", "audit.log")
 	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		return 0, err
 	}
@@ -119,7 +107,7 @@ func withServer(m *testing.M) (int, error) {
 	}
 	begin := func() (func() error, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		managing, err := manage(ctx, filepath.Join(dir, "cache"))
+		managing, err := manage(ctx, cfg, gitops.Config{Dir: filepath.Join(dir, "cache"), FileRoots: []string{repos}, Writer: writer, Charts: child.New(child.Bounds{CPU: 2 * time.Second}).Render, LoopbackReceivers: true})
 		return func() error { cancel(); return <-managing }, err
 	}
 	end, err := begin()
@@ -139,20 +127,47 @@ func withServer(m *testing.M) (int, error) {
 	return code, errors.Join(err, <-ended)
 }
 
-// manage runs the reconcilers until ctx ends; the channel then has how they did.
-func manage(ctx context.Context, cache string) (<-chan error, error) {
+// serve starts an API server.
+func serve(ctx context.Context, dir string) (*server.Server, chan error, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := server.New(server.Config{DataDir: dir, Listener: l, Version: "0.0.0-test", Logger: logger()})
+	if err != nil {
+		return nil, nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	select {
+	case <-s.Ready():
+		return s, ended, nil
+	case err := <-ended:
+		return nil, nil, fmt.Errorf("the API server ended before it was ready: %w", err)
+	}
+}
+
+func loopback(s *server.Server) *rest.Config {
+	c := s.LoopbackConfig()
+	c.QPS = -1
+	c.ContentType, c.AcceptContentTypes = apiruntime.ContentTypeJSON, apiruntime.ContentTypeJSON
+	return c
+}
+
+// manage has an API server's GitSources and Syncs reconciled.
+func manage(ctx context.Context, c *rest.Config, git gitops.Config) (chan error, error) {
 	yes := true
-	mgr, err := manager.New(cfg, manager.Options{Scheme: scheme, Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
+	mgr, err := manager.New(c, manager.Options{Scheme: scheme, Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &yes}})
 	if err != nil {
 		return nil, err
 	}
-	if err := gitops.Add(mgr, gitops.Config{Dir: cache, FileRoots: []string{repos}, Writer: writer, Charts: child.New(child.Bounds{CPU: 2 * time.Second}).Render, LoopbackReceivers: true}, seen, logger()); err != nil {
+	if err := gitops.Add(mgr, git, seen, logger()); err != nil {
 		return nil, err
 	}
-	managing := make(chan error, 1)
-	go func() { managing <- mgr.Start(ctx) }()
-	return managing, nil
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	return ended, nil
 }
 
 func logger() *zap.Logger {
