@@ -99,6 +99,11 @@ func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (m
 			continue
 		}
 		k := c.s.known[w.ID]
+		if k != nil && len(k.drift) > 0 && c.y.Spec.Corrects() {
+			// It was only reported so far.
+			k = &object{Known: decide.Known{Digest: k.Digest}}
+			c.s.known[w.ID] = k
+		}
 		settled := k != nil && k.Digest == w.Digest
 		if settled && k.looked && !marked[w.ID] {
 			continue
