@@ -1,10 +1,14 @@
 package gitops_test
 
 import (
+	"strings"
 	"testing"
 
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/source/sourcetest"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // by has the keys of a signer believed, which are in the Secret signers.
@@ -102,6 +106,28 @@ func TestSignersMayChangeTheirPathsOnly(t *testing.T) {
 	if b, err := o.config("b"); err != nil || b.Data["key"] != "3" {
 		t.Errorf("b is %v, %v", b.Data, err)
 	}
+	// Nor does going back to it.
+	was := o.sync()
+	y := was.DeepCopy()
+	y.Spec.Rollback = &v1alpha1.SyncRollback{To: bad}
+	if err := api.Patch(t.Context(), y, client.MergeFrom(was)); err != nil {
+		t.Fatal(err)
+	}
+	o.until("refused", func(y *v1alpha1.Sync) bool {
+		return ready(y).Status == metav1.ConditionFalse && strings.Contains(ready(y).Message, bad+": it was not in force before")
+	})
+	if a, err := o.config("a"); err != nil || a.Data["key"] != "5" {
+		t.Errorf("a is %v, %v", a.Data, err)
+	}
+	was = o.sync()
+	y = was.DeepCopy()
+	y.Spec.Rollback.To = good
+	if err := api.Patch(t.Context(), y, client.MergeFrom(was)); err != nil {
+		t.Fatal(err)
+	}
+	o.until("gone back", func(y *v1alpha1.Sync) bool {
+		return ready(y).Reason == "RolledBack" && y.Status.LastAppliedCommit == good
+	})
 	// A file that was outside of the paths is looked at when they are widened: nobody has asked who changed it.
 	o.change(func(s *v1alpha1.GitSourceSpec) { s.Paths = []string{"apps"} })
 	o.until("read no more", func(y *v1alpha1.Sync) bool { return len(o.source().Status.Paths) == 1 })

@@ -220,7 +220,8 @@ func (r *Syncs) revision(ctx context.Context, y *v1alpha1.Sync, commit string) (
 	if err != nil {
 		return rev, nil, err
 	}
-	if _, err := t.verify(r.repos, rev); err != nil {
+	applied := slices.ContainsFunc(y.Status.History, func(c v1alpha1.AppliedCommit) bool { return c.Commit == commit })
+	if err := t.again(r.repos, rev, applied); err != nil {
 		return rev, nil, err
 	}
 	return rev, gs, nil

@@ -125,6 +125,24 @@ func (t trust) verify(repos repositories, rev source.Revision) (*v1alpha1.Signer
 	return signer, nil
 }
 
+// again says whether a commit that is not the newest may be read: one that was in force before (applied), or any other.
+// Which paths others change cannot be told, since nobody knows from what; and of a tag by which a commit came nothing is kept
+// but that it was applied.
+func (t trust) again(repos repositories, rev source.Revision, applied bool) error {
+	bounded := slices.ContainsFunc(t.signers, func(b believed) bool { return len(b.Paths) > 0 })
+	switch {
+	case !applied && bounded && t.mode != v1alpha1.VerifyNone:
+		return &signature.Error{Reason: signature.ReasonSignerNotAllowed, Object: "commit " + rev.Commit,
+			Message: "it was not in force before, so that nobody can tell what it changes and whether its signer may: go back to one of status.history, or commit what is wanted anew"}
+	case applied && t.mode == v1alpha1.VerifyTag:
+		return nil
+	case applied && t.mode == v1alpha1.VerifyTagAndCommit:
+		t.mode = v1alpha1.VerifyCommit
+	}
+	_, err := t.verify(repos, rev)
+	return err
+}
+
 // vouched finds the signers who have signed an object, and sees that they may change all that it changes.
 func (t trust) vouched(repos repositories, rev source.Revision, kind signature.Kind, hash string) (*v1alpha1.Signer, error) {
 	content, err := repos.Object(rev, hash)
