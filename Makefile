@@ -92,7 +92,7 @@ bench-endpoints: setup build ## How long a change of a real server takes to all 
 	@PADIS_BIN=$(CURDIR)/$(BIN) $(GO) run ./tests/bench/endpoints
 
 .PHONY: bench-converge
-bench-converge: ## What a repository of 1,000 Apps costs to apply, object by object, and 50,000 objects to keep
+bench-converge: ## How fast what a repository declares is applied and kept in force, and what 50,000 objects cost
 	@$(GO) build -o $(BIN)/bench-converge ./tests/bench/converge && $(BIN)/bench-converge
 
 .PHONY: torture
