@@ -9,8 +9,3 @@ import "embed"
 //go:embed padis.io_gitsources.yaml padis.io_syncs.yaml
 //go:embed padis.io_ippools.yaml padis.io_loadbalancers.yaml padis.io_networks.yaml padis.io_registries.yaml padis.io_tenants.yaml
 var Files embed.FS
-
-// GitOps are those of GitSource and Sync alone.
-//
-//go:embed padis.io_gitsources.yaml padis.io_syncs.yaml
-var GitOps embed.FS

@@ -1,7 +1,6 @@
 package crds
 
 import (
-	"embed"
 	"maps"
 	"os"
 	"slices"
@@ -16,22 +15,20 @@ import (
 func definitions(t *testing.T) map[string]*apiextv1.CustomResourceDefinition {
 	t.Helper()
 	out := map[string]*apiextv1.CustomResourceDefinition{}
-	for _, files := range []embed.FS{Files, GitOps} {
-		entries, err := files.ReadDir(".")
+	entries, err := Files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := Files.ReadFile(e.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range entries {
-			b, err := files.ReadFile(e.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			crd := &apiextv1.CustomResourceDefinition{}
-			if err := yaml.UnmarshalStrict(b, crd); err != nil {
-				t.Fatalf("%s: %v", e.Name(), err)
-			}
-			out[e.Name()] = crd
+		crd := &apiextv1.CustomResourceDefinition{}
+		if err := yaml.UnmarshalStrict(b, crd); err != nil {
+			t.Fatalf("%s: %v", e.Name(), err)
 		}
+		out[e.Name()] = crd
 	}
 	return out
 }

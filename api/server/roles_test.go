@@ -14,13 +14,11 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiextclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 
-	"padis.io/padis/api/crds"
 	"padis.io/padis/api/server/roles"
 )
 
@@ -67,27 +65,6 @@ func bindDefaults(t *testing.T) []string {
 	return names
 }
 
-// serveGitOps installs the kinds of GitOps as the start would.
-func serveGitOps(t *testing.T) {
-	t.Helper()
-	definitions, err := readDefinitions(crds.GitOps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := apiextclient.NewForConfig(shared.LoopbackConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range definitions {
-		if err := installDefinition(t.Context(), client, d); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := shared.awaitServed(t.Context(), client, definitions); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // servedResource is a resource or subresource.
 type servedResource struct {
 	group, version, name string
@@ -129,7 +106,6 @@ var allVerbs = []string{"get", "list", "watch", "create", "update", "patch", "de
 
 // TestEveryVerbKindAndRole asks for each combination and compares with the table that people have read.
 func TestEveryVerbKindAndRole(t *testing.T) {
-	serveGitOps(t)
 	names := bindDefaults(t)
 	policy, err := shared.who.granted.policy()
 	if err != nil {
@@ -260,7 +236,6 @@ func checkOverHTTP(t *testing.T, names []string, policy *roles.Policy) {
 
 // What default roles name must be served: else it is a slip of the pen.
 func TestDefaultRolesNameWhatIsServed(t *testing.T) {
-	serveGitOps(t)
 	served := ownResources(t)
 	for _, d := range roles.Defaults() {
 		for _, r := range d.Rules {
@@ -379,7 +354,6 @@ func TestNobodyGrantsWhatHeDoesNotHave(t *testing.T) {
 }
 
 func TestSyncsWriteByRightsThatTheirAuthorHas(t *testing.T) {
-	serveGitOps(t)
 	kc(t, "", "create", "namespace", "sync-rights")
 	kc(t, "", "create", "serviceaccount", "-n", "sync-rights", "bot")
 	kc(t, "", "create", "role", "syncer", "-n", "sync-rights", "--verb=create,patch", "--resource=syncs.padis.io")
