@@ -233,6 +233,19 @@ const (
 // Refusal is why something is not done, and what to do about it.
 type Refusal struct{ Reason, Message string }
 
+// names are the first of some objects, as a message has room for.
+func names(ids []ID) string {
+	const most = 5
+	var out []string
+	for _, id := range ids[:min(len(ids), most)] {
+		out = append(out, id.String())
+	}
+	if more := len(ids) - most; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(out, ", ")
+}
+
 // MayPrune says why the deletions of a plan need confirmation; nil if they may be made. confirmed is the value of the
 // annotation AnnotationConfirmPrune of the Sync: it counts for one commit. A limit of 0 asks for each deletion. Without a
 // limit, only the deletion of all that a Sync has asks: an empty directory is rarely meant.
@@ -242,7 +255,7 @@ func MayPrune(p Plan, applied int, limit *v1alpha1.PruneLimit, commit, confirmed
 		return nil
 	}
 	refuse := func(reason, format string, args ...any) *Refusal {
-		return &Refusal{reason, fmt.Sprintf(format, args...) + fmt.Sprintf(": if that is meant, annotate the Sync with %s=%s; nothing is deleted until then", v1alpha1.AnnotationConfirmPrune, commit)}
+		return &Refusal{reason, fmt.Sprintf(format, args...) + fmt.Sprintf(" (%s): if that is meant, annotate the Sync with %s=%s; nothing is deleted until then", names(p.Prune), v1alpha1.AnnotationConfirmPrune, commit)}
 	}
 	if limit == nil || limit.Count == nil && limit.Percent == nil {
 		if n == applied && n > 1 {

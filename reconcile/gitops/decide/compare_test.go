@@ -298,6 +298,13 @@ func TestMayPrune(t *testing.T) {
 			t.Errorf("%d of %d: %+v, want %q", c.prune, c.applied, got, c.want)
 		}
 	}
+	gone := Plan{}
+	for i := range 7 {
+		gone.Prune = append(gone.Prune, ID{Kind: "ConfigMap", Namespace: "shop", Name: fmt.Sprint("c", i)})
+	}
+	if got := MayPrune(gone, 7, nil, "abc", ""); got == nil || !strings.Contains(got.Message, "all 7 objects of the Sync (configmap/shop/c0, ") || !strings.Contains(got.Message, "configmap/shop/c4, and 2 more): ") {
+		t.Errorf("what would go is not named: %+v", got)
+	}
 }
 
 func TestSecretsAreHidden(t *testing.T) {
