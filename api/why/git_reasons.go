@@ -17,6 +17,7 @@ func GitReasons() []GitReason {
 		{"Fetched", ofSource, "the newest commit is fetched, and believed", ""},
 		{"Unreachable", ofSource, "the server cannot be reached, or ends the conversation", "see whether the host of the control plane reaches it, and whether spec.proxy is needed; it is tried again"},
 		{"Timeout", ofSource, "the server has not answered within spec.timeout", "allow more time, or see why it is slow; it is tried again"},
+		{"ProxyRefused", ofSource, "the proxy does not let the connection pass", "look at the Secret of spec.proxy, and at what the proxy allows"},
 		{"CertificateUntrusted", ofSource, "nobody vouches for the certificate of the server", "put the certificate of its authority into spec.caBundle"},
 		{"HostKeyUnknown", ofSource, "the ssh server has a key that is not known", "compare its fingerprint, and put what ssh-keyscan prints into spec.knownHosts"},
 		{"HostKeyChanged", ofSource, "the ssh server has another key than the known one", "find out why; if it was changed on purpose, change spec.knownHosts"},
@@ -58,6 +59,9 @@ func GitReasons() []GitReason {
 		{"PruneAll", ofSync, "a commit deletes all that the Sync has applied", "look whether spec.path is right, and confirm it as the message says"},
 		{"Drifted", ofSync, "others have changed fields, and spec.drift is Report", "put the change into the repository, or take it back"},
 		{"DriftCorrected", ofSync, "others have changed fields, and they were put back (an event)", "put the change into the repository, if it is wanted"},
+		{"Pruned", ofSync, "the Sync was deleted, and what it had applied with it (an event)", ""},
+		{"NotificationFailed", ofSync, "a receiver of spec.notifications does not take messages (an event)", "look at its Secret and at the receiver; it is tried again"},
+		{"NotificationLost", ofSync, "too many messages waited for the receivers (an event)", "get the receivers going, or take them out of spec.notifications"},
 		{"Healthy", ofSync, "all objects are healthy", ""},
 
 		{"Invalid", ofBoth, "the declaration contradicts itself, or names what cannot be", "correct the field that the message names"},

@@ -192,8 +192,12 @@ func printSync(out io.Writer, s why.GitSnapshot, name string) error {
 	section(w, "Objects", "KIND\tNAMESPACE\tCOUNT\tNAMES", st.Inventory, func(g v1alpha1.InventoryGroup) string {
 		return cells(g.Kind, g.Namespace, strconv.Itoa(len(g.Names)), few(g.Names))
 	})
-	section(w, "History", "COMMIT\tAPPLIED\tAUTHOR", st.History, func(c v1alpha1.AppliedCommit) string {
-		return cells(c.Commit, since(s.Now, &c.Time), c.Author)
+	section(w, "History", "COMMIT\tAPPLIED\tAUTHOR\tGIVEN UP", st.History, func(c v1alpha1.AppliedCommit) string {
+		up := ""
+		if c.RolledBack {
+			up = "by a rollback"
+		}
+		return cells(c.Commit, since(s.Now, &c.Time), c.Author, up)
 	})
 	fields := func(title string, all []v1alpha1.FieldReport) {
 		section(w, title, "OBJECT\tFIELD\tWANTED\tIS\tBY\tWHEN", all, func(f v1alpha1.FieldReport) string {
