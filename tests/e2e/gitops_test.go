@@ -55,7 +55,7 @@ func (r repository) inForce(t *testing.T, c context.Context, commit string) {
 	}
 }
 
-// The scheduler dies in the middle of a commit: the next one finishes it, and nothing is there of neither the old nor the new.
+// The scheduler dies while a commit is being applied: the next one finishes it, and knows all that the dead one had applied.
 func TestSchedulerDiesInTheMiddleOfASync(t *testing.T) {
 	const maps, apps = 60, 3
 	r, first := newRepository(t, "README.md", "Nothing yet.\n")
