@@ -104,7 +104,7 @@ func (s *Server) build(keys *pki) (*apiextserver.CustomResourceDefinitions, erro
 	cfg.MergedResourceConfig = resources
 
 	ext := &apiextserver.Config{GenericConfig: cfg, ExtraConfig: apiextserver.ExtraConfig{
-		CRDRESTOptionsGetter: apiextoptions.NewCRDRESTOptionsGetter(*etcd, cfg.ResourceTransformers, cfg.StorageObjectCountTracker),
+		CRDRESTOptionsGetter: sharing{apiextoptions.NewCRDRESTOptionsGetter(*etcd, cfg.ResourceTransformers, cfg.StorageObjectCountTracker)},
 		// One, so that definitions are established at once. Others that share the etcd learn of them by their watch.
 		MasterCount:         1,
 		ServiceResolver:     noServices{},

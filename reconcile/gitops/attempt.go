@@ -25,7 +25,7 @@ import (
 )
 
 // writers is how many objects of a Sync are written at the same time.
-const writers = 16
+const writers = 48
 
 // writeEvery is the least time between two statuses that differ only in how objects fare.
 const writeEvery = time.Second

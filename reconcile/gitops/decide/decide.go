@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"padis.io/padis/api/v1alpha1"
 )
@@ -83,8 +84,8 @@ var serverFields = []string{"creationTimestamp", "deletionTimestamp", "deletionG
 // nothing that the API server would leave out or store in another form, so that what is applied can be compared with what
 // is there. The object itself stays as it is.
 func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
-	u := o.DeepCopy()
-	id := IDOf(u)
+	id := IDOf(o)
+	u := own(o, id)
 	delete(u.Object, "status")
 	if m, ok := u.Object["metadata"].(map[string]any); ok {
 		for _, f := range serverFields {
@@ -122,6 +123,38 @@ func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
 	}
 	sum := sha256.Sum256(b)
 	return Rendered{ID: id, Object: u, Digest: hex.EncodeToString(sum[:16]), Wave: wave}, nil
+}
+
+// own is a copy that may be changed at the top and in its metadata. What is large and stays as it is, the spec above all, is shared
+// with the original: a Sync keeps both, of each of its objects.
+func own(o *unstructured.Unstructured, id ID) *unstructured.Unstructured {
+	if id.Group == "" && id.Kind == "Secret" {
+		return o.DeepCopy()
+	}
+	m := make(map[string]any, len(o.Object))
+	for k, v := range o.Object {
+		if k == "metadata" || hasNull(v) {
+			v = runtime.DeepCopyJSONValue(v)
+		}
+		m[k] = v
+	}
+	return &unstructured.Unstructured{Object: m}
+}
+
+func hasNull(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		for _, e := range v {
+			if hasNull(e) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, hasNull)
+	}
+	return false
 }
 
 // foldStringData moves the stringData of a Secret into its data, as the API server does.

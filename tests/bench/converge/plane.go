@@ -30,6 +30,8 @@ import (
 const (
 	// beat is how often instances that are wanted are made to run, and their descriptions forgotten.
 	beat = 200 * time.Millisecond
+	// fresh is how long a kind that was declared just now is treated as new.
+	fresh = 2 * time.Second
 	// quiet is the processor time in a second below which the control plane is idle.
 	quiet = 50 * time.Millisecond
 )
@@ -143,6 +145,12 @@ func startPlane(ctx context.Context, dir string) (*plane, error) {
 	}
 	if !p.out.Scan() || p.out.Text() != "ready" {
 		return nil, errors.Join(errors.New("the control plane did not start"), p.cmd.Wait())
+	}
+	// A server holds up all creations of a custom kind that it has served for less than that time.
+	select {
+	case <-time.After(fresh):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	return p, p.settle(ctx)
 }
