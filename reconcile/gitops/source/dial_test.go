@@ -11,6 +11,11 @@ import (
 	"padis.io/padis/reconcile/gitops/source/sourcetest"
 )
 
+// passedOn is a connection that somebody passes on, who has an address without a port.
+type passedOn struct{ net.Conn }
+
+func (passedOn) RemoteAddr() net.Addr { return &net.UnixAddr{Name: "/run/outside", Net: "unix"} }
+
 // All that goes to servers and proxies goes by Options.Dial.
 func TestDial(t *testing.T) {
 	t.Parallel()
@@ -21,7 +26,8 @@ func TestDial(t *testing.T) {
 		var dialled atomic.Int64
 		c := newCache(t, Options{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialled.Add(1)
-			return (&net.Dialer{}).DialContext(ctx, network, address)
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			return passedOn{conn}, err
 		}})
 		if rev := fetch(t, c, specOf(s)); rev.Commit != commit || dialled.Load() == 0 {
 			t.Errorf("%s: commit %s, dialled %d times", s.Name, rev.Commit, dialled.Load())

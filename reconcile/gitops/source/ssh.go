@@ -112,8 +112,10 @@ func sshConfig(r remote, a Auth, addr string) (*ssh.ClientConfig, *error, error)
 	if config.User == "" {
 		config.User = "git"
 	}
-	config.HostKeyCallback = func(host string, from net.Addr, key ssh.PublicKey) error {
-		err := known(host, from, key)
+	config.HostKeyCallback = func(host string, _ net.Addr, key ssh.PublicKey) error {
+		// Keys are known of the host that was asked for. Who passes the connection on may have an address without a port, which
+		// the library would refuse.
+		err := known(host, &net.TCPAddr{}, key)
 		var unknown *knownhosts.KeyError
 		print := ssh.FingerprintSHA256(key)
 		switch {
