@@ -144,7 +144,7 @@ func runFramework(ctx context.Context, c schedulerConfig, api *server.Server, vi
 		}
 		git := gitops.Config{Dir: filepath.Join(c.DataDir, "git"), FileRoots: c.GitFileRoots, Writer: api.SyncConfig(), Charts: child.New(child.Bounds{}).Render}
 		if c.Outside != "" {
-			git.Dial = dialOutside(c.Outside)
+			git.Dial, git.DialReceivers = dialOutside(c.Outside, toServers), dialOutside(c.Outside, toReceivers)
 		}
 		return reconcile.StartWithGit(ctx, api.LoopbackConfig(), loop, git, log.Named("reconcile"))
 	})

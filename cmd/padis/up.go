@@ -41,6 +41,8 @@ type upConfig struct {
 	HostRestartDelay time.Duration
 	// GitFileRoots are directories of this machine whose repositories GitSources may name by file://. Absolute once validated.
 	GitFileRoots []string
+	// LoopbackReceivers lets notifications of Syncs be sent to this machine.
+	LoopbackReceivers bool
 	// Containers says whether the hosts run containers: auto, on or off.
 	Containers string
 	// NoContainers says why the hosts run none, and Containerd where containerd is if they do. Both are found out before
@@ -153,6 +155,7 @@ Ctrl-C stops everything.
 	flags.StringVar(&c.AgentAttributes, "agent-attributes", "rack:r{i};zone:z{i}", "Attributes of each host; {i} is its number.")
 	flags.DurationVar(&c.HostRestartDelay, "host-restart-delay", 15*time.Second, "Time until a host that was killed is switched on again.")
 	flags.StringSliceVar(&c.GitFileRoots, "git-file-roots", nil, "Directories of this machine whose repositories GitSources may name by file://.")
+	flags.BoolVar(&c.LoopbackReceivers, "loopback-receivers", false, "Let notifications of Syncs be sent to this machine itself (127.0.0.1, ::1): whoever may write Syncs reaches what listens there.")
 	flags.StringVar(&c.Containers, "containers", "auto", "Whether the hosts run containers: on, off, or auto: where root and containerd are.")
 	flags.BoolVarP(&c.Quiet, "quiet", "q", false, "Print errors only.")
 	flags.BoolVar(&c.Inner, "inner", false, "")

@@ -61,10 +61,10 @@ func runOuter(ctx context.Context, restoreSignals func(), c upConfig, streams ge
 		o.progress.say(why.Plain, "containers", "off: "+c.NoContainers)
 	}
 	if l, err := listenOutside(outsidePath(c.DataDir)); err != nil {
-		o.progress.say(why.Bad, "outside", "git servers cannot be reached: "+err.Error())
+		o.progress.say(why.Bad, "outside", "git servers and receivers of notifications cannot be reached: "+err.Error())
 	} else {
 		defer l.Close()
-		go serveOutside(l, (&net.Dialer{}).DialContext)
+		go serveOutside(l, waysOut(c.LoopbackReceivers))
 	}
 	ended, control, err := o.startInner(listener)
 	if err != nil {

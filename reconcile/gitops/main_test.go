@@ -17,6 +17,7 @@ import (
 	"padis.io/padis/api/server"
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops"
+	"padis.io/padis/reconcile/gitops/notify/post"
 	"padis.io/padis/reconcile/gitops/render/helm/child"
 
 	"github.com/go-logr/logr"
@@ -107,7 +108,7 @@ func withServer(m *testing.M) (int, error) {
 	}
 	begin := func() (func() error, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		managing, err := manage(ctx, cfg, gitops.Config{Dir: filepath.Join(dir, "cache"), FileRoots: []string{repos}, Writer: writer, Charts: child.New(child.Bounds{CPU: 2 * time.Second}).Render, LoopbackReceivers: true})
+		managing, err := manage(ctx, cfg, gitops.Config{Dir: filepath.Join(dir, "cache"), FileRoots: []string{repos}, Writer: writer, Charts: child.New(child.Bounds{CPU: 2 * time.Second}).Render, DialReceivers: post.Dialer(true).DialContext})
 		return func() error { cancel(); return <-managing }, err
 	}
 	end, err := begin()

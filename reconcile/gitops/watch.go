@@ -46,14 +46,15 @@ type Config struct {
 	Dir string
 	// FileRoots are the directories of this host whose repositories may be named by file://; without any, none.
 	FileRoots []string
-	// LoopbackReceivers lets notifications be sent to this host, as tests want it.
-	LoopbackReceivers bool
 	// Writer is for writing objects, and may impersonate service accounts.
 	Writer *rest.Config
 	// Charts renders Helm charts. Without it, they are refused.
 	Charts Charts
 	// Dial connects to git servers; without it, this host does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialReceivers connects to receivers of notifications, and judges whither none goes; without it, this host does, and to none
+	// of its own addresses.
+	DialReceivers func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock of change windows, time-outs and back-off; without it, that of this host.
 	Now func() time.Time
 }
@@ -68,6 +69,10 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 	if now == nil {
 		now = time.Now
 	}
+	dial := cfg.DialReceivers
+	if dial == nil {
+		dial = post.Dialer(false).DialContext
+	}
 	revisions := &Revisions{}
 	sources := NewSources(mgr.GetClient(), mgr.GetAPIReader(), Cached{cache}, revisions, events, now, log.Named("source"))
 	syncs := &Syncs{
@@ -76,7 +81,7 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 		objects: &objects{cfg: cfg.Writer, mapper: mgr.GetRESTMapper(), scheme: mgr.GetScheme(), cache: mgr.GetCache(),
 			watched: map[schema.GroupVersionKind]bool{}, clients: map[string]dynamic.Interface{}},
 	}
-	syncs.teller = newTeller(mgr.GetAPIReader(), post.New(cfg.LoopbackReceivers), events, time.Now, log.Named("notify"))
+	syncs.teller = newTeller(mgr.GetAPIReader(), post.New(dial), events, time.Now, log.Named("notify"))
 	if err := mgr.Add(manager.RunnableFunc(syncs.teller.run)); err != nil {
 		return err
 	}

@@ -38,11 +38,16 @@ type Receiver struct {
 
 // Poster sends messages. Safe for concurrent use.
 type Poster struct {
-	dial *net.Dialer
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// New makes a Poster. loopback lets it send to this host.
-func New(loopback bool) *Poster {
+// New makes a Poster that connects by a dialer: that of Dialer, or one that asks somebody who has it.
+func New(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Poster {
+	return &Poster{dial}
+}
+
+// Dialer connects to receivers, and to nobody else. loopback lets it connect to this host.
+func Dialer(loopback bool) *net.Dialer {
 	// What a name means is judged when it is dialled: before, it could still come to mean something else.
 	judge := func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
@@ -54,7 +59,7 @@ func New(loopback bool) *Poster {
 		}
 		return nil
 	}
-	return &Poster{&net.Dialer{Timeout: dialTimeout, Control: judge}}
+	return &net.Dialer{Timeout: dialTimeout, Control: judge}
 }
 
 // Post sends a message, and is nil if the receiver has taken it.
@@ -74,7 +79,7 @@ func (p *Poster) Post(ctx context.Context, r Receiver, body []byte) error {
 	if r.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.Token)
 	}
-	t := &http.Transport{DialContext: p.dial.DialContext, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	t := &http.Transport{DialContext: p.dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	if len(r.CA) > 0 {
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(r.CA) {

@@ -32,7 +32,7 @@ func TestPost(t *testing.T) {
 	t.Cleanup(plain.Close)
 	t.Cleanup(tls.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw})
-	p := New(true)
+	p := New(Dialer(true).DialContext)
 	for _, r := range []Receiver{{URL: plain.URL + secretPath}, {URL: plain.URL + secretPath, Token: "t"}, {URL: tls.URL + secretPath, CA: ca, Token: "t"}} {
 		want := seen{"POST", secretPath, "", "application/json", `{"text":"x"}`}
 		if r.Token != "" {
@@ -68,8 +68,8 @@ func TestPost(t *testing.T) {
 		{"what is no URL", p, Receiver{URL: "http://a b" + secretPath}, 0, "", "the key url"},
 		{"a URL with a control character", p, Receiver{URL: "http://a" + secretPath + "\x00"}, 0, "", "the key url"},
 		{"a header by the token", p, Receiver{URL: plain.URL + secretPath, Token: "a\r\nX: y"}, 0, "", "header"},
-		{"this host", New(false), Receiver{URL: plain.URL + secretPath}, 0, "", "is this host itself"},
-		{"this host by name", New(false), Receiver{URL: "http://localhost:" + port + secretPath}, 0, "", "is this host itself"},
+		{"this host", New(Dialer(false).DialContext), Receiver{URL: plain.URL + secretPath}, 0, "", "is this host itself"},
+		{"this host by name", New(Dialer(false).DialContext), Receiver{URL: "http://localhost:" + port + secretPath}, 0, "", "is this host itself"},
 		{"this host by another address", p, Receiver{URL: "http://0.0.0.0:" + port + secretPath}, 0, "", "is this host itself"},
 		{"a cloud's secrets", p, Receiver{URL: "http://169.254.169.254" + secretPath}, 0, "", "is link-local"},
 		{"a cloud's secrets by IPv6", p, Receiver{URL: "http://[::ffff:169.254.169.254]" + secretPath}, 0, "", "is link-local"},
