@@ -39,7 +39,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if cluster, err = harness.Start(context.Background(), harness.Options{Dir: dir, Hosts: 3, Out: os.Stderr, Args: []string{"--host-restart-delay=5s"}}); err != nil {
+	if cluster, err = harness.Start(context.Background(), harness.Options{Dir: dir, Hosts: 3, Out: os.Stderr, Args: []string{"--host-restart-delay=5s", "--loopback-receivers"}}); err != nil {
 		return 0, err
 	}
 	code = m.Run()
