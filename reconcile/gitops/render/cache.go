@@ -117,7 +117,9 @@ func (c *Cache) build(dir string, look func(kustomize.Use) []byte, render func()
 		used = distinct(used)
 		known = cachedBuild{used, saw(used, look), r}
 	}
-	c.newBuilds[dir] = known
+	if !slices.ContainsFunc(known.problems, func(p Problem) bool { return p.Passing }) {
+		c.newBuilds[dir] = known
+	}
 	return known.result
 }
 

@@ -67,7 +67,7 @@ func (w *walk) chart(dir string) {
 	c := chart{dir: dir}
 	text, err := w.readOf(path.Join(dir, helm.IgnoreFile), helm.IgnoreFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		w.problem(path.Join(dir, helm.IgnoreFile), "%v", err)
+		w.unreadable(path.Join(dir, helm.IgnoreFile), err)
 		return
 	}
 	if c.ignore, err = helm.ParseIgnore(text); err != nil {
@@ -83,7 +83,7 @@ func (w *walk) chart(dir string) {
 				err = errors.New("not in the source: mend spec.helm.valuesFiles, or add it to the repository")
 			}
 			if err != nil {
-				w.problem(name, "%v", err)
+				w.unreadable(name, err)
 			}
 			c.values = append(c.values, helm.File{Name: name, Data: data})
 		}
@@ -106,7 +106,7 @@ type chart struct {
 func (w *walk) gather(c *chart, dir string) {
 	entries, err := fs.ReadDir(w.in.FS, dir)
 	if err != nil {
-		w.problem(dir, "%v", err)
+		w.unreadable(dir, err)
 		return
 	}
 	for _, e := range entries {
@@ -125,7 +125,7 @@ func (w *walk) gather(c *chart, dir string) {
 		if !e.Type().IsRegular() {
 			// A symbolic link; the source has seen to it that it stays in the tree.
 			if info, err := fs.Stat(w.in.FS, name); err != nil {
-				w.problem(name, "%v", err)
+				w.unreadable(name, err)
 				continue
 			} else if !info.Mode().IsRegular() {
 				w.problem(name, "neither a file nor a link to one: remove it, or add it to %s", helm.IgnoreFile)
@@ -134,7 +134,7 @@ func (w *walk) gather(c *chart, dir string) {
 		}
 		data, err := w.readOf(name, helm.IgnoreFile)
 		if err != nil {
-			w.problem(name, "%v", err)
+			w.unreadable(name, err)
 			continue
 		}
 		c.files = append(c.files, helm.File{Name: rel, Data: []byte(strings.TrimPrefix(string(data), "\ufeff"))})

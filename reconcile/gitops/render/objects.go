@@ -55,11 +55,17 @@ func renderFile(in Input, name string, data []byte) (r result) {
 }
 
 func renderBuild(in Input, dir string, read func(string) ([]byte, error)) (r result, used []kustomize.Use) {
-	reader := &kustomize.Reader{Tree: read, FS: in.FS, Keys: in.Decrypt, Limits: in.Options.Limits, Documents: in.Options.Documents}
+	later := false
+	reader := &kustomize.Reader{Tree: func(name string) ([]byte, error) {
+		data, err := read(name)
+		later = later || passing(err)
+		return data, err
+	}, FS: in.FS, Keys: in.Decrypt, Limits: in.Options.Limits, Documents: in.Options.Documents}
 	built, err := kustomize.Build(reader, dir)
 	switch {
 	case reader.Broken != nil:
 		r.broken(reader.Broken.File, reader.Broken.Why)
+		r.problems[len(r.problems)-1].Passing = later
 		return r, reader.Used
 	case err != nil:
 		r.broken(dir, &decode.Error{Message: err.Error()})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"padis.io/padis/api/crds"
 	"padis.io/padis/reconcile/gitops/render/decode"
+	"padis.io/padis/reconcile/gitops/render/helm"
 	"padis.io/padis/reconcile/gitops/render/sops"
 )
 
@@ -286,6 +288,66 @@ func TestCacheChangesNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a kustomization has read before and reads no more does not count.
+func TestOnlyWhatIsReadCounts(t *testing.T) {
+	in := Input{Namespace: "shop", Cache: &Cache{}, Options: Options{Files: 2}}
+	for _, files := range []map[string]string{
+		{"a/kustomization.yaml": "resources: [x.yaml]\n", "a/x.yaml": app("one")},
+		{"a/kustomization.yaml": "resources: []\n", "a/x.yaml": app("one"), "c/x.yaml": app("two")},
+	} {
+		in.FS = tree(files)
+		if o, p := Render(in); len(o) != 1 || len(p) > 0 {
+			t.Errorf("%s\n%s", names(o), lines(p))
+		}
+	}
+}
+
+// spoilt is a tree with a file that cannot be read at the moment, and one that may not be read.
+type spoilt struct{ fstest.MapFS }
+
+type damage struct{}
+
+func (damage) Error() string { return "what was fetched is damaged" }
+func (damage) Passing() bool { return true }
+
+func (s *spoilt) Open(name string) (fs.File, error) {
+	switch path.Base(name) {
+	case "damaged.yaml":
+		return nil, &fs.PathError{Op: "open", Path: name, Err: damage{}}
+	case "secret.yaml":
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%s: it leaves the tree", name)}
+	}
+	return s.MapFS.Open(name)
+}
+
+// A file that cannot be read is named once, and only what is wrong with the commit makes it wrong for good.
+func TestUnreadableFiles(t *testing.T) {
+	chart := "apiVersion: v2\nname: web\nversion: 1.0.0\n"
+	for _, c := range []struct {
+		files   map[string]string
+		want    string
+		passing bool
+	}{
+		{map[string]string{"damaged.yaml": ""}, "damaged.yaml: what was fetched is damaged", true},
+		{map[string]string{"secret.yaml": ""}, "secret.yaml: it leaves the tree", false},
+		{map[string]string{"k/kustomization.yaml": "resources: [damaged.yaml]\n", "k/damaged.yaml": ""}, "k/damaged.yaml: what was fetched is damaged", true},
+		{map[string]string{"k/kustomization.yaml": "resources: [secret.yaml]\n", "k/secret.yaml": ""}, "k/secret.yaml: it leaves the tree", false},
+		{map[string]string{"c/Chart.yaml": chart, "c/damaged.yaml": ""}, "c/damaged.yaml: what was fetched is damaged", true},
+		{map[string]string{"c/Chart.yaml": chart, "c/secret.yaml": ""}, "c/secret.yaml: it leaves the tree", false},
+	} {
+		in := Input{FS: &spoilt{tree(c.files)}, Namespace: "shop", Release: "web", Chart: func(helm.Request) (helm.Response, error) { return helm.Response{}, nil }}
+		_, p := Render(in)
+		if lines(p) != c.want || len(p) != 1 || p[0].Passing != c.passing {
+			t.Errorf("%q, passing %t, and not %q", lines(p), len(p) > 0 && p[0].Passing, c.want)
+		}
+	}
+	links := tree(nil)
+	links["a.yaml"] = &fstest.MapFile{Data: []byte("b.yaml"), Mode: fs.ModeSymlink | 0o777}
+	if _, p := Render(Input{FS: links, Namespace: "shop"}); lines(p) != "a.yaml: a symbolic link that leads nowhere: put the file where it leads to, or take it out" {
+		t.Error(lines(p))
+	}
 }
 
 func thousand() map[string]string {

@@ -22,13 +22,49 @@ type walk struct {
 	objects  []Object
 	problems []Problem
 	seen     map[string]bool // files that are counted; several kustomizations may read one
+	counted  []counted       // the same in order, to take some back
 	bytes    int
 	over     bool // a bound of the whole tree was hit, which is told once
+}
+
+// counted is a file of the tree that was read.
+type counted struct {
+	name string
+	size int
 }
 
 func (w *walk) problem(file, format string, args ...any) {
 	w.problems = append(w.problems, Problem{File: file, Message: fmt.Sprintf(format, args...)})
 }
+
+// unreadable says why a file or directory cannot be read.
+func (w *walk) unreadable(name string, err error) {
+	w.problems = append(w.problems, Problem{File: name, Message: because(name, err), Passing: passing(err)})
+}
+
+// because is what an error says of a file, without what whoever reads it knows already.
+func because(name string, err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return strings.TrimPrefix(err.Error(), name+": ")
+}
+
+// passing tells whether a tree says that what is wrong with it may be gone the next time.
+func passing(err error) bool {
+	var p interface{ Passing() bool }
+	return errors.As(err, &p) && p.Passing()
+}
+
+// unread is why a file cannot be read.
+type unread struct {
+	why string
+	err error
+}
+
+func (u *unread) Error() string { return u.why }
+func (u *unread) Unwrap() error { return u.err }
 
 func (w *walk) start() {
 	root := path.Clean(w.in.Path)
@@ -41,7 +77,7 @@ func (w *walk) start() {
 	case errors.Is(err, fs.ErrNotExist):
 		w.problem(root, "not in the source: mend the Sync's path, or add it to the repository")
 	case err != nil:
-		w.problem(root, "%v", err)
+		w.unreadable(root, err)
 	case w.in.Helm != nil && !w.isChart(root):
 		w.problem(root, "spec.helm is set, and there is no %s: set spec.path to the directory of a chart, or unset spec.helm", helm.ChartFile)
 	case info.IsDir():
@@ -73,7 +109,7 @@ func ignored(scopes []scope, name string, folder bool) bool {
 func (w *walk) folder(dir string, scopes []scope) {
 	entries, err := fs.ReadDir(w.in.FS, dir) // sorted
 	if err != nil {
-		w.problem(dir, "%v", err)
+		w.unreadable(dir, err)
 		return
 	}
 	has := func(name string) bool {
@@ -95,7 +131,7 @@ func (w *walk) folder(dir string, scopes []scope) {
 			rules, err = ignore.Parse(string(data))
 		}
 		if err != nil {
-			w.problem(name, "%v", err)
+			w.unreadable(name, err)
 			return
 		}
 		scopes = append(scopes[:len(scopes):len(scopes)], scope{dir, rules})
@@ -120,8 +156,10 @@ func (w *walk) folder(dir string, scopes []scope) {
 // link follows a symbolic link to a file; the source has seen to it that it stays in the tree. Links to directories might go round.
 func (w *walk) link(name string) {
 	info, err := fs.Stat(w.in.FS, name)
-	if err != nil {
-		w.problem(name, "%v", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.problem(name, "a symbolic link that leads nowhere: put the file where it leads to, or take it out")
+	} else if err != nil {
+		w.unreadable(name, err)
 	} else if info.Mode().IsRegular() {
 		w.content(name, "")
 	} else {
@@ -140,7 +178,7 @@ func (w *walk) read(name string) ([]byte, error) { return w.readOf(name, ignore.
 func (w *walk) readOf(name, ignores string) ([]byte, error) {
 	f, err := w.in.FS.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, &unread{because(name, err), err}
 	}
 	most := w.in.Options.FileBytes
 	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
@@ -148,7 +186,7 @@ func (w *walk) readOf(name, ignores string) ([]byte, error) {
 		err = e
 	}
 	if err != nil {
-		return nil, err
+		return nil, &unread{because(name, err), err}
 	}
 	if len(data) > most {
 		return nil, fmt.Errorf("the file has more than %d bytes: split it, or add it to %s", most, ignores)
@@ -171,9 +209,22 @@ func (w *walk) count(name, ignores string, size int) error {
 		return fmt.Errorf("the tree has more than %d bytes: split it into several Syncs, or ignore some in %s", w.in.Options.TreeBytes, ignores)
 	default:
 		w.seen[name] = true
+		w.counted = append(w.counted, counted{name, size})
 		w.bytes += size
 	}
 	return nil
+}
+
+// forget gives what takes back what is counted from now on.
+func (w *walk) forget() func() {
+	n, over := len(w.counted), w.over
+	return func() {
+		for _, c := range w.counted[n:] {
+			delete(w.seen, c.name)
+			w.bytes -= c.size
+		}
+		w.counted, w.over = w.counted[:n], over
+	}
 }
 
 // Hashed is a tree that knows which files are alike without reading them.
@@ -215,7 +266,7 @@ func (w *walk) file(name string) {
 func (w *walk) content(name, hash string) {
 	data, err := w.read(name)
 	if err != nil {
-		w.problem(name, "%v", err)
+		w.unreadable(name, err)
 		return
 	}
 	w.take(name, w.cache.file(name, hash, data, func() result { return renderFile(w.in, name, data) }))
@@ -223,7 +274,12 @@ func (w *walk) content(name, hash string) {
 
 // kustomization builds one directory, unless the cache has it.
 func (w *walk) kustomization(dir string) {
-	w.take(dir, w.cache.build(dir, w.look, func() (result, []kustomize.Use) { return renderBuild(w.in, dir, w.read) }))
+	forget := w.forget()
+	w.take(dir, w.cache.build(dir, w.look, func() (result, []kustomize.Use) {
+		// What the last build has looked at is not what this one reads.
+		forget()
+		return renderBuild(w.in, dir, w.read)
+	}))
 }
 
 // look is what one Use of a build sees.
