@@ -61,7 +61,16 @@ type Config struct {
 
 // Add has GitSources and Syncs reconciled by a manager.
 func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) error {
-	cache, err := source.Open(cfg.Dir, source.Options{FileRoots: cfg.FileRoots, Dial: cfg.Dial})
+	// More of them than it holds are fetched when it is their time.
+	damaged := make(chan event.GenericEvent, 64)
+	cache, err := source.Open(cfg.Dir, source.Options{FileRoots: cfg.FileRoots, Dial: cfg.Dial, Damaged: func(name string) {
+		s := &v1alpha1.GitSource{}
+		s.Namespace, s.Name, _ = strings.Cut(name, "/")
+		select {
+		case damaged <- event.GenericEvent{Object: s}:
+		default:
+		}
+	}})
 	if err != nil {
 		return err
 	}
@@ -85,7 +94,7 @@ func Add(mgr manager.Manager, cfg Config, events recorder, log *zap.Logger) erro
 	if err := mgr.Add(manager.RunnableFunc(syncs.teller.run)); err != nil {
 		return err
 	}
-	if err := watchSources(mgr, sources); err != nil {
+	if err := watchSources(mgr, sources, damaged); err != nil {
 		return fmt.Errorf("watch gitsources: %w", err)
 	}
 	if err := watchSyncs(mgr, syncs); err != nil {
@@ -118,7 +127,7 @@ var meant = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return old.GetGeneration() != now.GetGeneration() || old.GetUID() != now.GetUID() || !equality.Semantic.DeepEqual(old.GetAnnotations(), now.GetAnnotations())
 }}
 
-func watchSources(mgr manager.Manager, r *Sources) error {
+func watchSources(mgr manager.Manager, r *Sources, damaged <-chan event.GenericEvent) error {
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	users := func(secret bool) handler.EventHandler {
 		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
@@ -138,6 +147,7 @@ func watchSources(mgr manager.Manager, r *Sources) error {
 	}
 	return builder.ControllerManagedBy(mgr).Named("gitsource").WithOptions(options()).
 		For(&v1alpha1.GitSource{}, builder.WithPredicates(meant)).
+		WatchesRawSource(ctrlsource.Channel(damaged, &handler.EnqueueRequestForObject{})).
 		Watches(&corev1.Secret{}, users(true), changed).Watches(&corev1.ConfigMap{}, users(false), changed).Complete(r)
 }
 

@@ -32,6 +32,8 @@ type Options struct {
 	MaxPack int64
 	// MaxPacks after which a source is fetched anew as one pack, 50. So is one that has grown threefold.
 	MaxPacks int
+	// Damaged is told of sources whose objects are found to be damaged, so that they are fetched before it is their time. It must not block.
+	Damaged func(source string)
 	// Dial connects to servers and proxies; without it, this host does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -102,9 +104,13 @@ type cached struct {
 	dir string
 	// busy is held while something is fetched.
 	busy sync.Mutex
-	// mu guards state.
+	// damaged is called when objects are found to be so.
+	damaged func()
+	// mu guards state and spoilt.
 	mu    sync.Mutex
 	state state
+	// spoilt: what is there is not built upon any more.
+	spoilt bool
 }
 
 // state is what is known of a source's cache, beside its packs.
@@ -137,7 +143,12 @@ func (c *Cache) source(name string) *cached {
 	s, ok := c.sources[name]
 	if !ok {
 		sum := sha256.Sum256([]byte(name))
-		s = &cached{dir: filepath.Join(c.dir, hex.EncodeToString(sum[:16]))}
+		s = &cached{dir: filepath.Join(c.dir, hex.EncodeToString(sum[:16])), damaged: func() {
+			if c.options.Damaged != nil {
+				owner, _, _ := strings.Cut(name, submoduleMark)
+				c.options.Damaged(owner)
+			}
+		}}
 		// What cannot be read is fetched again.
 		if st, err := readState(s.dir); err == nil && st.Name == name {
 			s.state = st
@@ -166,6 +177,26 @@ func (s *cached) now() state {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
+}
+
+// spoil notes that objects are damaged.
+func (s *cached) spoil() {
+	s.mu.Lock()
+	known := s.spoilt
+	s.spoilt = true
+	s.mu.Unlock()
+	if !known {
+		s.damaged()
+	}
+}
+
+// mend tells whether objects were found to be damaged since the last time.
+func (s *cached) mend() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.spoilt
+	s.spoilt = false
+	return was
 }
 
 // save makes the state the one in use, and removes what no longer is.
@@ -219,11 +250,13 @@ func (s *cached) generation(n int) string {
 type objects struct {
 	mu     sync.Mutex
 	stores []*filesystem.Storage
+	// spoil is told that they are damaged.
+	spoil func()
 }
 
 // open the generation of the state and the one before, which has what was not fetched again.
 func (s *cached) open(st state) *objects {
-	o := &objects{}
+	o := &objects{spoil: s.spoil}
 	for _, n := range []int{st.Generation, st.Generation - 1} {
 		if dir := s.generation(n); n > 0 && isDir(dir) {
 			o.stores = append(o.stores, filesystem.NewStorageWithOptions(osfs.New(dir), cache.NewObjectLRU(8*cache.MiByte),
@@ -239,23 +272,36 @@ func isDir(name string) bool {
 }
 
 func (o *objects) get(kind plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
-	for _, s := range o.stores {
+	for i, s := range o.stores {
 		obj, err := s.EncodedObject(kind, h)
 		if !errors.Is(err, plumbing.ErrObjectNotFound) {
-			return obj, err
+			return obj, o.read(err, i == 0)
 		}
 	}
 	return nil, fmt.Errorf("%s %s: %w", kind, h, plumbing.ErrObjectNotFound)
 }
 
 func (o *objects) size(h plumbing.Hash) (int64, error) {
-	for _, s := range o.stores {
+	for i, s := range o.stores {
 		n, err := s.EncodedObjectSize(h)
 		if !errors.Is(err, plumbing.ErrObjectNotFound) {
-			return n, err
+			return n, o.read(err, i == 0)
 		}
 	}
 	return 0, plumbing.ErrObjectNotFound
+}
+
+// read says what it means that an object cannot be read: it was fetched whole, so that the disk has not kept it. What is in the
+// generation before has been fetched anew already, if the server still has it.
+func (o *objects) read(err error, newest bool) error {
+	if err == nil {
+		return nil
+	}
+	// What was closed or removed under a reader is not damaged.
+	if newest && o.spoil != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrClosed) {
+		o.spoil()
+	}
+	return &Error{Reason: ReasonCacheDamaged, Message: fmt.Sprintf("what was fetched of the repository is damaged (%v): it is fetched anew", err), Err: err}
 }
 
 func (o *objects) has(h plumbing.Hash) bool {

@@ -47,12 +47,18 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := "source " + e.Source
-	if e.Path != "" {
-		s += ": " + e.Path
+	var s string
+	if e.Source != "" {
+		s = "source " + e.Source + ": "
 	}
-	return fmt.Sprintf("%s: %s (%s)", s, e.Message, e.Reason)
+	if e.Path != "" {
+		s += e.Path + ": "
+	}
+	return fmt.Sprintf("%s%s (%s)", s, e.Message, e.Reason)
 }
+
+// Passing tells whether it may be gone the next time, though nobody has changed anything.
+func (e *Error) Passing() bool { return e.Reason == ReasonCacheDamaged }
 
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -34,10 +34,14 @@ func (c *Cache) fetch(ctx context.Context, spec Spec, nested int) (Revision, err
 	if f.state.Name != spec.Name || f.state.URL != spec.URL {
 		f.state = state{Name: spec.Name, URL: spec.URL, Generation: f.state.Generation}
 	}
+	if src.mend() {
+		f.state = f.anew()
+	}
 	rev, err := f.run(ctx)
 	if err != nil && classify(ctx, r, err).Reason == ReasonCacheDamaged && f.state.Generation > 0 {
 		f.close()
-		f.state = state{Name: spec.Name, URL: spec.URL, Generation: f.state.Generation, Tags: f.state.Tags}
+		src.mend()
+		f.state = f.anew()
 		f.received = 0
 		rev, err = f.run(ctx)
 	}
@@ -62,6 +66,11 @@ type fetching struct {
 	state    state
 	objects  *objects
 	received int64
+}
+
+// anew is a state that builds upon nothing that was fetched.
+func (f *fetching) anew() state {
+	return state{Name: f.spec.Name, URL: f.spec.URL, Generation: f.state.Generation, Tags: f.state.Tags}
 }
 
 func (f *fetching) close() {

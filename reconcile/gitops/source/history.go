@@ -26,12 +26,12 @@ func (o *objects) content(kind plumbing.ObjectType, h plumbing.Hash, most int64)
 	}
 	r, err := obj.Reader()
 	if err != nil {
-		return nil, err
+		return nil, o.read(err, true)
 	}
 	defer r.Close()
 	b := make([]byte, obj.Size())
 	_, err = io.ReadFull(r, b)
-	return b, err
+	return b, o.read(err, true)
 }
 
 func (o *objects) commit(h plumbing.Hash) (*object.Commit, error) {

@@ -392,6 +392,70 @@ func TestGarbageIsBounded(t *testing.T) {
 	fetch(t, c, spec)
 }
 
+// spoil overwrites all packs of a cache, as a bad disk would. What is in the first bytes, and how long they are, stays.
+func spoil(t *testing.T, c *Cache) {
+	t.Helper()
+	packs, err := filepath.Glob(filepath.Join(c.dir, "*", "generation-*", "objects", "pack", "*.pack"))
+	if err != nil || len(packs) == 0 {
+		t.Fatal(packs, err)
+	}
+	for _, name := range packs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 20; i < len(b)-20; i++ {
+			b[i] ^= 0x5a
+		}
+		if err := errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A bad disk is told from a server that is away, and what it has spoilt comes anew by itself: noticed by a fetch that reads history, or
+// by whoever reads files.
+func TestSpoiltCacheIsFetchedAnew(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		reads bool
+		more  bool
+	}{{name: "noticed by a fetch of more", more: true}, {name: "noticed by a reader", reads: true}, {name: "noticed by a fetch of nothing new"}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := sourcetest.NewWork(t)
+			var told []string
+			cache := newCache(t, Options{Damaged: func(name string) { told = append(told, name) }})
+			spec := specOf(sourcetest.File(w))
+			spec.Since = w.Commit("a", "1", "dir/b", strings.Repeat("x", 1000))
+			rev := fetch(t, cache, spec)
+			spoil(t, cache)
+			if c.reads {
+				tr, err := cache.Tree(rev, ".")
+				if err == nil {
+					_, err = tr.ReadFile("dir/b")
+					tr.Close()
+				}
+				wantError(t, err, ReasonCacheDamaged, "tenant/shop", "it is fetched anew")
+				if !slices.Equal(told, []string{"tenant/shop"}) {
+					t.Errorf("told: %v", told)
+				}
+			}
+			want := "1"
+			if c.more {
+				want = "2"
+				w.Commit("a", want)
+			}
+			rev = fetch(t, cache, spec)
+			if got := content(t, tree(t, cache, rev, "."), "a"); got != want {
+				t.Errorf("a is %q", got)
+			}
+			if got := fetch(t, cache, spec).Received; got != 0 {
+				t.Errorf("%d bytes more were fetched", got)
+			}
+		})
+	}
+}
+
 func TestDamagedCacheIsFetchedAnew(t *testing.T) {
 	w := sourcetest.NewWork(t)
 	c := newCache(t, Options{})
