@@ -26,6 +26,8 @@ const (
 	AnnotationFetch = "padis.io/fetch"
 	// AnnotationConfirmPrune, on a Sync, names the commit whose deletions are meant although they exceed pruneLimit.
 	AnnotationConfirmPrune = "padis.io/confirm-prune"
+	// AnnotationConfirmRewrite, on a GitSource, names the commit that is meant although the branch was force-pushed or the tag moved.
+	AnnotationConfirmRewrite = "padis.io/confirm-rewrite"
 )
 
 // PruneDisabled is the value of AnnotationPrune.

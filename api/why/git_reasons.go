@@ -26,7 +26,7 @@ func GitReasons() []GitReason {
 		{"RepositoryNotFound", ofSource, "there is no such repository, or the credentials may not see it", "correct spec.url or the credentials; what was applied stays"},
 		{"RepositoryEmpty", ofSource, "the repository has no commits", "push one"},
 		{"RefNotFound", ofSource, "there is no such branch, tag, version or commit", "push it, or correct spec.ref"},
-		{"HistoryRewritten", ofSource, "a branch was force-pushed, or a tag was moved", "push a commit on top of the one in force; or, if it is meant, change spec.ref, for what is newly named may have another history"},
+		{"HistoryRewritten", ofSource, "a branch was force-pushed, or a tag was moved", "push a commit on top of the one in force, or make a new tag; or, if it is meant, confirm it as the message says"},
 		{"TooLarge", ofSource, "the repository, a file or the list of refs exceeds its bound", "take what is large out of the repository, or out of spec.paths"},
 		{"ServerRefused", ofSource, "the server does not give what is asked for, or speaks what cannot be read", "do what the message says: name the branch that the commit is on, or use a repository with SHA-1 hashes"},
 		{"SymlinkRefused", ofBoth, "a symbolic link leads out of the repository", "put the file where the link is"},

@@ -56,10 +56,19 @@ type Sources struct {
 
 // tries is how it went with a source so far.
 type tries struct {
-	// generation of the spec that a fetch has succeeded with.
+	// generation of the spec that a fetch has succeeded with, and the place and ref that it names.
 	generation int64
+	of         lineage
 	failures   int
 }
+
+// lineage is where a history comes from. Who names another one may mean another history.
+type lineage struct {
+	url string
+	ref v1alpha1.GitRef
+}
+
+func lineageOf(s *v1alpha1.GitSource) lineage { return lineage{s.Spec.URL, s.Spec.Ref} }
 
 // NewSources makes the reconciler of GitSources, which reads secrets through live, without a cache.
 func NewSources(c client.Client, live client.Reader, repos repositories, revisions *Revisions, events recorder, now func() time.Time, log *zap.Logger) *Sources {
@@ -114,7 +123,7 @@ func (r *Sources) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 		}
 		return reconcile.Result{RequeueAfter: wait}, r.show(ctx, s, shown, next)
 	}
-	past = tries{generation: s.Generation}
+	past = tries{generation: s.Generation, of: lineageOf(s)}
 	r.remember(s, past)
 	got.all = map[string]bool{got.Commit: true}
 	// What was verified by other rules, or with other keys, counts no more.
@@ -152,6 +161,9 @@ func (r *Sources) past(s *v1alpha1.GitSource, shown v1alpha1.GitSourceStatus) tr
 	p, ok := r.tries[s.UID]
 	if !ok {
 		p.generation = shown.ObservedGeneration
+		if p.generation == s.Generation {
+			p.of = lineageOf(s)
+		}
 	}
 	return p
 }
@@ -178,9 +190,8 @@ func (r *Sources) fetch(ctx context.Context, s *v1alpha1.GitSource, shown v1alph
 	if err != nil {
 		return verified{}, &unreadable{err}
 	}
-	spec.Since, spec.SincePaths = shown.Commit, shown.Paths
-	// Who changes what is wanted may name a branch that has another history.
-	spec.MayRewrite = past.generation != s.Generation
+	spec.Since, spec.SincePaths, spec.SinceRef = shown.Commit, shown.Paths, shown.Ref
+	spec.MayRewrite, spec.Confirmed = past.of != lineageOf(s), s.Annotations[v1alpha1.AnnotationConfirmRewrite]
 	rev, err := r.repos.Fetch(ctx, spec)
 	if err != nil {
 		return verified{}, err

@@ -147,3 +147,12 @@ func (o *origin) stays(commit, name, value string) {
 		o.Errorf("the source has %s, the Sync %s, and not %s", s.Status.Commit, y.Status.LastAppliedCommit, commit)
 	}
 }
+
+// confirm says that a rewritten history is meant.
+func (o *origin) confirm(commit string) {
+	o.Helper()
+	s := &v1alpha1.GitSource{ObjectMeta: meta(o.ns, "shop")}
+	if err := api.Patch(context.Background(), s, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationConfirmRewrite, commit))); err != nil {
+		o.Fatal(err)
+	}
+}

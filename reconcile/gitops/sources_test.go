@@ -4,11 +4,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/source/sourcetest"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func TestSourceByHTTPS(t *testing.T) {
@@ -139,6 +141,36 @@ func TestForcePushedBranchIsRefused(t *testing.T) {
 	o.stays(good, "a", "2")
 	w.Git("reset", "-q", "--hard", good)
 	o.applied(o.commit("a.yaml", configMap("a", "4")))
+}
+
+// Who changes how often a source is looked at has not said that its history may be another one. To confirm it is to name the commit.
+func TestRewrittenHistoryIsConfirmedByItsCommit(t *testing.T) {
+	w := sourcetest.NewWork(t)
+	first := w.Commit("a.yaml", configMap("a", "1"))
+	good := w.Commit("a.yaml", configMap("a", "2"))
+	o := newOrigin(t, w, v1alpha1.GitSourceSpec{URL: sourcetest.HTTP(t, w, sourcetest.Login{}).URL}, nil).synced(v1alpha1.SyncSpec{})
+	o.applied(good)
+	w.Git("reset", "-q", "--hard", first)
+	forced := o.commit("a.yaml", configMap("a", "3"))
+	o.says("HistoryRewritten", "padis.io/confirm-rewrite="+forced)
+	o.change(func(s *v1alpha1.GitSourceSpec) { s.Suspend = true })
+	o.says("Suspended")
+	o.change(func(s *v1alpha1.GitSourceSpec) {
+		s.Suspend, s.Interval = false, &metav1.Duration{Duration: time.Minute}
+	})
+	o.says("HistoryRewritten", forced)
+	o.confirm(first)
+	o.says("HistoryRewritten", forced)
+	o.stays(good, "a", "2")
+	o.confirm(forced)
+	o.applied(forced)
+	o.holds("a", "3")
+	// It was meant for this commit only.
+	w.Git("reset", "-q", "--hard", first)
+	other := o.commit("a.yaml", configMap("a", "4"))
+	o.says("HistoryRewritten", "padis.io/confirm-rewrite="+other)
+	o.change(func(s *v1alpha1.GitSourceSpec) { s.Ref.Branch = "main" })
+	o.applied(other)
 }
 
 func TestRepositoryThatDisappears(t *testing.T) {

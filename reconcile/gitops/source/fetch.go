@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"padis.io/padis/api/v1alpha1"
+
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
@@ -149,7 +151,7 @@ func (f *fetching) find(ctx context.Context) (wanted, error) {
 		}
 	}
 	if !f.objects.has(w.hash) {
-		return w, fail(ReasonRefNotFound, "no branch or tag has the commit %s, as far as they are fetched: push it, name the branch that it is on, or set no depth", w.hash)
+		return w, fail(ReasonRefNotFound, "no branch or tag has the commit %s, as far as they are fetched: push it, or name the branch that it is on", w.hash)
 	}
 	if !w.on.IsZero() {
 		on, known, err := f.objects.grown(ctx, w.hash, w.on, set(f.state.Shallow))
@@ -157,7 +159,7 @@ func (f *fetching) find(ctx context.Context) (wanted, error) {
 			return w, err
 		}
 		if !on {
-			return w, fail(ReasonRefNotFound, "commit %s is not on %s (looked at all of its history: %t): name another branch or commit, or set no depth", w.hash, w.ref, known)
+			return w, fail(ReasonRefNotFound, "commit %s is not on %s (looked at all of its history: %t): name another branch or commit", w.hash, w.ref, known)
 		}
 	}
 	return w, nil
@@ -285,7 +287,7 @@ func (f *fetching) store(ctx context.Context, generation string, r io.Reader) (n
 		return n, err
 	}
 	if n > most {
-		return n, fail(ReasonTooLarge, "the server sends more than %d bytes: set a depth, or let the server filter (uploadpack.allowFilter)", most)
+		return n, fail(ReasonTooLarge, "the server sends more than %d bytes: take what is large out of the repository, or let the server filter (uploadpack.allowFilter)", most)
 	}
 	if _, err := pack.Seek(0, io.SeekStart); err != nil {
 		return n, err
@@ -306,12 +308,17 @@ func (f *fetching) store(ctx context.Context, generation string, r io.Reader) (n
 
 // unrewritten refuses a branch that did not grow out of the last good state, and a tag that was moved.
 func (f *fetching) unrewritten(ctx context.Context, w wanted, commit plumbing.Hash) error {
-	if f.spec.MayRewrite || w.ref == "" || !w.on.IsZero() {
+	meant := f.spec.Confirmed != "" && (f.spec.Confirmed == commit.String() || f.spec.Confirmed == w.hash.String())
+	if f.spec.MayRewrite || meant || w.ref == "" || !w.on.IsZero() {
 		return nil
 	}
 	if strings.HasPrefix(w.ref, "refs/tags/") {
-		if was, ok := f.state.Tags[w.ref]; ok && was != w.hash.String() {
-			return fail(ReasonHistoryRewritten, "%s was moved from %s to %s: what was applied stays; make a new tag, or let the source take rewritten history", w.ref, was, w.hash)
+		was, now := f.state.Tags[w.ref], w.hash.String()
+		if was == "" && f.spec.SinceRef == w.ref {
+			was, now = f.spec.Since, commit.String()
+		}
+		if was != "" && was != now {
+			return fail(ReasonHistoryRewritten, "%s was moved from %s to %s: what was applied stays; make a new tag, %s", w.ref, was, now, ifMeant(now))
 		}
 		return nil
 	}
@@ -323,9 +330,13 @@ func (f *fetching) unrewritten(ctx context.Context, w wanted, commit plumbing.Ha
 		return err
 	}
 	if !yes && known {
-		return fail(ReasonHistoryRewritten, "%s was force-pushed: %s has not grown out of %s: what was applied stays; push a commit on top of that, or let the source take rewritten history", w.ref, commit, f.spec.Since)
+		return fail(ReasonHistoryRewritten, "%s was force-pushed: %s has not grown out of %s: what was applied stays; push a commit on top of that, %s", w.ref, commit, f.spec.Since, ifMeant(commit.String()))
 	}
 	return nil
+}
+
+func ifMeant(hash string) string {
+	return "or, if it is meant, annotate the GitSource with " + v1alpha1.AnnotationConfirmRewrite + "=" + hash
 }
 
 func (f *fetching) describe(ctx context.Context, w wanted, commit plumbing.Hash, tag string) (Revision, error) {

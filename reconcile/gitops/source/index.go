@@ -55,7 +55,7 @@ func writeIndex(ctx context.Context, pack *os.File, idx io.Writer) (plumbing.Has
 		return plumbing.ZeroHash, err
 	}
 	if count > maxObjects {
-		return plumbing.ZeroHash, fail(ReasonTooLarge, "the repository has %d objects, at most %d are read: set a depth", count, maxObjects)
+		return plumbing.ZeroHash, fail(ReasonTooLarge, "the repository has %d objects, at most %d are read: use a repository with less history", count, maxObjects)
 	}
 	roots, err := x.scan(int(count))
 	if err != nil {
@@ -115,7 +115,7 @@ func (x *indexer) scan(count int) ([]int32, error) {
 		o := packed{offset: h.Offset, size: h.Length, kind: h.Type}
 		switch {
 		case h.Type.IsDelta() && h.Length > maxDelta, !h.Type.IsDelta() && h.Type != plumbing.BlobObject && h.Length > maxStructure:
-			return nil, fail(ReasonTooLarge, "an object of the kind %s has %d bytes: set a depth, or let the server filter (uploadpack.allowFilter)", h.Type, h.Length)
+			return nil, fail(ReasonTooLarge, "an object of the kind %s has %d bytes: take it out of the history, or let the server filter (uploadpack.allowFilter)", h.Type, h.Length)
 		case h.Type.IsDelta():
 			if _, o.crc, err = x.scanner.NextObject(io.Discard); err != nil {
 				return nil, err
@@ -161,7 +161,7 @@ func (x *indexer) adopt(i int32) {
 func (x *indexer) read(i int32) ([]byte, error) {
 	o := x.objects[i]
 	if o.size > maxDelta {
-		return nil, fail(ReasonTooLarge, "a file of %d bytes (%s) is packed as changes of another, at most %d are: let the server filter (uploadpack.allowFilter), or set a depth", o.size, o.hash, maxDelta)
+		return nil, fail(ReasonTooLarge, "a file of %d bytes (%s) is packed as changes of another, at most %d are: let the server filter (uploadpack.allowFilter), or take it out of the history", o.size, o.hash, maxDelta)
 	}
 	if _, err := x.scanner.SeekObjectHeader(o.offset); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (x *indexer) resolve(i int32, content []byte) error {
 	x.live += int64(len(content))
 	size := int64(len(content))
 	if x.live > maxLive {
-		return fail(ReasonTooLarge, "files of more than %d bytes in all are packed as changes of one another: let the server filter (uploadpack.allowFilter), or set a depth", maxLive)
+		return fail(ReasonTooLarge, "files of more than %d bytes in all are packed as changes of one another: let the server filter (uploadpack.allowFilter), or take it out of the history", maxLive)
 	}
 	children := x.objects[i].children
 	for n, c := range children {
@@ -191,7 +191,7 @@ func (x *indexer) resolve(i int32, content []byte) error {
 			return err
 		}
 		if want, err := targetSize(delta); err != nil || want > maxDelta {
-			return fail(ReasonTooLarge, "a file of %d bytes is packed as changes of another, at most %d are: let the server filter (uploadpack.allowFilter), or set a depth", want, maxDelta)
+			return fail(ReasonTooLarge, "a file of %d bytes is packed as changes of another, at most %d are: let the server filter (uploadpack.allowFilter), or take it out of the history", want, maxDelta)
 		}
 		target, err := packfile.PatchDelta(content, delta)
 		if err != nil {

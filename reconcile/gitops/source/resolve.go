@@ -92,7 +92,7 @@ func resolveCommit(adv *packp.AdvRefs, ref Ref) (wanted, error) {
 func highest(adv *packp.AdvRefs, within string) (string, error) {
 	c, err := semver.NewConstraint(within)
 	if err != nil {
-		return "", fail(ReasonInvalid, "ref.semver %q: %v; write a range as >=1.2.0 <2", within, err)
+		return "", fail(ReasonInvalid, "spec.ref.semver %q: %v; write a range as >=1.2.0 <2", within, err)
 	}
 	var best *semver.Version
 	name, tags := "", 0
@@ -111,7 +111,7 @@ func highest(adv *packp.AdvRefs, within string) (string, error) {
 		}
 	}
 	if best == nil {
-		return "", fail(ReasonRefNotFound, "none of the repository's %d tags that are versions is within %q: what was applied stays; push one, or widen ref.semver", tags, within)
+		return "", fail(ReasonRefNotFound, "none of the repository's %d tags that are versions is within %q: what was applied stays; push one, or widen spec.ref.semver (pre-releases fit only where it names one, as >=1.0.0-0)", tags, within)
 	}
 	return name, nil
 }

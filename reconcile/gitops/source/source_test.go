@@ -227,6 +227,12 @@ func TestRewrittenHistory(t *testing.T) {
 	fetch(t, c, spec)
 	spec.MayRewrite = false
 	fetch(t, c, spec)
+	// Where a tag was, a cache that is new learns from what is in force.
+	spec.Since, spec.SinceRef = first, "refs/tags/v1"
+	anew := newCache(t, Options{})
+	refused(t, anew, spec, ReasonHistoryRewritten, "refs/tags/v1", first, "padis.io/confirm-rewrite="+good)
+	spec.Confirmed = good
+	fetch(t, anew, spec)
 }
 
 func TestWhoIsRefused(t *testing.T) {

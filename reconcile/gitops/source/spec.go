@@ -41,8 +41,11 @@ type Spec struct {
 	Since string
 	// SincePaths are those that were read of the last good state. What was not has changed.
 	SincePaths []string
-	// MayRewrite takes a branch that was force-pushed and a tag that was moved.
+	// SinceRef is the branch or tag that Since was found by, as refs/heads/main. A cache that is new learns from it where a tag was.
+	SinceRef string
+	// MayRewrite takes a branch that was force-pushed and a tag that was moved, and Confirmed only to this commit or tag object.
 	MayRewrite bool
+	Confirmed  string
 }
 
 // Ref names a commit; without any field, the newest one of the default branch. A commit may have a branch that it must be
@@ -160,7 +163,7 @@ func (s Spec) check() (remote, error) {
 	}
 	if s.Ref.SemVer != "" {
 		if _, err := semver.NewConstraint(s.Ref.SemVer); err != nil {
-			return r, fmt.Errorf("ref.semver %q: %v; write a range as >=1.2.0 <2", s.Ref.SemVer, err)
+			return r, fmt.Errorf("spec.ref.semver %q: %v; write a range as >=1.2.0 <2", s.Ref.SemVer, err)
 		}
 	}
 	if s.Depth < 0 {

@@ -105,7 +105,7 @@ func (c *Cache) opened(rev Revision) (*objects, error) {
 	o := src.open(src.now())
 	if !isHash(rev.Commit) || !o.has(plumbing.NewHash(rev.Commit)) {
 		o.close()
-		return nil, &Error{Reason: ReasonCacheDamaged, Source: rev.Name, Message: "commit " + rev.Commit + " is no longer in the cache: fetch it"}
+		return nil, &Error{Reason: ReasonCacheDamaged, Source: rev.Name, Message: "commit " + rev.Commit + " is not among what was fetched of the repository: name one that is in its history, or wait until it is fetched"}
 	}
 	return o, nil
 }
