@@ -129,8 +129,9 @@ func render(req Request, turn int) ([]File, *Response) {
 	}
 	c, err := loader.LoadFiles(files)
 	if err != nil {
-		return fail(refused(ChartFile, 0, "not a chart that helm can read: %s", src.clean(err.Error())))
+		return fail(Response{Problems: []Problem{unreadable(err, &src)}})
 	}
+	src.packed(c)
 	if c.Metadata.APIVersion != chart.APIVersionV1 && c.Metadata.APIVersion != chart.APIVersionV2 {
 		return fail(refused(ChartFile, line(req, ChartFile, "apiVersion"), "apiVersion: not known: it is v1 or v2"))
 	}

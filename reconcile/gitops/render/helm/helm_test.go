@@ -144,7 +144,8 @@ func TestProblems(t *testing.T) {
 		"one of":       {func(r *Request) { r.Values = [][]byte{[]byte(`{"mode":"hunter2"}`)} }, "values.mode: value must be one of 'fast', 'safe'"},
 		"a far schema": {set("values.schema.json", `{"$ref": "https://127.0.0.1:1/x.json"}`), "nothing is fetched"},
 		"a file":       {set("values.schema.json", `{"$ref": "file:///etc/passwd"}`), "nothing is fetched"},
-		"no archive":   {add("charts/x-1.tgz", "hunter2"), "Chart.yaml:0: : not a chart that helm can read"},
+		"no archive":   {add("charts/x-1.tgz", "hunter2"), "charts/x-1.tgz:0: : not a chart that helm can read"},
+		"a value":      {func(r *Request) { r.Values = [][]byte{[]byte(`{"cache":"hunter2"}`)} }, "type mismatch on cache: (not shown)"},
 	} {
 		req := shop(t)
 		c.edit(&req)

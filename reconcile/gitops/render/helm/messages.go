@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -21,7 +22,17 @@ type sources struct {
 }
 
 func (s *sources) said(text string) bool {
-	return slices.ContainsFunc(s.texts, func(t []byte) bool { return strings.Contains(string(t), text) })
+	return slices.ContainsFunc(s.texts, func(t []byte) bool { return bytes.Contains(t, []byte(text)) })
+}
+
+// packed adds the templates of subcharts, which are known only when they are unpacked.
+func (s *sources) packed(c *chart.Chart) {
+	for _, sub := range c.Dependencies() {
+		for _, f := range sub.Templates {
+			s.texts = append(s.texts, f.Data)
+		}
+		s.packed(sub)
+	}
 }
 
 // values remembers what must not be told.
@@ -50,10 +61,12 @@ func (s *sources) values(v any) {
 
 var (
 	quoted    = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|'[^']*'")
+	misprint  = regexp.MustCompile(`(?s)%!.*`) // by a library that prints a value in a way that it has not
 	printed   = regexp.MustCompile(`(?s)(range can't iterate over ).*`)
 	location  = regexp.MustCompile(`^(\S[^\n]*?):(\d+)(?::\d+)?$`)
 	authored  = regexp.MustCompile(`(?s)^execution error at \(([^\n]*?):(\d+)(?::\d+)?\): (.*)$`)
 	unparsed  = regexp.MustCompile(`(?s)^parse error at \(([^\n]*?):(\d+)(?::\d+)?\): (.*)$`)
+	unpacking = regexp.MustCompile(`^error unpacking subchart (.+?) in .*?: `)
 	called    = regexp.MustCompile(`(?:template: |^)(\S+?):(\d+):`)
 	executing = regexp.MustCompile(`^executing "(.*)" at <(.*)>:$`)
 )
@@ -64,6 +77,7 @@ const hidden = "(not shown)"
 // values that are known.
 func (s *sources) clean(msg string) string {
 	msg = printed.ReplaceAllString(msg, "${1}"+hidden)
+	msg = misprint.ReplaceAllString(msg, hidden)
 	msg = quoted.ReplaceAllStringFunc(msg, func(q string) string {
 		text := q[1 : len(q)-1]
 		if q[0] == '"' {
@@ -88,6 +102,31 @@ func short(msg string) string {
 		msg = strings.ToValidUTF8(msg[:longest], "") + " ..."
 	}
 	return msg
+}
+
+// unreadable is why the files of a chart, or of one in it, are none.
+func unreadable(err error, src *sources) Problem {
+	text := err.Error()
+	var in []string
+	for m := unpacking.FindStringSubmatch(text); m != nil; m = unpacking.FindStringSubmatch(text) {
+		in, text = append(in, "charts/"+m[1]), text[len(m[0]):]
+	}
+	p, deeper := Problem{File: ChartFile}, ""
+	if len(in) > 0 {
+		p.File = in[0]
+	}
+	if len(in) > 1 {
+		deeper = strings.Join(in[1:], "/") + " in it "
+	}
+	if strings.HasPrefix(text, "decompressed chart is larger than") {
+		p.Message = fmt.Sprintf("%sunpacks to more than %d bytes: commit the chart without what it does not need", deeper, unpacked)
+		return p
+	}
+	if deeper != "" {
+		deeper += "is "
+	}
+	p.Message = deeper + "not a chart that helm can read: " + src.clean(text)
+	return p
 }
 
 // failure is why templates could not be rendered.
