@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/kubectl/pkg/scheme"
 
 	"padis.io/padis/api/plan"
+	"padis.io/padis/reconcile/gitops/render/helm"
 )
 
 // manifestOf is one object that was given, and where it is in the API.
@@ -36,8 +39,25 @@ func (m manifests) manifests() []json.RawMessage {
 	return out
 }
 
+// noCharts refuses Helm charts, whose files are no manifests.
+func noCharts(files *resource.FilenameOptions) error {
+	for _, name := range files.Filenames {
+		dir := name
+		if filepath.Base(name) == helm.ChartFile {
+			dir = filepath.Dir(name)
+		}
+		if _, err := os.Stat(filepath.Join(dir, helm.ChartFile)); err == nil {
+			return fmt.Errorf("-f %s: it is a Helm chart, which padis apply does not render: plan its commit with --git REPOSITORY --path DIR, or what a Sync would do with it with --sync NAME -f REPOSITORY", name)
+		}
+	}
+	return nil
+}
+
 // readManifests reads what was given, in the order in which it can be applied.
 func readManifests(f cmdutil.Factory, files *resource.FilenameOptions) (manifests, error) {
+	if err := noCharts(files); err != nil {
+		return nil, err
+	}
 	namespace, enforce, err := f.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		return nil, err
