@@ -48,23 +48,8 @@ type rollbackApp struct {
 
 func newRollbackAppCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	var o rollbackApp
-	cmd := &cobra.Command{
-		Use:     "app NAME",
-		Short:   "Put back what an App was",
-		Long:    rollbackAppLong + "\n\n" + exitHelp,
-		Example: rollbackAppExample,
-		Args:    exactArguments(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.list && o.to != 0 {
-				return usagef("--list changes nothing: leave --to away")
-			}
-			a, namespace, err := connect(f)
-			if err != nil {
-				return err
-			}
-			return o.run(cmd.Context(), a, namespace, args[0], streams.Out)
-		},
-	}
+	cmd := rollbackOf(f, streams, &o)
+	cmd.Use, cmd.Short, cmd.Long, cmd.Example = "app NAME", "Put back what an App was", rollbackAppLong+"\n\n"+exitHelp, rollbackAppExample
 	flags := cmd.Flags()
 	flags.Int64Var(&o.to, "to", 0, "generation whose spec is put back; without it, the one before the last change")
 	flags.BoolVar(&o.list, "list", false, "list what the App was, and change nothing")
@@ -72,7 +57,14 @@ func newRollbackAppCommand(f cmdutil.Factory, streams genericiooptions.IOStreams
 	return cmd
 }
 
-func (o rollbackApp) run(ctx context.Context, a reader, namespace, name string, out io.Writer) error {
+func (o *rollbackApp) check() error {
+	if o.list && o.to != 0 {
+		return usagef("--list changes nothing: leave --to away")
+	}
+	return nil
+}
+
+func (o *rollbackApp) run(ctx context.Context, a reader, namespace, name string, out io.Writer) error {
 	path := declaredPath(namespace, "apps", name)
 	app := &unstructured.Unstructured{}
 	if err := a.get(ctx, path, app); err != nil {
@@ -177,7 +169,7 @@ func restored(app *unstructured.Unstructured, r *v1alpha1.AppRevision) (*unstruc
 }
 
 // undo has the Sync of an App leave it alone, and gives its name; empty if the App is of none.
-func (o rollbackApp) undo(ctx context.Context, a reader, app *unstructured.Unstructured) (string, error) {
+func (o *rollbackApp) undo(ctx context.Context, a reader, app *unstructured.Unstructured) (string, error) {
 	sync := app.GetAnnotations()[v1alpha1.AnnotationSync]
 	namespace, name, ok := strings.Cut(sync, "/")
 	if !ok {

@@ -43,23 +43,8 @@ type rollbackSync struct {
 
 func newRollbackSyncCommand(f cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	var o rollbackSync
-	cmd := &cobra.Command{
-		Use:     "sync NAME",
-		Short:   "Go back to an earlier commit of a Sync",
-		Long:    rollbackSyncLong + "\n\n" + exitHelp,
-		Example: rollbackSyncExample,
-		Args:    exactArguments(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.resume && (o.pin || o.to != "") {
-				return usagef("--resume ends a rollback: leave --to and --pin away")
-			}
-			a, namespace, err := connect(f)
-			if err != nil {
-				return err
-			}
-			return o.run(cmd.Context(), a, namespace, args[0], streams.Out)
-		},
-	}
+	cmd := rollbackOf(f, streams, &o)
+	cmd.Use, cmd.Short, cmd.Long, cmd.Example = "sync NAME", "Go back to an earlier commit of a Sync", rollbackSyncLong+"\n\n"+exitHelp, rollbackSyncExample
 	flags := cmd.Flags()
 	flags.StringVar(&o.to, "to", "", "commit to go back to; without it, the one before the one in force")
 	flags.BoolVar(&o.pin, "pin", false, "stay there until --resume, whatever is pushed")
@@ -69,7 +54,14 @@ func newRollbackSyncCommand(f cmdutil.Factory, streams genericiooptions.IOStream
 	return cmd
 }
 
-func (o rollbackSync) run(ctx context.Context, a reader, namespace, name string, out io.Writer) error {
+func (o *rollbackSync) check() error {
+	if o.resume && (o.pin || o.to != "") {
+		return usagef("--resume ends a rollback: leave --to and --pin away")
+	}
+	return nil
+}
+
+func (o *rollbackSync) run(ctx context.Context, a reader, namespace, name string, out io.Writer) error {
 	path := declaredPath(namespace, "syncs", name)
 	var wanted *v1alpha1.SyncRollback
 	y, err := changeSync(ctx, a, path, func(y *v1alpha1.Sync) (map[string]any, error) {
