@@ -173,16 +173,7 @@ func TestUnsignedCommitIsNotRead(t *testing.T) {
 	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1")}, v1alpha1.SyncSpec{})
 	good := b.git("rev-parse", "HEAD")
 	b.applied(good)
-	b.create(&corev1.ConfigMap{ObjectMeta: meta(b.ns, "signers"), Data: map[string]string{"keys": ""}})
-	s := &v1alpha1.GitSource{}
-	if err := api.Get(context.Background(), client.ObjectKey{Namespace: b.ns, Name: "shop"}, s); err != nil {
-		t.Fatal(err)
-	}
-	was := s.DeepCopy()
-	s.Spec.Verify = &v1alpha1.GitVerify{Mode: v1alpha1.VerifyCommit, Signers: []v1alpha1.GitSigner{{Type: v1alpha1.SignerSSH, ConfigMapKeyRef: &v1alpha1.KeyReference{Name: "signers", Key: "keys"}}}}
-	if err := api.Patch(context.Background(), s, client.MergeFrom(was)); err != nil {
-		t.Fatal(err)
-	}
+	s := b.vouch()
 	bad := b.push(map[string]string{"a.yaml": configMap("a", "2")})
 	b.wait("refused", func() string {
 		if err := api.Get(context.Background(), client.ObjectKeyFromObject(s), s); err != nil || s.Status.Refused != bad || s.Status.Commit != good {

@@ -1,7 +1,6 @@
 package gitops_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"padis.io/padis/api/v1alpha1"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // receiver takes messages, unless it is told to be ill.
@@ -130,23 +128,11 @@ func TestReceiversAreTold(t *testing.T) {
 	good := b.push(map[string]string{"b.yaml": configMap("b", "1")})
 	want = append(want, "Applied "+good, "Healthy "+good+" Healthy")
 	b.told(all, want...)
-	a, err := b.config("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Data["key"] = "other"
-	if err := api.Update(context.Background(), a, client.FieldOwner("hand")); err != nil {
-		t.Fatal(err)
-	}
+	b.hand("a", "other")
 	want = append(want, "Drift "+good+" DriftCorrected")
 	b.told(all, want...)
 	b.told(failures, "Failed "+bad+" ManifestsBroken", "Refused "+refused+" Refused")
-	y := b.sync()
-	was := y.DeepCopy()
-	y.Spec.Rollback = &v1alpha1.SyncRollback{To: first, From: good}
-	if err := api.Patch(context.Background(), y, client.MergeFrom(was)); err != nil {
-		t.Fatal(err)
-	}
+	b.want(func(y *v1alpha1.Sync) { y.Spec.Rollback = &v1alpha1.SyncRollback{To: first, From: good} })
 	want = append(want, "Applied "+first, "Rollback "+first+" RolledBack", "Healthy "+first+" Healthy")
 	b.told(all, want...)
 }
@@ -157,16 +143,7 @@ func TestReceiversAreToldOfUnsignedCommits(t *testing.T) {
 	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1")}, v1alpha1.SyncSpec{Notifications: notifications("r=Refused")})
 	b.secret("r", map[string]string{"url": r.URL})
 	b.applied(b.git("rev-parse", "HEAD"))
-	b.create(&corev1.ConfigMap{ObjectMeta: meta(b.ns, "signers"), Data: map[string]string{"keys": ""}})
-	s := &v1alpha1.GitSource{}
-	if err := api.Get(context.Background(), client.ObjectKey{Namespace: b.ns, Name: "shop"}, s); err != nil {
-		t.Fatal(err)
-	}
-	was := s.DeepCopy()
-	s.Spec.Verify = &v1alpha1.GitVerify{Mode: v1alpha1.VerifyCommit, Signers: []v1alpha1.GitSigner{{Type: v1alpha1.SignerSSH, ConfigMapKeyRef: &v1alpha1.KeyReference{Name: "signers", Key: "keys"}}}}
-	if err := api.Patch(context.Background(), s, client.MergeFrom(was)); err != nil {
-		t.Fatal(err)
-	}
+	b.vouch()
 	bad := b.push(map[string]string{"a.yaml": configMap("a", "2")})
 	b.wait("told", func() string {
 		got := r.got()

@@ -8,6 +8,7 @@ import (
 
 	"padis.io/padis/api/v1alpha1"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -185,4 +186,20 @@ func (b *bed) fares(name string, available bool) *v1alpha1.App {
 		return ""
 	})
 	return a
+}
+
+// vouch has commits count only that somebody has signed, and nobody may.
+func (b *bed) vouch() *v1alpha1.GitSource {
+	b.Helper()
+	b.create(&corev1.ConfigMap{ObjectMeta: meta(b.ns, "signers"), Data: map[string]string{"keys": ""}})
+	s := &v1alpha1.GitSource{}
+	if err := api.Get(context.Background(), client.ObjectKey{Namespace: b.ns, Name: "shop"}, s); err != nil {
+		b.Fatal(err)
+	}
+	was := s.DeepCopy()
+	s.Spec.Verify = &v1alpha1.GitVerify{Mode: v1alpha1.VerifyCommit, Signers: []v1alpha1.GitSigner{{Type: v1alpha1.SignerSSH, ConfigMapKeyRef: &v1alpha1.KeyReference{Name: "signers", Key: "keys"}}}}
+	if err := api.Patch(context.Background(), s, client.MergeFrom(was)); err != nil {
+		b.Fatal(err)
+	}
+	return s
 }
