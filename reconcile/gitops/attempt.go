@@ -79,6 +79,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 		return l.broke(ctx, l.late(writing, err))
 	}
 	if len(plan.Conflicts) > 0 {
+		s.contested = contested(plan)
 		return l.broke(ctx, conflicts(plan, s))
 	}
 	c, err := l.objects.as(user(l.y))
@@ -128,7 +129,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 			l.next.Unhealthy = wait[:min(len(wait), v1alpha1.MaxReported)]
 			left := patience - l.now().Sub(s.since)
 			failed := slices.ContainsFunc(wait, func(o v1alpha1.ObjectReport) bool { return o.Health == decide.Failed.String() })
-			first := fmt.Sprintf("%d of %d objects of wave %d are not healthy, the first is %s: %s", len(wait), len(wave.Objects), wave.Number, wait[0].Object, wait[0].Message)
+			first := fmt.Sprintf("%d of %s of wave %d %s", len(wait), decide.Plural(len(wave.Objects), "object", "objects"), wave.Number, notHealthy(wait))
 			if failed || left <= 0 {
 				s.ill = true
 				return l.broke(ctx, &refusals{reason: ReasonUnhealthy, lines: []string{first}})
@@ -152,7 +153,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	l.next.History = decide.Remember(l.next.History, v1alpha1.AppliedCommit{Commit: commit, Time: t, Author: l.next.Author}, s.state.RolledBack())
 	l.log.Info("applied", zap.String("sync", s.name), zap.String("commit", commit), zap.Int("objects", len(s.wanted)), zap.Int("writes", plan.Writes()))
 	l.settled(plan, refusal, step)
-	return reconcile.Result{}, l.show(ctx)
+	return reconcile.Result{RequeueAfter: l.handOver(plan)}, l.show(ctx)
 }
 
 // late says that the time is up, where that is why something has failed.
@@ -193,7 +194,7 @@ func (l *look) broke(ctx context.Context, err error) (reconcile.Result, error) {
 	}
 	l.conditions(false, reason, "commit "+commit+": "+err.Error())
 	s.why = find(l.next.Conditions, v1alpha1.ConditionReady)
-	return reconcile.Result{RequeueAfter: step.After}, l.show(ctx)
+	return reconcile.Result{RequeueAfter: l.soon(step.After)}, l.show(ctx)
 }
 
 // keep sees that what is applied stays as it was applied.
@@ -233,7 +234,7 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 		}
 		if n := len(plan.Drifted); n > 0 && l.y.Spec.Corrects() {
 			s.corrected = drifts(plan.Drifted)
-			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(fmt.Sprintf("%d objects were changed by others and are put back: %s", n, drifts(plan.Drifted)), 1000))
+			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(fmt.Sprintf("%s changed by others and put back: %s", decide.Plural(n, "object was", "objects were"), drifts(plan.Drifted)), 1000))
 			plan.Drifted = nil
 		}
 	}
@@ -242,7 +243,7 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 		step.Message += "; " + gate.Message
 	}
 	l.settled(plan, refusal, step)
-	return l.later(ctx, 0)
+	return l.later(ctx, l.handOver(plan))
 }
 
 // later shows how objects fare, but not with each one that changes: with many objects, the status is large.
@@ -295,9 +296,15 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 	case len(l.next.Conflicts) > 0:
 		reason, message = ReasonConflict, fmt.Sprintf("%s: %s", p.Conflicts[0].ID, p.Conflicts[0].Message)
 	case len(ill) > 0:
-		reason, message = ReasonUnhealthy, fmt.Sprintf("%s; %d objects are not healthy, the first is %s: %s", message, len(ill), ill[0].Object, ill[0].Message)
+		reason, message = ReasonUnhealthy, fmt.Sprintf("%s; %s %s", message, decide.Plural(len(ill), "object", "objects"), notHealthy(ill))
 	case len(drift) > 0:
-		message += fmt.Sprintf("; %d fields were changed by others: see status.drift", len(drift))
+		message += fmt.Sprintf("; %s changed by others: see status.drift", decide.Plural(len(drift), "field was", "fields were"))
+	}
+	if waits := p.Waiting(); refusal == nil && len(waits) > 0 {
+		if reason == step.Reason {
+			reason = ReasonHandingOver
+		}
+		message += "; " + decide.HandingOver(waits)
 	}
 	l.conditions(refusal == nil && len(ill) == 0 && len(l.next.Conflicts) == 0, reason, message)
 }

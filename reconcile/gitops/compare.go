@@ -129,7 +129,7 @@ func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (m
 		at := shelf{kind, w.ID.Namespace}
 		out[at] = append(out[at], w)
 	}
-	c.judge(fresh, nil)
+	c.judge(ctx, fresh, nil)
 	return out, nil
 }
 
@@ -141,13 +141,14 @@ func (c *comparison) refuse(id decide.ID, err error) {
 }
 
 // judge compares some objects with what is there of them, and remembers those that are in order.
-func (c *comparison) judge(these []decide.Rendered, live map[decide.ID]*unstructured.Unstructured) {
+func (c *comparison) judge(ctx context.Context, these []decide.Rendered, live map[decide.ID]*unstructured.Unstructured) {
 	if len(these) == 0 {
 		return
 	}
+	owners := c.ownersOf(ctx, live)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	snapshot := decide.Snapshot{Sync: c.s.name, Rendered: these, Applied: map[decide.ID]string{}, Live: live, Known: map[decide.ID]decide.Known{}, Correct: c.y.Spec.Corrects()}
+	snapshot := decide.Snapshot{Sync: c.s.name, Rendered: these, Owners: owners, Applied: map[decide.ID]string{}, Live: live, Known: map[decide.ID]decide.Known{}, Correct: c.y.Spec.Corrects()}
 	for _, w := range these {
 		if k := c.s.known[w.ID]; k != nil {
 			snapshot.Known[w.ID] = k.Known
@@ -180,12 +181,12 @@ func (c *comparison) read(ctx context.Context, client dynamic.Interface, at shel
 					delete(want, w.ID.Name)
 				}
 			}
-			c.judge(some, live)
+			c.judge(ctx, some, live)
 		})
 		these = slices.Collect(maps.Values(want))
 		switch {
 		case err == nil:
-			c.judge(these, nil)
+			c.judge(ctx, these, nil)
 			return nil
 		case !apierrors.IsForbidden(err) && !apierrors.IsResourceExpired(err):
 			return fmt.Errorf("list %s: %w", at.kind.Kind, err)
@@ -207,7 +208,7 @@ func (c *comparison) read(ctx context.Context, client dynamic.Interface, at shel
 			if live != nil {
 				found[w.ID] = live
 			}
-			c.judge([]decide.Rendered{w}, found)
+			c.judge(ctx, []decide.Rendered{w}, found)
 			return nil
 		})
 	}
@@ -247,6 +248,13 @@ func (c *comparison) left(ctx context.Context) (map[decide.ID]*unstructured.Unst
 	p := decide.Compare(snapshot)
 	// An earlier service account may have applied it.
 	p.Keep(func(id decide.ID) string { return beyond(c.y, id) })
+	if len(p.Prune) > 0 {
+		heirs, err := c.heirs(ctx, c.y, c.s.commit, p.Prune, snapshot.Applied)
+		if err != nil {
+			return nil, fmt.Errorf("list syncs: %w", err)
+		}
+		p.HandOver(heirs)
+	}
 	c.plan.Add(p)
 	return snapshot.Live, nil
 }

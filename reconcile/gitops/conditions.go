@@ -56,3 +56,11 @@ func some(lines []string) string {
 	}
 	return fmt.Sprintf("%s; and %d more", strings.Join(lines[:most], "; "), len(lines)-most)
 }
+
+// notHealthy goes on after the number of objects that are not healthy.
+func notHealthy(ill []v1alpha1.ObjectReport) string {
+	if len(ill) == 1 {
+		return fmt.Sprintf("is not healthy: %s: %s", ill[0].Object, ill[0].Message)
+	}
+	return fmt.Sprintf("are not healthy, the first is %s: %s", ill[0].Object, ill[0].Message)
+}

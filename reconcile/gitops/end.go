@@ -51,13 +51,16 @@ func (l *look) end(ctx context.Context) (reconcile.Result, error) {
 	if !controllerutil.ContainsFinalizer(l.y, Finalizer) {
 		return reconcile.Result{}, nil
 	}
-	n := 0
+	var (
+		n     int
+		waits []decide.Kept
+	)
 	if l.y.Spec.Prune && !l.y.Spec.Suspend {
 		limit, _ := l.y.Spec.Times()
 		writing, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		var err error
-		if n, err = l.pruneAll(writing); err != nil {
+		if n, waits, err = l.pruneAll(writing); err != nil {
 			if going, gone := l.namespaceGoes(ctx); gone != nil || !going {
 				return l.refuse(ctx, ReasonRefused, "it is being deleted, and waits for its objects to be: "+err.Error()+
 					": have that allowed, or set spec.suspend to have them stay", again)
@@ -66,8 +69,12 @@ func (l *look) end(ctx context.Context) (reconcile.Result, error) {
 			l.log.Warn("objects of a deleted sync stay, since its namespace is deleted, too", zap.String("sync", l.y.Namespace+"/"+l.y.Name), zap.Error(err))
 		}
 	}
-	if n > 0 {
-		l.events.Event(l.y, corev1.EventTypeNormal, ReasonPruned, fmt.Sprintf("the Sync is deleted, and with it %d objects", n))
+	if n+len(waits) > 0 {
+		message := "the Sync is deleted, and with it " + decide.Plural(n, "object", "objects")
+		if len(waits) > 0 {
+			message += fmt.Sprintf("; %s for other Syncs: %s", decide.Plural(len(waits), "object stays", "objects stay"), decide.HandingOver(waits))
+		}
+		l.events.Event(l.y, corev1.EventTypeNormal, ReasonPruned, cut(message, 1000))
 	}
 	l.log.Info("deleted", zap.String("sync", l.y.Namespace+"/"+l.y.Name), zap.Int("objects", n))
 	if err := l.finalizer(ctx, l.y); err != nil {
@@ -76,17 +83,18 @@ func (l *look) end(ctx context.Context) (reconcile.Result, error) {
 	return reconcile.Result{}, nil
 }
 
-// pruneAll deletes all that is the Sync's and not protected, as far as it may, and counts it.
-func (l *look) pruneAll(ctx context.Context) (int, error) {
+// pruneAll deletes all that is the Sync's and not protected, as far as it may, and counts it. What other Syncs declare stays for
+// them, and they need not have it yet; what one may declare is waited for.
+func (l *look) pruneAll(ctx context.Context) (int, []decide.Kept, error) {
 	// What was wanted is of no interest any more.
 	s := &session{name: l.y.Namespace + "/" + l.y.Name}
 	plan, left, err := l.compare(ctx, l.y, s, l.shown.Inventory)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	c, err := l.objects.as(user(l.y))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	refused, versions := &refusals{reason: ReasonRefused}, decide.Applied(l.shown.Inventory)
 	for _, id := range plan.Prune {
@@ -94,10 +102,17 @@ func (l *look) pruneAll(ctx context.Context) (int, error) {
 			refused.lines = append(refused.lines, fmt.Sprintf("delete %s: %v", id, err))
 		}
 	}
-	if len(refused.lines) > 0 {
-		return 0, refused
+	waits := plan.Waiting()
+	for _, k := range waits {
+		if k.Unsure {
+			refused.lines = append(refused.lines, fmt.Sprintf("%s %s", k.ID, k.Message))
+		}
 	}
-	return len(plan.Prune), nil
+	if len(refused.lines) > 0 {
+		return 0, nil, refused
+	}
+	l.poke(s, waits)
+	return len(plan.Prune), waits, nil
 }
 
 // namespaceGoes tells whether the namespace of the Sync is being deleted.

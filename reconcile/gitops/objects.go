@@ -44,6 +44,14 @@ func (o *objects) tellTo(f func(sync string, id decide.ID)) {
 	o.changed = f
 }
 
+// tell says that a Sync has something to look at.
+func (o *objects) tell(sync string, id decide.ID) {
+	o.mu.Lock()
+	changed := o.changed
+	o.mu.Unlock()
+	changed(sync, id)
+}
+
 // as gives a client with the rights of a user; with all rights for the empty one.
 func (o *objects) as(user string) (dynamic.Interface, error) {
 	o.mu.Lock()
@@ -227,16 +235,25 @@ func (o *objects) apply(ctx context.Context, c dynamic.Interface, w write, dry b
 	return resource.Patch(ctx, w.ID.Name, types.ApplyPatchType, b, options)
 }
 
-// remove deletes an object unless it is another by now.
+// remove deletes an object unless it is another, or another Sync's, by now.
 func (o *objects) remove(ctx context.Context, c dynamic.Interface, kind schema.GroupVersionKind, live *unstructured.Unstructured) error {
 	resource, err := o.resource(c, kind, live.GetNamespace())
 	if err != nil {
 		return err
 	}
-	uid, background := live.GetUID(), metav1.DeletePropagationBackground
-	err = resource.Delete(ctx, live.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &background})
-	if apierrors.IsNotFound(err) {
-		return nil
+	uid, owner, background := live.GetUID(), decide.Owner(live), metav1.DeletePropagationBackground
+	for {
+		version := live.GetResourceVersion()
+		err := resource.Delete(ctx, live.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}, PropagationPolicy: &background})
+		if !apierrors.IsConflict(err) {
+			return client.IgnoreNotFound(err)
+		}
+		// It has changed since it was looked at: its status, mostly.
+		if live, err = get(ctx, resource, decide.IDOf(live)); err != nil {
+			return err
+		}
+		if live == nil || live.GetUID() != uid || decide.Owner(live) != owner {
+			return nil
+		}
 	}
-	return err
 }

@@ -74,13 +74,14 @@ func (in PreviewInput) Look(ctx context.Context) (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &preview{PreviewInput: in, reads: reads, objects: &objects{cfg: cfg, mapper: in.Mapper, scheme: scheme, clients: map[string]dynamic.Interface{}}}
+	p := &preview{PreviewInput: in, done: func() {}, reads: reads, objects: &objects{cfg: cfg, mapper: in.Mapper, scheme: scheme, clients: map[string]dynamic.Interface{}}}
 	if p.writes, err = p.objects.as(""); err != nil {
 		return nil, err
 	}
 	if err := p.declared(ctx); err != nil {
 		return nil, err
 	}
+	defer func() { p.done() }()
 	if err := p.wish(ctx); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,10 @@ type preview struct {
 	places  map[decide.ID]string
 	// held are objects that are left as they are.
 	held map[decide.ID]bool
-	out  Preview
+	// files are what is rendered. done says that they are of no use any more.
+	files fs.FS
+	done  func()
+	out   Preview
 }
 
 // declared reads the Sync, its source and all that its result depends on.
@@ -140,9 +144,9 @@ func (p *preview) wish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer done()
-		files = fetched
+		files, p.done = fetched, done
 	}
+	p.files = files
 	p.set.charts = p.Charts.until(ctx)
 	rendered, err := filesOf(p.y, p.source, p.set, files, nil)
 	if err != nil {
@@ -318,7 +322,17 @@ func (p *preview) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	todo := decide.Compare(decide.Snapshot{Sync: p.Namespace + "/" + p.Name, Rendered: p.wanted, Applied: applied, Live: live, Prune: p.y.Spec.Prune, Correct: p.y.Spec.Corrects()})
+	snapshot := decide.Snapshot{Sync: p.Namespace + "/" + p.Name, Rendered: p.wanted, Applied: applied, Live: live, Prune: p.y.Spec.Prune, Correct: p.y.Spec.Corrects()}
+	todo := decide.Compare(snapshot)
+	if len(todo.Prune) > 0 || contested(todo) {
+		others := p.others(ctx, todo.Prune)
+		snapshot.Owners = make(map[string]decide.Claimant, len(others))
+		for _, c := range others {
+			snapshot.Owners[c.Name] = c
+		}
+		todo = decide.Compare(snapshot)
+		todo.HandOver(others)
+	}
 	for _, k := range todo.Protected {
 		p.keep(k.ID, k.Message)
 	}

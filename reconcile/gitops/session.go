@@ -48,6 +48,10 @@ type session struct {
 	// ill: the last attempt has failed because of health only. why is what the last failure was.
 	ill bool
 	why metav1.Condition
+	// contested: the last attempt has failed because another Sync has an object. told are the Syncs that were told of what they
+	// may take over.
+	contested bool
+	told      map[decide.ID]string
 	// restored is the commit all of which was applied before the start of the process, and with which settings; dropped when
 	// more is known.
 	restored [2]string
@@ -139,6 +143,7 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	}
 	s.waves, s.listed = decide.Order(wanted), decide.Inventory(wanted)
 	s.prepared, s.wanted, s.places, s.index, s.commit, s.settings = prepared, wanted, places, index, commit, set.digest
+	r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: index})
 	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
 	if s.restored == [2]string{commit, set.digest} {
 		// What is otherwise by now, somebody has changed since.

@@ -23,7 +23,7 @@ func TestReportedDriftStays(t *testing.T) {
 	reported := func(what string) {
 		b.Helper()
 		b.until("reported "+what, func(y *v1alpha1.Sync) bool {
-			if len(y.Status.Drift) != 1 || !says(ready(y).Message, "1 fields were changed by others") {
+			if len(y.Status.Drift) != 1 || !says(ready(y).Message, "1 field was changed by others") {
 				return false
 			}
 			d := y.Status.Drift[0]

@@ -43,7 +43,7 @@ func TestDependenciesAreWaitedForAndCyclesNamed(t *testing.T) {
 func TestWavesWaitForHealthAndGoOnByThemselves(t *testing.T) {
 	b := newBed(t, map[string]string{"app.yaml": app("first"), "late.yaml": in("1", configMap("late", "1"))}, v1alpha1.SyncSpec{HealthTimeout: &metav1.Duration{Duration: 2 * time.Second}, Retry: never})
 	b.fares("first", false)
-	b.reason("Unhealthy", "1 of 1 objects of wave 0", "app/"+b.ns+"/first")
+	b.reason("Unhealthy", "1 of 1 object of wave 0 is not healthy", "app/"+b.ns+"/first")
 	b.heard(" Unhealthy ", "app/"+b.ns+"/first")
 	if b.value("late") != "" {
 		t.Error("the next wave was applied")
@@ -75,7 +75,7 @@ func TestSuspendHoldsUpWhatIsUnderWay(t *testing.T) {
 	b.want(func(y *v1alpha1.Sync) { y.Spec.Suspend = true })
 	b.hand("early", "other")
 	b.until("reported", func(y *v1alpha1.Sync) bool {
-		return len(y.Status.Drift) == 1 && says(ready(y).Message, "spec.suspend", "1 fields")
+		return len(y.Status.Drift) == 1 && says(ready(y).Message, "spec.suspend", "1 field was changed")
 	})
 	if b.value("early") != "other" {
 		t.Error("it was put back")

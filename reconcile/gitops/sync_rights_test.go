@@ -111,7 +111,7 @@ func TestDeletedSyncs(t *testing.T) {
 		if b.value("a") != "" || b.value("keep") != "1" {
 			t.Errorf("a is %q, keep %q", b.value("a"), b.value("keep"))
 		}
-		b.heard(" Pruned ", "1 objects")
+		b.heard(" Pruned ", "1 object")
 	})
 	t.Run("without prune", func(t *testing.T) {
 		b := newBed(t, files, v1alpha1.SyncSpec{})

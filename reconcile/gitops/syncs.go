@@ -40,6 +40,7 @@ const (
 	ReasonWaitingForHealth = "WaitingForHealth"
 	ReasonDriftCorrected   = "DriftCorrected"
 	ReasonDrifted          = "Drifted"
+	ReasonHandingOver      = "HandingOver"
 	ReasonHealthy          = "Healthy"
 )
 
@@ -59,6 +60,8 @@ type Syncs struct {
 	log       *zap.Logger
 	status    status.Keeper[v1alpha1.SyncStatus]
 	teller    *teller
+
+	claims claims
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -115,7 +118,7 @@ func (r *Syncs) session(y *v1alpha1.Sync, shown v1alpha1.SyncStatus, digest stri
 			s.restored = [2]string{shown.LastAppliedCommit, shown.AppliedSettings}
 		}
 		if was := find(shown.Conditions, v1alpha1.ConditionReady); shown.Failures > 0 && shown.LastAttemptedCommit != "" {
-			s.why, s.ill = was, was.Reason == ReasonUnhealthy
+			s.why, s.ill, s.contested = was, was.Reason == ReasonUnhealthy, was.Reason == ReasonConflict
 		}
 		r.sessions[name] = s
 	}
@@ -123,6 +126,7 @@ func (r *Syncs) session(y *v1alpha1.Sync, shown v1alpha1.SyncStatus, digest stri
 }
 
 func (r *Syncs) drop(name string) {
+	r.claims.drop(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.sessions[name]; s != nil {
@@ -323,13 +327,18 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 			tell(decide.Event{Kind: decide.Tick})
 		}
 	}
+	if s.contested && step.Reason == decide.ReasonBackOff && l.uncontested(ctx) {
+		// Another Sync has let go of what it had.
+		s.state.NotBefore = now
+		tell(decide.Event{Kind: decide.Tick})
+	}
 	var res reconcile.Result
 	switch {
 	case s.state.Running != "" && frozen:
 		res, err = l.pause(ctx, gate)
 	case s.state.Running != "":
 		if s.state.Running != running || s.state.RunningSettings != with {
-			s.wave, s.since, s.ill, s.rehearsed = -1, now, false, false
+			s.wave, s.since, s.ill, s.contested, s.rehearsed = -1, now, false, false, false
 			if !l.shown.Incomplete {
 				s.before = len(decide.Applied(l.shown.Inventory))
 			}
@@ -345,7 +354,7 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 			reason, message = s.why.Reason, s.why.Message
 		}
 		l.conditions(false, reason, message)
-		res, err = reconcile.Result{RequeueAfter: step.After}, l.show(ctx)
+		res, err = reconcile.Result{RequeueAfter: l.soon(step.After)}, l.show(ctx)
 	}
 	if err == nil && opens > 0 && (res.RequeueAfter == 0 || res.RequeueAfter > opens) {
 		res.RequeueAfter = opens
@@ -420,9 +429,8 @@ func (l *look) conditions(ready bool, reason, message string) {
 	g, st := l.y.Generation, &l.s.state
 	message = cut(message, maxMessage)
 	healthy := condition(v1alpha1.ConditionHealthy, len(l.next.Unhealthy) == 0, ReasonHealthy, "all objects are healthy", g)
-	if n := len(l.next.Unhealthy); n > 0 {
-		u := l.next.Unhealthy[0]
-		healthy.Reason, healthy.Message = ReasonUnhealthy, fmt.Sprintf("%d objects are not healthy, the first is %s: %s", n, u.Object, u.Message)
+	if ill := l.next.Unhealthy; len(ill) > 0 {
+		healthy.Reason, healthy.Message = ReasonUnhealthy, decide.Plural(len(ill), "object", "objects")+" "+notHealthy(ill)
 	} else if len(l.s.known) == 0 && len(l.shown.Inventory) == 0 && !ready {
 		healthy = condition(v1alpha1.ConditionHealthy, false, decide.ReasonNoCommit, "nothing is applied yet", g)
 	}

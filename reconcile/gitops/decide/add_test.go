@@ -20,7 +20,7 @@ func TestPlansAddUp(t *testing.T) {
 		t.Errorf("prune %v, want %v", p.Prune, want)
 	}
 	p.Keep(func(i ID) string { return map[bool]string{true: "gives rights"}[i.Kind == "Role"] })
-	if len(p.Prune) != 2 || len(p.Protected) != 1 || p.Protected[0] != (Kept{id("Role", "z"), "gives rights"}) {
+	if len(p.Prune) != 2 || len(p.Protected) != 1 || p.Protected[0] != (Kept{ID: id("Role", "z"), Message: "gives rights"}) {
 		t.Errorf("prune %v, protected %v", p.Prune, p.Protected)
 	}
 }

@@ -23,6 +23,8 @@ type Snapshot struct {
 	Live map[ID]*unstructured.Unstructured
 	// Known is what was found in order before. It may be empty: it saves looking, and tells drift from new wishes.
 	Known map[ID]Known
+	// Owners are the other Syncs whose names live objects carry, by name. Objects of one that is not listed are its own.
+	Owners map[string]Claimant
 	// Prune: objects that have left the repository are deleted. Correct: fields that others have changed are put back.
 	Prune, Correct bool
 }
@@ -71,13 +73,17 @@ type Kept struct {
 	ID ID
 	// Message says why.
 	Message string
+	// To is the Sync that it stays for; empty if it stays for another reason. Unsure: nobody knows whether that wants it.
+	To     string
+	Unsure bool
 }
 
 // Conflict is an object, or a field of it, that is somebody else's.
 type Conflict struct {
 	ID ID
-	// Field is empty if it is the whole object.
+	// Field is empty if it is the whole object. Owner is the Sync that has it then.
 	Field FieldChange
+	Owner string
 	// Message says whose it is, and what to do.
 	Message string
 }
@@ -113,7 +119,7 @@ func (p *Plan) Keep(why func(ID) string) {
 	p.Prune = slices.DeleteFunc(p.Prune, func(id ID) bool {
 		message := why(id)
 		if message != "" {
-			p.Protected = append(p.Protected, Kept{id, message})
+			p.Protected = append(p.Protected, Kept{ID: id, Message: message})
 		}
 		return message != ""
 	})
@@ -136,11 +142,11 @@ func Compare(s Snapshot) Plan {
 		case live == nil, Owner(live) != s.Sync:
 			p.Released = append(p.Released, id)
 		case id == SyncID(s.Sync):
-			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since it is the Sync itself"})
+			p.Protected = append(p.Protected, Kept{ID: id, Message: "has left the repository and stays, since it is the Sync itself"})
 		case !s.Prune:
-			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since spec.prune is not set"})
+			p.Protected = append(p.Protected, Kept{ID: id, Message: "has left the repository and stays, since spec.prune is not set"})
 		case live.GetAnnotations()[v1alpha1.AnnotationPrune] == v1alpha1.PruneDisabled:
-			p.Protected = append(p.Protected, Kept{id, "has left the repository and stays, since its annotation " + v1alpha1.AnnotationPrune + " is " + v1alpha1.PruneDisabled})
+			p.Protected = append(p.Protected, Kept{ID: id, Message: "has left the repository and stays, since its annotation " + v1alpha1.AnnotationPrune + " is " + v1alpha1.PruneDisabled})
 		default:
 			p.Prune = append(p.Prune, id)
 		}
@@ -177,12 +183,23 @@ func (p *Plan) one(s *Snapshot, r Rendered) {
 		p.Unchanged = append(p.Unchanged, r.ID)
 		return
 	}
+	ours := applied || Owner(live) == s.Sync
 	if other := Owner(live); other != "" && other != s.Sync {
-		p.Conflicts = append(p.Conflicts, Conflict{ID: r.ID, Message: fmt.Sprintf(
-			"is of the Sync %s: remove it from one of the two repositories, or take the annotation %s from it", other, v1alpha1.AnnotationSync)})
-		return
+		owner, known := s.Owners[other]
+		keeps := owner.keeps(r.ID)
+		if !known {
+			keeps = "has applied it"
+		}
+		if keeps != "" {
+			p.Conflicts = append(p.Conflicts, Conflict{ID: r.ID, Owner: other, Message: fmt.Sprintf(
+				"is of the Sync %s, which %s: remove it from one of the two repositories, or take the annotation %s from it", other, keeps, v1alpha1.AnnotationSync)})
+			return
+		}
+		// That one has let go of it. What others have changed is drift, as it was there; if there is no such Sync any more, they may
+		// have made it their own since.
+		ours = applied || !owner.Gone
 	}
-	p.field(s, r, live, settled, applied || Owner(live) == s.Sync)
+	p.field(s, r, live, settled, ours)
 }
 
 // field decides by the fields of an object that is there.
@@ -264,10 +281,10 @@ func MayPrune(p Plan, applied int, limit *v1alpha1.PruneLimit, commit, confirmed
 		return nil
 	}
 	if limit.Count != nil && int64(n) > int64(*limit.Count) {
-		return refuse(ReasonPruneLimit, "the commit would delete %d objects, more than the %d of spec.pruneLimit.count", n, *limit.Count)
+		return refuse(ReasonPruneLimit, "the commit would delete %s, more than the %d of spec.pruneLimit.count", Plural(n, "object", "objects"), *limit.Count)
 	}
 	if limit.Percent != nil && int64(n)*100 > int64(*limit.Percent)*int64(applied) {
-		return refuse(ReasonPruneLimit, "the commit would delete %d of %d objects, more than the %d %% of spec.pruneLimit.percent", n, applied, *limit.Percent)
+		return refuse(ReasonPruneLimit, "the commit would delete %d of %s, more than the %d %% of spec.pruneLimit.percent", n, Plural(applied, "object", "objects"), *limit.Percent)
 	}
 	return nil
 }

@@ -284,7 +284,7 @@ func TestMayPrune(t *testing.T) {
 		{1, 1, nil, "", ""},
 		{10, 10, nil, "abc", ""},
 		{10, 10, &v1alpha1.PruneLimit{Percent: n(100)}, "", ""},
-		{1, 10, &v1alpha1.PruneLimit{Count: n(0)}, "", "1 objects, more than the 0"},
+		{1, 10, &v1alpha1.PruneLimit{Count: n(0)}, "", "1 object, more than the 0"},
 		{5, 10, &v1alpha1.PruneLimit{Count: n(5)}, "", ""},
 		{6, 10, &v1alpha1.PruneLimit{Count: n(5)}, "", "6 objects, more than the 5 of spec.pruneLimit.count"},
 		{6, 10, &v1alpha1.PruneLimit{Count: n(5)}, "other", "padis.io/confirm-prune=abc"},

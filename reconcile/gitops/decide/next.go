@@ -197,7 +197,7 @@ func (s *State) step(now time.Time) Step {
 			return Step{Reason: ReasonStalled, Message: "commit " + target + " cannot be applied: it is not tried again before a commit or the settings change"}
 		}
 		if wait := s.NotBefore.Sub(now); wait > 0 {
-			return Step{After: wait, Reason: ReasonBackOff, Message: fmt.Sprintf("commit %s has failed %d times and is tried again at %s", target, s.Failures, s.NotBefore.UTC().Format(time.RFC3339))}
+			return Step{After: wait, Reason: ReasonBackOff, Message: fmt.Sprintf("commit %s has failed %s and is tried again at %s", target, Plural(s.Failures, "time", "times"), s.NotBefore.UTC().Format(time.RFC3339))}
 		}
 	}
 	out := Step{Apply: target, Abandon: s.Running, Reason: ReasonApplying, Message: "commit " + target + " is being applied"}
