@@ -97,7 +97,7 @@ func TestPlanOfASync(t *testing.T) {
 		padis("patch", "sync/shop", "-n", ns, "--type=merge", "-p", `{"spec":`+spec+`}`).expect(t, exitOK)
 	}
 	set(`{"pruneLimit":{"count":0},"suspend":true,"windows":[{"action":"Deny","from":"00:00","to":"24:00"}],"dependsOn":[{"name":"base"}]}`)
-	padis("plan", "--sync", "shop", "-n", ns, "--ref", "more").expect(t, plan.ExitError, "! PruneLimit: the commit would delete 1 objects", "= App plan-sync/api has left the repository",
+	padis("plan", "--sync", "shop", "-n", ns, "--ref", "more").expect(t, plan.ExitError, "! PruneLimit: the commit would delete 1 object,", "= App plan-sync/api has left the repository",
 		"padis.io/confirm-prune="+second, "spec.suspend is set", "spec.windows are closed", "plan-sync/base")
 	padis("plan", "--sync", "shop", "-n", ns, "-f", work.Dir).expect(t, plan.ExitError, "padis.io/confirm-prune=COMMIT")
 	padis("annotate", "sync/shop", "-n", ns, "padis.io/confirm-prune="+second).expect(t, exitOK)

@@ -292,13 +292,20 @@ func printEvents(w io.Writer, s why.GitSnapshot) {
 	})
 }
 
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 func prunes(spec *v1alpha1.SyncSpec) string {
 	if !spec.Prune {
 		return "no: what leaves the repository stays"
 	}
 	text := "yes"
 	if l := spec.PruneLimit; l != nil && l.Count != nil {
-		text += fmt.Sprintf(", at most %d objects", *l.Count)
+		text += ", at most " + plural(int(*l.Count), "object", "objects")
 	}
 	if l := spec.PruneLimit; l != nil && l.Percent != nil {
 		text += fmt.Sprintf(", at most %d %%", *l.Percent)

@@ -32,7 +32,7 @@ func (l *look) told(lost int) {
 		l.s.corrected = ""
 	}
 	if lost > 0 {
-		l.events.Event(l.y, corev1.EventTypeWarning, ReasonNotificationLost, fmt.Sprintf("%d messages are given up, because more than %d wait for the receivers of spec.notifications", lost, v1alpha1.MaxTelling))
+		l.events.Event(l.y, corev1.EventTypeWarning, ReasonNotificationLost, fmt.Sprintf("%s given up, because more than %d wait for the receivers of spec.notifications", decide.Plural(lost, "message is", "messages are"), v1alpha1.MaxTelling))
 	}
 	l.teller.waiting(l.y, l.next.Telling)
 }

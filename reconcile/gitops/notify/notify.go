@@ -91,7 +91,7 @@ func facts(y *v1alpha1.Sync, st *v1alpha1.SyncStatus, news News, now time.Time) 
 		}
 	}
 	if c := st.LastAppliedCommit; c != "" {
-		out = append(out, fact{v1alpha1.NotifyApplied, c, c, st.Author, "", fmt.Sprintf("commit %s is applied: %d objects", c, st.Objects)})
+		out = append(out, fact{v1alpha1.NotifyApplied, c, c, st.Author, "", fmt.Sprintf("commit %s is applied: %s", c, plural(int(st.Objects), "object", "objects"))})
 	}
 	if r := y.Spec.Rollback; r != nil {
 		switch end := st.ReleasedRollback; {
@@ -123,7 +123,7 @@ func facts(y *v1alpha1.Sync, st *v1alpha1.SyncStatus, news News, now time.Time) 
 		for _, d := range st.Drift {
 			fields = append(fields, strings.TrimSpace(d.Object+" "+d.Path+by(d.By)))
 		}
-		text := fmt.Sprintf("%d fields were changed by others, and are only reported: %s", len(fields), some(fields))
+		text := fmt.Sprintf("%s changed by others, and only reported: %s", plural(len(fields), "field was", "fields were"), some(fields))
 		out = append(out, fact{v1alpha1.NotifyDrift, digest(strings.Join(fields, "\n")), st.LastAppliedCommit, "", "Drifted", text})
 	}
 	if news.Corrected != "" {
@@ -219,4 +219,11 @@ func cut(s string) string {
 		s = s[:maxMessage] + "..."
 	}
 	return strings.ToValidUTF8(s, "")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -90,7 +90,11 @@ func Render(in Input) ([]Object, []Problem) {
 	})
 	if most := in.Options.Problems; len(problems) > most {
 		more := len(problems) - most
-		problems = append(problems[:most:most], Problem{File: in.Path, Message: fmt.Sprintf("and %d more problems", more)})
+		text := fmt.Sprintf("and %d more problems", more)
+		if more == 1 {
+			text = "and 1 more problem"
+		}
+		problems = append(problems[:most:most], Problem{File: in.Path, Message: text})
 	}
 	return w.objects, problems
 }
