@@ -193,7 +193,7 @@ func (s GitSnapshot) addCommits(root *Node, y *v1alpha1.Sync) {
 		root.add(Waiting, "the newest commit is "+st.SeenCommit)
 	}
 	if st.Incomplete {
-		root.add(Waiting, "commit "+st.LastAttemptedCommit+" is applied in part")
+		root.add(Waiting, "nothing of commit "+st.LastAttemptedCommit+" is applied, or not all of it")
 	}
 	if text := RolledBack(y); text != "" {
 		root.add(Waiting, text)

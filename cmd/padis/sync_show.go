@@ -177,7 +177,7 @@ func printSync(out io.Writer, s why.GitSnapshot, name string) error {
 		say("Newest commit", st.SeenCommit)
 	}
 	if st.Incomplete {
-		say("Applied in part", st.LastAttemptedCommit)
+		say("Not all of", st.LastAttemptedCommit)
 	}
 	say("Rollback", why.RolledBack(y))
 	if st.Failures > 0 {

@@ -169,7 +169,7 @@ func (l *look) late(writing context.Context, err error) error {
 func (l *look) pause(ctx context.Context, gate *decide.Refusal) (reconcile.Result, error) {
 	l.s.paused = true
 	l.s.state.Save(&l.next)
-	l.conditions(false, gate.Reason, "commit "+l.s.state.Running+" is applied in part; "+gate.Message)
+	l.conditions(false, gate.Reason, "not all of commit "+l.s.state.Running+" is applied; "+gate.Message)
 	return reconcile.Result{}, l.show(ctx)
 }
 
@@ -366,7 +366,7 @@ func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, l
 	for len(p.Prune) > 0 {
 		id := p.Prune[0]
 		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
-			return nil, &refusals{reason: ReasonRefused, lines: []string{fmt.Sprintf("delete %s: %v", id, err)}}
+			return nil, &refusals{reason: ReasonRefused, lines: []string{fmt.Sprintf("delete %s: %s", id, said(err))}}
 		}
 		p.Prune = p.Prune[1:]
 	}
@@ -406,7 +406,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 	}
 	_ = group.Wait()
 	if len(refused.lines) > 0 {
-		slices.Sort(refused.lines)
+		sortByPlace(refused.lines)
 		return false, &refused
 	}
 	return behind, ctx.Err()
@@ -440,7 +440,7 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 		}
 		_ = group.Wait()
 		if len(refused.lines) > 0 {
-			slices.Sort(refused.lines)
+			sortByPlace(refused.lines)
 			return &refused
 		}
 		writes = writes[n:]
@@ -455,7 +455,7 @@ func (r *refusals) add(at string, id decide.ID, err error) {
 			r.reason = ReasonConflict
 		}
 	}
-	r.lines = append(r.lines, fmt.Sprintf("%s: %s: %v", at, id, err))
+	r.lines = append(r.lines, fmt.Sprintf("%s: %s: %s", at, id, said(err)))
 	var s apierrors.APIStatus
 	if apierrors.IsConflict(err) {
 		if st, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // as the client gives it

@@ -99,7 +99,7 @@ func (l *look) pruneAll(ctx context.Context) (int, []decide.Kept, error) {
 	refused, versions := &refusals{reason: ReasonRefused}, decide.Applied(l.shown.Inventory)
 	for _, id := range plan.Prune {
 		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
-			refused.lines = append(refused.lines, fmt.Sprintf("delete %s: %v", id, err))
+			refused.lines = append(refused.lines, fmt.Sprintf("delete %s: %s", id, said(err)))
 		}
 	}
 	waits := plan.Waiting()

@@ -132,6 +132,9 @@ func (p *preview) declared(ctx context.Context) error {
 	if p.set, err = readSettings(ctx, p.reads, p.y); err != nil {
 		return fmt.Errorf("sync %s/%s: %w: what it would do can be told only to who may read that", p.Namespace, p.Name, err)
 	}
+	if err := account(ctx, p.reads, p.y); err != nil {
+		return fmt.Errorf("sync %s/%s: %w", p.Namespace, p.Name, err)
+	}
 	p.out.Sync = plan.Sync{Namespace: p.Namespace, Name: p.Name, From: p.From}
 	return nil
 }

@@ -55,9 +55,18 @@ func (b *bed) declare(text string) {
 	}
 }
 
+// account makes a service account of the bed's namespace, unless it is there.
+func (b *bed) account(name string) {
+	b.Helper()
+	if err := api.Create(context.Background(), &corev1.ServiceAccount{ObjectMeta: meta(b.ns, name)}); client.IgnoreAlreadyExists(err) != nil {
+		b.Fatal(err)
+	}
+}
+
 // allow gives a service account of the bed's namespace rights on some resources of a namespace.
 func (b *bed) allow(account, namespace, group, resources, verbs string) {
 	b.Helper()
+	b.account(account)
 	name := account + "-" + strings.Split(resources, ",")[0]
 	b.declare(fmt.Sprintf(`apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

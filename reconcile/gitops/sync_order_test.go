@@ -58,7 +58,7 @@ func TestSuspendHoldsUpWhatIsUnderWay(t *testing.T) {
 	b.fares("first", false)
 	b.reason("WaitingForHealth", "app/"+b.ns+"/first")
 	b.want(func(y *v1alpha1.Sync) { y.Spec.Suspend = true })
-	b.reason("Suspended", "is applied in part", "spec.suspend")
+	b.reason("Suspended", "not all of commit", "spec.suspend")
 	b.fares("first", true)
 	b.hand("early", "other")
 	head := b.push(map[string]string{"README.md": "hello"})

@@ -2,6 +2,7 @@ package gitops_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,7 @@ func TestSourceOfAnotherNamespaceMustBeReadable(t *testing.T) {
 	other := &bed{t, b.namespace("-other"), b.dir}
 	other.create(&v1alpha1.Sync{ObjectMeta: meta(other.ns, "shop"), Spec: v1alpha1.SyncSpec{SourceRef: v1alpha1.SourceReference{Namespace: b.ns, Name: "shop"}}})
 	other.reason("SourceNotReady", "spec.sourceRef.namespace", "set spec.serviceAccount")
+	other.account("deployer")
 	other.want(func(y *v1alpha1.Sync) { y.Spec.ServiceAccount = "deployer" })
 	other.reason("SourceNotReady", "gitsource "+b.ns+"/shop", "forbidden")
 	other.allow("deployer", other.ns, "", "configmaps", "get,create,patch")
@@ -67,6 +69,51 @@ func TestSourceOfAnotherNamespaceMustBeReadable(t *testing.T) {
 	other.applied(b.git("rev-parse", "HEAD"))
 	other.holds("a", "1")
 	other.applied(b.push(map[string]string{"a.yaml": configMap("a", "2")}))
+}
+
+// Bindings stay when the service account that they name is removed: the Sync writes nothing all the same, until it is there again.
+func TestWithoutItsServiceAccountASyncWritesNothing(t *testing.T) {
+	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1")}, v1alpha1.SyncSpec{ServiceAccount: "deployer"})
+	b.reason("Refused", "spec.serviceAccount", b.ns+"/deployer", "create it")
+	b.allow("deployer", b.ns, "", "configmaps", "get,create,patch")
+	b.applied(b.git("rev-parse", "HEAD"))
+	gone := &corev1.ServiceAccount{ObjectMeta: meta(b.ns, "deployer")}
+	if err := api.Delete(context.Background(), gone); err != nil {
+		t.Fatal(err)
+	}
+	b.reason("Refused", "spec.serviceAccount")
+	next := b.push(map[string]string{"a.yaml": configMap("a", "2")})
+	b.wait("fetched", func() string {
+		s := &v1alpha1.GitSource{}
+		if err := api.Get(context.Background(), client.ObjectKey{Namespace: b.ns, Name: "shop"}, s); err != nil || s.Status.Commit != next {
+			return fmt.Sprint(s.Status, err)
+		}
+		return ""
+	})
+	b.hand("a", "by hand")
+	b.account("deployer")
+	b.applied(next)
+	b.holds("a", "2")
+}
+
+// What the API server refuses is told in order, with what to do, and without the values.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	var bad string
+	for i := range 11 {
+		bad += fmt.Sprintf("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c%d}\ndata: {a: 4711}\n", i)
+	}
+	b := newBed(t, map[string]string{"a.yaml": strings.Replace(app("web"), "spec:", "spec:\n  replicaz: 4711", 1), "b.yaml": bad}, v1alpha1.SyncSpec{ServiceAccount: "deployer"})
+	b.allow("deployer", b.ns, "padis.io", "apps", "get,create,patch")
+	b.allow("deployer", b.ns, "", "configmaps", "get,create,patch")
+	m := ready(b.reason("Refused", "a.yaml:1: app/"+b.ns+"/web: spec.replicaz: there is no such field", "b.yaml:2: configmap/"+b.ns+"/c0: data.a: must be a text: put it in quotes")).Message
+	if says(m, "4711") || strings.Index(m, "b.yaml:7:") > strings.Index(m, "b.yaml:12:") {
+		t.Error(m)
+	}
+	b.push(map[string]string{"a.yaml": "apiVersion: padis.io/v1alpha1\nkind: Network\nmetadata: {name: x}\nspec: {}\n", "b.yaml": ""})
+	m = ready(b.reason("Refused", "forbidden", "bind a Role that allows it to the service account")).Message
+	if says(m, "tokens.csv") {
+		t.Error(m)
+	}
 }
 
 func TestWhatAnEarlierServiceAccountHasAppliedStays(t *testing.T) {

@@ -80,6 +80,7 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	l := &look{Syncs: r, y: y, shown: r.status.Shown(y, y.Status)}
 	l.next = *l.shown.DeepCopy()
 	if y.DeletionTimestamp != nil {
+		l.next.ObservedGeneration = y.Generation
 		return l.end(ctx)
 	}
 	l.next.ObservedGeneration, l.next.Telling = y.Generation, r.teller.waiting(y, l.shown.Telling)
@@ -94,6 +95,9 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	var err error
 	if l.set, err = readSettings(ctx, r.client, y); err != nil {
 		return l.refuse(ctx, ReasonSettings, err.Error(), again)
+	}
+	if err := account(ctx, r.client, y); err != nil {
+		return l.refuse(ctx, ReasonRefused, err.Error(), again)
 	}
 	l.set.charts = r.charts.until(ctx)
 	l.s = r.session(y, l.shown, l.set.digest)

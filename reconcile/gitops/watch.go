@@ -210,6 +210,9 @@ func watchSyncs(mgr manager.Manager, r *Syncs) error {
 		Watches(&corev1.ConfigMap{}, those(func(y *v1alpha1.Sync, o client.Object) bool {
 			return y.Namespace == o.GetNamespace() && refers(y, false, o.GetName())
 		}), changed).
+		Watches(&corev1.ServiceAccount{}, those(func(y *v1alpha1.Sync, o client.Object) bool {
+			return y.Namespace == o.GetNamespace() && y.Spec.ServiceAccount == o.GetName()
+		}), changed).
 		Watches(&corev1.Secret{}, those(func(y *v1alpha1.Sync, o client.Object) bool {
 			return y.Namespace == o.GetNamespace() && refers(y, true, o.GetName())
 		}), changed).
