@@ -214,3 +214,43 @@ func TestWritingHasATimeout(t *testing.T) {
 	b.want(func(y *v1alpha1.Sync) { y.Spec.Timeout = &metav1.Duration{Duration: time.Minute} })
 	b.applied(b.git("rev-parse", "HEAD"))
 }
+
+// What is left as it is by spec.undo is so after a restart, too, whatever happens meanwhile, until a commit says something else.
+func TestRestartWhileAnObjectIsUndone(t *testing.T) {
+	w := newWorld(t)
+	stop := w.run()
+	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1"), "b.yaml": configMap("b", "1")}, v1alpha1.SyncSpec{Prune: true})
+	b.applied(b.git("rev-parse", "HEAD"))
+	bad := b.push(map[string]string{"a.yaml": configMap("a", "2"), "b.yaml": configMap("b", "2")})
+	b.applied(bad)
+	old := map[string]string{"key": "1", "more": "old"}
+	b.undo(bad, "a")
+	b.put("a", old)
+	stop()
+
+	// Nobody looks.
+	before := b.has("a", old)
+	b.hand("b", "other")
+	stop = w.run()
+	b.holds("b", "2")
+	y := b.applied(b.push(map[string]string{"b.yaml": configMap("b", "3")}))
+	if after := b.has("a", old); after.ResourceVersion != before.ResourceVersion {
+		t.Errorf("what is held was written: %s, and %s before", after.ResourceVersion, before.ResourceVersion)
+	}
+	if len(y.Status.Undone) != 1 || !says(ready(y).Message, "spec.undo", "configmap/"+b.ns+"/a") {
+		t.Errorf("it is not said: %v, %q", y.Status.Undone, ready(y).Message)
+	}
+	stop()
+
+	// The commit comes while nobody looks, and is the first that is seen after the start.
+	next := b.push(map[string]string{"a.yaml": configMap("a", "4")})
+	w.run()
+	y = b.applied(next)
+	m := b.has("a", map[string]string{"key": "4"})
+	if m.UID != before.UID {
+		t.Error("the object was made anew")
+	}
+	if len(y.Status.Undone)+len(y.Status.Drift)+len(y.Status.Conflicts) > 0 {
+		t.Errorf("status is %+v", y.Status)
+	}
+}
