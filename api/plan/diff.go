@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"padis.io/padis/api/conceal"
 )
 
 // Field is one that differs.
@@ -30,11 +33,16 @@ var served = []string{"managedFields", "resourceVersion", "generation", "uid", "
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // Diff compares two states of an object, and leaves out status and what the server keeps for itself. Contents of a Secret
-// are shown as digests only. Nothing is mutated.
+// are shown as digests only, and fields that hold what comes from one not at all: they may be shorter, and so be guessed. Nothing is
+// mutated.
 func Diff(before, after map[string]any) []Field {
 	secret := kindOf(before) == "Secret" || kindOf(after) == "Secret"
 	d := differ{}
-	d.maps("", declared(before, secret), declared(after, secret))
+	hidden := conceal.Of(before, after)
+	d.maps("", declared(hidden.Replace(before, marked), secret), declared(hidden.Replace(after, marked), secret))
+	for i := range d.fields {
+		d.fields[i].Before, d.fields[i].After = unmarked(d.fields[i].Before), unmarked(d.fields[i].After)
+	}
 	slices.SortStableFunc(d.fields, func(a, b Field) int { return strings.Compare(a.Path, b.Path) })
 	return d.fields
 }
@@ -96,6 +104,20 @@ func digest(v any, encoded bool) string {
 	}
 	sum := sha256.Sum256(append([]byte("padis plan: "), data...))
 	return "digest " + hex.EncodeToString(sum[:4])
+}
+
+// marked stands for what is hidden while it is compared: equal values have equal marks.
+func marked(v any) string {
+	sum := sha256.Sum256(encode(v))
+	return mark + hex.EncodeToString(sum[:])
+}
+
+const mark = "padis hidden "
+
+var markings = regexp.MustCompile(mark + "[0-9a-f]{64}")
+
+func unmarked(b json.RawMessage) json.RawMessage {
+	return markings.ReplaceAllLiteral(b, []byte(conceal.Hidden))
 }
 
 type differ struct{ fields []Field }

@@ -220,6 +220,23 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
+// What comes from a Secret is not in a difference either, and no digest of it; that it changes is.
+func TestFieldsWithSecretsStaySecret(t *testing.T) {
+	t.Parallel()
+	const names = `"metadata":{"annotations":{"padis.io/secret-fields":"[\"data.pin\",\"data.dsn\"]"}}`
+	before := object(t, `{"kind":"ConfigMap","data":{"pin":"47","dsn":"x:hunter2@y","a":"1"}}`)
+	for after, want := range map[string]int{
+		`{"kind":"ConfigMap","data":{"pin":"48","dsn":"x:hunter2@y","a":"2"},` + names + `}`: 3,
+		`{"kind":"ConfigMap","data":{"pin":"47","a":"1"},` + names + `}`:                     2,
+	} {
+		got := Diff(before, object(t, after))
+		text := string(encode(got))
+		if strings.Contains(text, "hunter") || strings.Contains(text, "47") || strings.Contains(text, "48") || !strings.Contains(text, "(secret)") || strings.Contains(text, mark) || len(got) != want {
+			t.Error(text)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	b, err := Encode(full())
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	machinery "k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
 )
 
@@ -62,6 +63,9 @@ func (c *admissionChain) remember(ctx context.Context, a admission.Attributes, o
 			App: old.Name, Generation: old.Generation, Spec: kruntime.RawExtension{Raw: spec},
 			ReplacedBy: a.GetUserInfo().GetName(), ReplacedAt: metav1.NewTime(time.Now().UTC().Truncate(time.Second)), Commit: commitOf(ctx),
 		},
+	}
+	if hidden := conceal.Of(u.Object).Moved("spec", "spec.spec"); len(hidden) > 0 {
+		r.Annotations = map[string]string{conceal.Annotation: hidden.String()}
 	}
 	err = c.declared.put(ctx, r)
 	if apierrors.HasStatusCause(err, "NamespaceTerminating") {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/origin"
 	"padis.io/padis/api/v1alpha1"
 	"padis.io/padis/reconcile/gitops/decide"
@@ -397,7 +398,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				refused.add(l.s.places[w.ID], w.ID, err)
+				refused.add(l.s.places[w.ID], w.ID, hushed(err, w.object))
 			} else if w.create && u.GetResourceVersion() != "" {
 				behind = true
 			}
@@ -431,7 +432,7 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
-					refused.add(l.s.places[w.ID], w.ID, err)
+					refused.add(l.s.places[w.ID], w.ID, hushed(err, w.object))
 					return nil
 				}
 				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
@@ -446,6 +447,28 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 		writes = writes[n:]
 	}
 	return nil
+}
+
+// hushed is what the API server says of an object, without what that holds of secrets. It is the same class of error.
+func hushed(err error, o *unstructured.Unstructured) error {
+	texts := conceal.Texts(o.Object)
+	st, ok := err.(apierrors.APIStatus) //nolint:errorlint // as the client gives it
+	if len(texts) == 0 || err == nil {
+		return err
+	}
+	if !ok {
+		return errors.New(conceal.Text(err.Error(), texts))
+	}
+	status := st.Status()
+	status.Message = conceal.Text(status.Message, texts)
+	if status.Details != nil {
+		status.Details = status.Details.DeepCopy()
+		for i := range status.Details.Causes {
+			c := &status.Details.Causes[i]
+			c.Field, c.Message = conceal.Text(c.Field, texts), conceal.Text(c.Message, texts)
+		}
+	}
+	return &apierrors.StatusError{ErrStatus: status}
 }
 
 func (r *refusals) add(at string, id decide.ID, err error) {

@@ -59,7 +59,7 @@ func TestChart(t *testing.T) {
 	b.push(map[string]string{"web/templates/deployment.yaml": "{{ range until 100000 }}{{ range until 100000 }}{{ $x := sha256sum \"a\" }}{{ end }}{{ end }}"})
 	broken("web/Chart.yaml: rendering takes more than 2s of processor time")
 	b.push(map[string]string{"web/templates/deployment.yaml": "{{ fail (printf \"no %s\" .Values.password) }}"})
-	broken("web/templates/deployment.yaml:1: no ***")
+	broken("web/templates/deployment.yaml:1: no (secret)")
 	if got := ready(b.sync()); got.Status != metav1.ConditionFalse || strings.Contains(got.Message, "hunter2") {
 		t.Errorf("%+v", got)
 	}

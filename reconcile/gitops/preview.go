@@ -422,6 +422,7 @@ func (p *preview) try(ctx context.Context, todo decide.Plan, live map[decide.ID]
 		} else if w, ok := writes[o.ID]; ok {
 			tries = append(tries, func() (plan.Proposal, error) {
 				u, err := p.objects.apply(ctx, p.writes, w, true)
+				err = hushed(err, w.object)
 				if no := plan.RefusedBy(err); len(no) > 0 {
 					return proposal(w.object, no)
 				} else if err != nil {

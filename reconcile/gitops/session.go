@@ -194,7 +194,7 @@ func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS
 	if paths := gs.Spec.Paths; !source.Inside(paths, y.Spec.Path) {
 		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
 	}
-	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Decrypt: set.keys,
+	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Secret: set.secret, Decrypt: set.keys,
 		Namespace: y.Spec.TargetNamespace, Default: y.Namespace, Release: y.Release(), Helm: chartOf(y), Chart: set.charts, Cache: cache})
 	if len(wrong) > 0 {
 		var out problems

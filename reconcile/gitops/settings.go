@@ -24,8 +24,10 @@ import (
 // settings are all that a result depends on beside the repository.
 type settings struct {
 	variables map[string]string
-	keys      sops.Identities
-	digest    string
+	// secret are the variables that come from Secrets.
+	secret map[string]bool
+	keys   sops.Identities
+	digest string
 	// charts renders Helm charts; nil if that is not offered. It is no setting of the Sync.
 	charts func(helm.Request) (helm.Response, error)
 }
@@ -34,7 +36,7 @@ type settings struct {
 func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (settings, error) {
 	var s settings
 	if len(y.Spec.Variables) > 0 {
-		s.variables = map[string]string{}
+		s.variables, s.secret = map[string]string{}, map[string]bool{}
 	}
 	var from []any
 	for i, v := range y.Spec.Variables {
@@ -44,7 +46,12 @@ func readSettings(ctx context.Context, c client.Reader, y *v1alpha1.Sync) (setti
 		} else if err != nil {
 			return s, fmt.Errorf("spec.variables[%d]: %w", i, err)
 		}
-		maps.Copy(s.variables, values)
+		for name, value := range values {
+			s.variables[name] = value
+			if s.secret[name] = v.SecretRef != nil; !s.secret[name] {
+				delete(s.secret, name)
+			}
+		}
 		from = append(from, of)
 	}
 	if ref := y.Spec.DecryptionSecretRef; ref != nil {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"pgregory.net/rapid"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
 )
 
@@ -321,13 +322,60 @@ func TestSecretsAreHidden(t *testing.T) {
 			t.Fatal(changes)
 		}
 		r := changes[0].Report(want.ID)
-		if all := fmt.Sprint(r.Want, r.Is); strings.Contains(all, "new-password") || strings.Contains(all, "bmV3") || strings.Contains(all, "b2xk") || r.Want != hidden {
+		if all := fmt.Sprint(r.Want, r.Is); strings.Contains(all, "new-password") || strings.Contains(all, "bmV3") || strings.Contains(all, "b2xk") || r.Want != conceal.Hidden {
 			t.Errorf("tells %+v", r)
 		}
 	}
 	if _, err := Prepare(&unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "s"}, "stringData": map[string]any{"pin": int64(4711)}}}, ours); err == nil ||
 		strings.Contains(err.Error(), "4711") || !strings.Contains(err.Error(), "stringData[pin]") {
 		t.Error(err)
+	}
+}
+
+// Fields that hold what comes from a Secret are hidden, whatever is there instead, and also after they have left the repository.
+func TestSecretFieldsAreHidden(t *testing.T) {
+	const names = `{padis.io/secret-fields: '["spec.template.env[name=\"A\"].value","spec.template.command","spec.loopbackAddresses"]'}`
+	of := func(meta, env string) Rendered {
+		return prepare(t, "apiVersion: padis.io/v1alpha1\nkind: App\nmetadata: {name: web, namespace: shop, annotations: "+meta+"}\nspec: {template: "+env+"}\n")
+	}
+	want := of(names, `{command: [run, hunter2], env: [{name: A, value: hunter2}, {name: B, value: told}]}`)
+	for name, live := range map[string]string{
+		"other values":    `{command: [run, hunter3], env: [{name: A, value: "47"}, {name: B, value: other}]}`,
+		"another length":  `{command: [run, hunter2, hunter4], env: [{name: A, value: hunter2}, {name: B, value: other}]}`,
+		"items are gone":  `{command: [run, hunter2], env: [{name: B, value: other}]}`,
+		"another order":   `{command: [run, hunter3], env: [{name: B, value: other}, {name: A, value: "47"}]}`,
+		"all is gone":     `{env: [{name: B, value: other}]}`,
+		"of another type": `{command: hunter3, env: [{name: A, value: 47}, {name: B, value: other}]}`,
+	} {
+		for _, annotation := range []string{names, "{}"} {
+			var told string
+			for _, c := range Drift(want.Object, of(annotation, live).Object, nil) {
+				told += fmt.Sprintf("%+v\n", c.Report(want.ID))
+			}
+			if strings.Contains(told, "hunter") || strings.Contains(told, "47") || !strings.Contains(told, "other") || !strings.Contains(told, conceal.Hidden) {
+				t.Errorf("%s: %s", name, told)
+			}
+		}
+	}
+	if _, err := Prepare(prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {padis.io/secret-fields: '["metadata.annotations[\"padis.io/wave\"]"]'}}}`).Object, ours); err != nil {
+		t.Error(err)
+	}
+	bad := prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}`).Object
+	bad.SetAnnotations(map[string]string{v1alpha1.AnnotationWave: "hunter2", conceal.Annotation: `["metadata.annotations[\"padis.io/wave\"]"]`})
+	if _, err := Prepare(bad, ours); err == nil || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("told: %v", err)
+	}
+}
+
+// What has left the repository and is of no field that is named any more is hidden by the annotation of what is there.
+func TestRemovedSecretFieldsAreHidden(t *testing.T) {
+	a := newAPI(newConverter(t))
+	first := app(t, `{template: {command: [run, hunter2], env: [{name: A, value: hunter2}]}}`)
+	first.Object.SetAnnotations(map[string]string{v1alpha1.AnnotationSync: ours, conceal.Annotation: `["spec.template.env[name=\"A\"].value","spec.template.command"]`})
+	a.apply(t, first.Object, Manager, false)
+	got := said(a.look(app(t, `{template: {image: x}}`), true, true, nil))
+	if strings.Contains(got, "hunter") || !strings.Contains(got, conceal.Hidden) {
+		t.Error(got)
 	}
 }
 

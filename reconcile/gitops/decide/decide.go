@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
 )
 
@@ -107,12 +108,12 @@ func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
 	if text, set := annotations[v1alpha1.AnnotationWave]; set {
 		n, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return Rendered{}, &Problem{ID: id, Field: "metadata.annotations[" + v1alpha1.AnnotationWave + "]", Value: text, Message: "is not a whole number: write for example \"10\""}
+			return Rendered{}, &Problem{ID: id, Field: "metadata.annotations[" + v1alpha1.AnnotationWave + "]", Value: told(o, v1alpha1.AnnotationWave, text), Message: "is not a whole number: write for example \"10\""}
 		}
 		wave = int32(n)
 	}
 	if p, set := annotations[v1alpha1.AnnotationPrune]; set && p != v1alpha1.PruneDisabled && p != "enabled" {
-		return Rendered{}, &Problem{ID: id, Field: "metadata.annotations[" + v1alpha1.AnnotationPrune + "]", Value: p, Message: "is neither enabled nor disabled: write one of these"}
+		return Rendered{}, &Problem{ID: id, Field: "metadata.annotations[" + v1alpha1.AnnotationPrune + "]", Value: told(o, v1alpha1.AnnotationPrune, p), Message: "is neither enabled nor disabled: write one of these"}
 	}
 	annotations[v1alpha1.AnnotationSync] = sync
 	u.SetAnnotations(annotations)
@@ -123,6 +124,11 @@ func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
 	}
 	sum := sha256.Sum256(b)
 	return Rendered{ID: id, Object: u, Digest: hex.EncodeToString(sum[:16]), Wave: wave}, nil
+}
+
+// told is what may be told of an annotation.
+func told(o *unstructured.Unstructured, name, value string) string {
+	return fmt.Sprint(conceal.Of(o.Object).Hide(conceal.Key("metadata.annotations", name), value))
 }
 
 // own is a copy that may be changed at the top and in its metadata. What is large and stays as it is, the spec above all, is shared

@@ -12,14 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
 )
 
 // maxText bounds how much of a value a report quotes.
 const maxText = 200
-
-// hidden stands for values of Secrets. It is no digest: that of a short password can be guessed.
-const hidden = "(secret)"
 
 // FieldChange is a field that is not as it is wanted.
 type FieldChange struct {
@@ -149,7 +147,9 @@ type comparison struct {
 	changes  []FieldChange
 	// adopts: a field has the wanted value, but somebody else has set it.
 	adopts bool
-	secret bool
+	want   *unstructured.Unstructured
+	// secret are the fields whose values are not told.
+	secret conceal.Fields
 }
 
 // compareFields finds the fields of want that live has not, those that the Sync has set and wants no more, and whether
@@ -157,7 +157,13 @@ type comparison struct {
 func compareFields(want, live *unstructured.Unstructured, entries []metav1.ManagedFieldsEntry, mine bool) ([]FieldChange, bool) {
 	managers, trees := managersOf(entries, mine)
 	id := IDOf(want)
-	c := &comparison{managers: managers, secret: id.Group == "" && id.Kind == "Secret"}
+	c := &comparison{managers: managers, want: want, secret: conceal.Of(want.Object, live.Object)}
+	if id.Group == "" && id.Kind == "Secret" {
+		if c.secret == nil {
+			c.secret = conceal.Fields{}
+		}
+		c.secret["data"] = true
+	}
 	for _, k := range slices.Sorted(maps.Keys(want.Object)) {
 		if k == "apiVersion" || k == "kind" {
 			continue
@@ -177,7 +183,7 @@ func compareFields(want, live *unstructured.Unstructured, entries []metav1.Manag
 	}
 	for i, m := range managers {
 		if m.ours {
-			c.removed(want.Object, live.Object, "", trees[i])
+			c.removed(want.Object, live.Object, "", "", trees[i])
 		}
 	}
 	return c.changes, c.adopts
@@ -224,7 +230,7 @@ func (c *comparison) walk(want, is any, path string, steps []any, trees []tree) 
 func (c *comparison) list(want, is []any, path string, steps []any, trees []tree) {
 	elements := elementsOf(trees)
 	if len(elements) == 0 {
-		if len(want) != len(is) {
+		if len(want) != len(is) || c.mixed(want, is, steps) {
 			c.differs(want, is, path, steps, trees)
 			return
 		}
@@ -243,7 +249,9 @@ func (c *comparison) list(want, is []any, path string, steps []any, trees []tree
 			if !e.matches(item) {
 				continue
 			}
-			at = path + e.text()
+			if !c.secret.Covers(c.pathOf(steps)) {
+				at = path + e.text()
+			}
 			under = descend(trees, e.step)
 			break
 		}
@@ -255,6 +263,21 @@ func (c *comparison) list(want, is []any, path string, steps []any, trees []tree
 		}
 		c.walk(item, have, at, with(steps, i), under)
 	}
+}
+
+// mixed tells whether two lists that are compared by place have items of different names in one, and some of them secrets: these
+// would be told under another's name.
+func (c *comparison) mixed(want, is []any, steps []any) bool {
+	if len(c.secret) == 0 {
+		return false
+	}
+	path := c.pathOf(steps)
+	for i := range want {
+		if conceal.Item(path, want[i]) != conceal.Item(path, is[i]) && c.secret.Touches(path) {
+			return true
+		}
+	}
+	return false
 }
 
 // sameItem tells whether two items of a list have the same keys, or are the same value.
@@ -356,8 +379,8 @@ func (e element) text() string {
 	return "[" + strings.Join(parts, ",") + "]"
 }
 
-// removed finds what the Sync has set and the repository says no more.
-func (c *comparison) removed(want, is any, path string, t tree) {
+// removed finds what the Sync has set and the repository says no more. named is the path as conceal.Fields have it.
+func (c *comparison) removed(want, is any, path, named string, t tree) {
 	for _, step := range slices.Sorted(maps.Keys(t)) {
 		if step == "." {
 			continue
@@ -365,26 +388,29 @@ func (c *comparison) removed(want, is any, path string, t tree) {
 		var (
 			next, have any
 			found      bool
-			at         string
+			at, below  string
 		)
 		if name, isField := strings.CutPrefix(step, "f:"); isField {
-			at = strings.TrimPrefix(path+"."+name, ".")
+			at, below = strings.TrimPrefix(path+"."+name, "."), conceal.Key(named, name)
 			m, _ := want.(map[string]any)
 			h, _ := is.(map[string]any)
 			next, found = m[name]
 			have = h[name]
 		} else if e, ok := parseElement(step); ok {
-			at = path + e.text()
 			next, found = find(want, e)
 			have, _ = find(is, e)
+			at, below = path+e.text(), conceal.Item(named, have)
+			if c.secret.Covers(named) {
+				at = path + "[]"
+			}
 		} else {
 			continue
 		}
 		switch {
 		case !found && have != nil:
-			c.changes = append(c.changes, FieldChange{Path: at, Is: c.show(have, at)})
+			c.changes = append(c.changes, FieldChange{Path: at, Is: c.secret.Hide(below, have)})
 		case found:
-			c.removed(next, have, at, t.below(step))
+			c.removed(next, have, at, below, t.below(step))
 		}
 	}
 }
@@ -409,7 +435,8 @@ func (c *comparison) owned(trees []tree) {
 }
 
 func (c *comparison) differs(want, is any, path string, steps []any, trees []tree) {
-	change := FieldChange{Path: path, Want: c.show(want, path), Is: c.show(is, path), steps: slices.Clone(steps), live: is}
+	named := c.pathOf(steps)
+	change := FieldChange{Path: path, Want: c.secret.Hide(named, want), Is: c.secret.Hide(named, is), steps: slices.Clone(steps), live: is}
 	for i, t := range trees {
 		m := c.managers[i]
 		if t != nil && m.undo && change.By == "" {
@@ -430,11 +457,26 @@ func (c *comparison) differs(want, is any, path string, steps []any, trees []tre
 	c.changes = append(c.changes, change)
 }
 
-func (c *comparison) show(v any, path string) any {
-	if v == nil || !c.secret || path != "data" && !strings.HasPrefix(path, "data.") {
-		return v
+// pathOf is the path of a field of what is wanted, as conceal.Fields have it.
+func (c *comparison) pathOf(steps []any) string {
+	if len(c.secret) == 0 {
+		return ""
 	}
-	return hidden
+	path, at := "", any(c.want.Object)
+	for _, step := range steps {
+		switch step := step.(type) {
+		case string:
+			m, _ := at.(map[string]any)
+			path, at = conceal.Key(path, step), m[step]
+		case int:
+			l, _ := at.([]any)
+			if step < len(l) {
+				at = l[step]
+				path = conceal.Item(path, at)
+			}
+		}
+	}
+	return path
 }
 
 func with(steps []any, next any) []any { return append(slices.Clip(steps), next) }

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
 	padisv1 "padis.io/padis/proto/padis/v1"
 )
@@ -114,7 +115,9 @@ func HealthOf(u *unstructured.Unstructured) Verdict {
 	if seen, said := status["observedGeneration"]; u.GetGeneration() > 0 && (known || said) && !equal(seen, u.GetGeneration()) {
 		return Verdict{Progressing, ReasonNotSeen, "the declaration has not been looked at yet"}
 	}
-	return r.judge(cs)
+	v := r.judge(cs)
+	v.Message = conceal.Text(v.Message, conceal.Texts(u.Object))
+	return v
 }
 
 func deletingMessage(u *unstructured.Unstructured) string {

@@ -78,6 +78,7 @@ func settings(in Input) (sum [sha256.Size]byte) {
 	for _, k := range slices.Sorted(maps.Keys(in.Variables)) {
 		field(k)
 		field(in.Variables[k])
+		field(fmt.Sprint(in.Secret[k]))
 	}
 	field(in.Release)
 	field(fmt.Sprint(in.Chart == nil, in.Helm == nil))

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/reconcile/gitops/render/decode"
 	"padis.io/padis/reconcile/gitops/render/helm"
 	"padis.io/padis/reconcile/gitops/render/ignore"
@@ -167,14 +169,11 @@ func renderChart(in Input, c chart) (r result) {
 	}
 	req := helm.Request{Files: c.files, Release: in.Release, Namespace: cmp.Or(in.Namespace, in.Default), APIVersions: APIVersions()}
 	var secrets []string
-	for _, v := range in.Variables {
-		secrets = append(secrets, v)
-	}
 	for _, f := range c.values {
 		secrets = append(secrets, r.values(in, &req, f.Name, f.Data)...)
 	}
 	if in.Helm != nil && len(in.Helm.Values) > 0 {
-		r.values(in, &req, "spec.helm.values", in.Helm.Values)
+		secrets = append(secrets, r.values(in, &req, "spec.helm.values", in.Helm.Values)...)
 	}
 	if len(r.problems) > 0 {
 		return r
@@ -186,28 +185,18 @@ func renderChart(in Input, c chart) (r result) {
 		r.problems = append(r.problems, p)
 		return r
 	}
+	hidden := slices.AppendSeq(slices.Clone(secrets), maps.Values(in.Variables))
 	for _, p := range res.Problems {
-		r.problems = append(r.problems, Problem{File: path.Join(c.dir, p.File), Line: p.Line, Field: p.Field, Message: without(p.Message, secrets)})
+		r.problems = append(r.problems, Problem{File: path.Join(c.dir, p.File), Line: p.Line, Field: p.Field, Message: conceal.Text(p.Message, hidden)})
 	}
 	in.Variables = nil // templates have their own; ${...} that they leave is meant for others
 	for _, f := range res.Files {
-		r.template(in, path.Join(c.dir, f.Name), f.Data)
+		r.template(in, path.Join(c.dir, f.Name), f.Data, holding(secrets))
 	}
 	return r
 }
 
-// without takes secrets out of a message that the chart itself has written.
-func without(msg string, secrets []string) string {
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	for _, s := range secrets {
-		if len(s) >= 4 { // shorter ones would be found in any text
-			msg = strings.ReplaceAll(msg, s, "***")
-		}
-	}
-	return msg
-}
-
-// values adds a layer of values to a request. It gives those texts of it that were encrypted.
+// values adds a layer of values to a request. It gives the secrets in it: what was encrypted, and what variables have brought.
 func (r *result) values(in Input, req *helm.Request, name string, data []byte) (secrets []string) {
 	as := name
 	if name == "spec.helm.values" {
@@ -218,16 +207,23 @@ func (r *result) values(in Input, req *helm.Request, name string, data []byte) (
 		r.broken(name, e)
 		return nil
 	}
-	sealed := slices.ContainsFunc(docs, sops.Of)
-	if sealed {
-		if _, err := sops.Decrypt(docs, in.Decrypt); err != nil {
+	if slices.ContainsFunc(docs, sops.Of) {
+		var err error
+		if secrets, err = sops.Decrypt(docs, in.Decrypt); err != nil {
 			r.broken(name, &decode.Error{Message: err.Error()})
 			return nil
 		}
 	}
 	var replace func(string) (string, error)
 	if in.Variables != nil {
-		replace = func(s string) (string, error) { return substitute.Text(s, in.Variables) }
+		replace = func(s string) (string, error) {
+			for name := range in.Secret {
+				if strings.Contains(s, "${"+name) {
+					secrets = append(secrets, in.Variables[name])
+				}
+			}
+			return substitute.Text(s, in.Variables)
+		}
 	}
 	for _, doc := range docs {
 		v, e := decode.Value(doc, in.Options.Limits, replace)
@@ -249,36 +245,16 @@ func (r *result) values(in Input, req *helm.Request, name string, data []byte) (
 			return nil
 		}
 		req.Values = append(req.Values, layer)
-		if sealed {
-			secrets = append(secrets, said(v)...)
-		}
 	}
 	return secrets
 }
 
-// said are the texts in a value.
-func said(v any) (texts []string) {
-	switch v := v.(type) {
-	case string:
-		return []string{v}
-	case []any:
-		for _, e := range v {
-			texts = append(texts, said(e)...)
-		}
-	case map[string]any:
-		for _, e := range v {
-			texts = append(texts, said(e)...)
-		}
-	}
-	return texts
-}
-
-// template adds the objects that a template came to.
-func (r *result) template(in Input, file string, data []byte) {
-	rendered := func(line int) string { return fmt.Sprintf(" (line %d of what it renders)", line) }
+// template adds the objects that a template came to. secret tells which scalars hold a secret; nil if none does.
+func (r *result) template(in Input, file string, data []byte, secret func(*yaml.Node) bool) {
+	origin := func(line int) string { return fmt.Sprintf(" (line %d of what it renders)", line) }
 	docs, e := decode.Documents("rendered.yaml", data, in.Options.Limits)
 	if e != nil {
-		r.problems = append(r.problems, Problem{File: file, Field: e.Field, Message: e.Message + rendered(e.Line)})
+		r.problems = append(r.problems, Problem{File: file, Field: e.Field, Message: e.Message + origin(e.Line)})
 		return
 	}
 	for _, doc := range docs {
@@ -287,19 +263,24 @@ func (r *result) template(in Input, file string, data []byte) {
 				continue
 			}
 			r.problems = append(r.problems, Problem{File: file, Field: "metadata.annotations[helm.sh/hook]",
-				Message: "hooks are not run: what is declared is kept in force, and nothing happens once. Switch it off by the chart's values, or use padis.io/wave for an order" + rendered(doc.Line)})
+				Message: "hooks are not run: what is declared is kept in force, and nothing happens once. Switch it off by the chart's values, or use padis.io/wave for an order" + origin(doc.Line)})
 			continue
 		}
 		v, e := decode.Value(doc, in.Options.Limits, nil)
 		if e != nil {
-			r.problems = append(r.problems, Problem{File: file, Field: e.Field, Message: e.Message + rendered(e.Line)})
+			r.problems = append(r.problems, Problem{File: file, Field: e.Field, Message: e.Message + origin(e.Line)})
 			continue
+		}
+		other := v
+		if secret != nil {
+			other = rendered(in, doc, secret, nil)
+			kept(other)
 		}
 		kept(v)
 		n := len(r.problems)
-		r.value(in, file, 0, doc, v, 0)
+		r.value(in, file, 0, doc, v, other, 0)
 		for i := range r.problems[n:] {
-			r.problems[n+i].Message += rendered(doc.Line)
+			r.problems[n+i].Message += origin(doc.Line)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"padis.io/padis/api/conceal"
 	"padis.io/padis/reconcile/gitops/render/decode"
 	"padis.io/padis/reconcile/gitops/render/kustomize"
 	"padis.io/padis/reconcile/gitops/render/sops"
@@ -29,8 +30,8 @@ func (r *result) broken(file string, e *decode.Error) {
 }
 
 func renderFile(in Input, name string, data []byte) (r result) {
-	as, sealed := strings.CutSuffix(name, ".age")
-	if sealed {
+	as, whole := strings.CutSuffix(name, ".age")
+	if whole {
 		var err error
 		if data, err = sops.File(data, in.Decrypt); err != nil {
 			r.broken(name, &decode.Error{Message: err.Error()})
@@ -42,14 +43,21 @@ func renderFile(in Input, name string, data []byte) (r result) {
 		r.broken(name, broken)
 		return r
 	}
+	var secret func(*yaml.Node) bool
+	if whole {
+		secret = func(*yaml.Node) bool { return true }
+	}
 	if slices.ContainsFunc(docs, sops.Of) {
+		if !whole {
+			secret = encrypted(docs)
+		}
 		if _, err := sops.Decrypt(docs, in.Decrypt); err != nil {
 			r.broken(name, &decode.Error{Message: err.Error()})
 			return r
 		}
 	}
 	for _, doc := range docs {
-		r.document(in, name, doc.Line, doc)
+		r.document(in, name, doc.Line, doc, secret)
 	}
 	return r
 }
@@ -71,21 +79,27 @@ func renderBuild(in Input, dir string, read func(string) ([]byte, error)) (r res
 		r.broken(dir, &decode.Error{Message: err.Error()})
 		return r, reader.Used
 	}
+	secret := holding(reader.Decrypted)
 	for _, o := range built {
 		file := o.File
 		if file == "" {
 			file = dir
 		}
-		r.document(in, file, 0, o.Root)
+		r.document(in, file, 0, o.Root, secret)
 	}
 	return r, reader.Used
 }
 
-// document adds a document's object, or the objects of a list.
-func (r *result) document(in Input, file string, line int, doc *yaml.Node) {
-	var replace func(string) (string, error)
+// document adds a document's object, or the objects of a list. secret tells which scalars were decrypted; nil if none was.
+func (r *result) document(in Input, file string, line int, doc *yaml.Node, secret func(*yaml.Node) bool) {
+	var replace, otherwise func(string) (string, error)
+	used := secret != nil
 	if in.Variables != nil && annotation(doc, Substitute) != "disabled" {
 		replace = func(s string) (string, error) { return substitute.Text(s, in.Variables) }
+		if in.others != nil {
+			otherwise = func(s string) (string, error) { return substitute.Text(s, in.others) }
+			replace = noticing(replace, otherwise, &used)
+		}
 	}
 	v, e := decode.Value(doc, in.Options.Limits, replace)
 	if e != nil {
@@ -95,11 +109,19 @@ func (r *result) document(in Input, file string, line int, doc *yaml.Node) {
 		r.broken(file, e)
 		return
 	}
-	r.value(in, file, line, doc, v, 0)
+	other := v
+	if used {
+		if otherwise == nil {
+			otherwise = replace
+		}
+		other = rendered(in, doc, secret, otherwise)
+	}
+	r.value(in, file, line, doc, v, other, 0)
 }
 
-// value adds an object, or the items of a list. n is what v was made of.
-func (r *result) value(in Input, file string, line int, n *yaml.Node, v any, depth int) {
+// value adds an object, or the items of a list. n is what v was made of, and other is what would have been made of it with other
+// secrets: where the two differ is what must not be told.
+func (r *result) value(in Input, file string, line int, n *yaml.Node, v, other any, depth int) {
 	m, ok := v.(map[string]any)
 	if !ok {
 		r.broken(file, &decode.Error{Line: line, Message: "not an object: a manifest is a mapping with apiVersion, kind and metadata"})
@@ -108,11 +130,13 @@ func (r *result) value(in Input, file string, line int, n *yaml.Node, v any, dep
 	kind, _ := m["kind"].(string)
 	items, list := m["items"].([]any)
 	if !list || !strings.HasSuffix(kind, "List") {
+		secret := secretFields(m, other)
 		if e := admit(in, m); e != nil {
 			e.Line = line
 			r.broken(file, e)
 			return
 		}
+		conceal.Set(m, secret)
 		r.objects = append(r.objects, Object{File: file, Line: line, Unstructured: &unstructured.Unstructured{Object: m}})
 		return
 	}
@@ -127,7 +151,7 @@ func (r *result) value(in Input, file string, line int, n *yaml.Node, v any, dep
 			from = nodes.Content[i]
 			at = from.Line
 		}
-		r.value(in, file, at, from, item, depth+1)
+		r.value(in, file, at, from, item, itemOf(other, i), depth+1)
 	}
 }
 

@@ -23,6 +23,7 @@ type Input struct {
 	Path string // a directory or file of it; "" is all
 
 	Variables map[string]string // for ${NAME}; nil leaves all text as it is
+	Secret    map[string]bool   // variables whose values come from Secrets: the fields that they are put into are named by conceal.Annotation
 	Decrypt   sops.Identities   // private keys of age
 	Namespace string            // the Sync's target namespace: objects without one get it, objects of another are problems
 	Default   string            // the namespace of objects that name none, if there is no target namespace
@@ -34,6 +35,8 @@ type Input struct {
 
 	Options Options
 	Cache   *Cache // what the last call of the same Sync left, or nil
+
+	others map[string]string // Variables, with other values for those that are secret; nil if none is
 }
 
 // Options bound the work. What is zero is as in Defaults.
@@ -80,6 +83,7 @@ func (p Problem) String() string {
 // without a cache. The objects are shared with the cache: whoever changes one copies it first.
 func Render(in Input) ([]Object, []Problem) {
 	in.Options = in.Options.or(Defaults)
+	in.others = others(in.Variables, in.Secret)
 	w := walk{in: in, cache: in.Cache.begin(in), seen: map[string]bool{}}
 	w.start()
 	w.cache.end()

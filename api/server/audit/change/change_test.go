@@ -56,6 +56,9 @@ func TestDiff(t *testing.T) {
 			"data.a: \"digest:14\" -> \"digest:12\"\nmetadata.annotations.note:  -> \"digest:9\"\n"},
 		{"a new Secret", "Secret", "", "{data: {a: aHVudGVyMg==}, type: Opaque}", "data.a:  -> \"digest:14\"\ntype:  -> \"Opaque\"\n"},
 		{"a ConfigMap", "ConfigMap", "", "{data: {a: x}, binaryData: {b: AAAA}}", "binaryData.b:  -> \"digest:6\"\ndata.a:  -> \"x\"\n"},
+		{"what comes from a Secret", "App", `{spec: {env: [{name: A, value: hunter2}], args: [a]}, metadata: {annotations: {padis.io/secret-fields: '["spec.env[name=\"A\"].value","spec.args"]'}}}`, `{spec: {env: [{name: A, value: hunter}], args: [a, hunter4]}}`,
+			"metadata.annotations: {\"padis.io/secret-fields\":\"[\\\"spec.env[name=\\\\\\\"A\\\\\\\"].value\\\",\\\"spec.args\\\"]\"} -> \n" +
+				"spec.args: \"digest:5\" -> \"digest:15\"\nspec.env[name=A].value: \"digest:9\" -> \"digest:8\"\n"},
 		{"a long value", "ConfigMap", "", "data: {a: " + strings.Repeat("x", 1000) + "}", "data.a:  -> \"" + strings.Repeat("x", maxValue/2) + "... (1002 bytes)\"\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

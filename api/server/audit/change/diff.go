@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"padis.io/padis/api/conceal"
 )
 
 const (
@@ -32,9 +34,11 @@ type Rules struct {
 }
 
 // Diff lists the fields in which two objects differ, by path, and how many it left out. Either may be nil. Values of
-// Secrets, of their annotations and of binary data are replaced by digests; what the server keeps in metadata is left out.
+// Secrets, of their annotations, of fields that hold what comes from one, and of binary data are replaced by digests; what the server keeps in metadata is left out.
 func Diff(before, after map[string]any, r Rules) ([]Field, int) {
 	d := differ{rules: r}
+	secret, digest := conceal.Of(before, after), func(v any) string { return d.digestOf(encode(value{v, true})) }
+	before, after = secret.Replace(before, digest), secret.Replace(after, digest)
 	d.maps(nil, before, after)
 	return d.fields, d.omitted
 }
@@ -170,9 +174,11 @@ func (d *differ) digest(v value) json.RawMessage {
 	if !v.there {
 		return nil
 	}
-	b, _ := json.Marshal("digest:" + d.rules.Digest(encode(v)))
+	b, _ := json.Marshal(d.digestOf(encode(v)))
 	return b
 }
+
+func (d *differ) digestOf(b []byte) string { return "digest:" + d.rules.Digest(b) }
 
 // encode gives nothing for what is not there. The objects come out of JSON, so that they go back into it.
 func encode(v value) json.RawMessage {

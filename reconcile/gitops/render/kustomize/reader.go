@@ -33,6 +33,8 @@ type Reader struct {
 	Broken *Broken
 	// Used is what the build depends on: what was read, and what was looked for.
 	Used []Use
+	// Decrypted are the values that were encrypted.
+	Decrypted []string
 
 	root    string
 	origins bool // asked for by us, not by the kustomization
@@ -86,17 +88,21 @@ func (r *Reader) broken(name string, e *decode.Error) error {
 
 // open decrypts, and bounds what kustomize's own parser would expand.
 func (r *Reader) open(name string, data []byte, kustomization bool) ([]byte, *decode.Error) {
+	whole := false
 	if plain, ok := strings.CutSuffix(name, ".age"); ok {
 		var err error
 		if data, err = sops.File(data, r.Keys); err != nil {
 			return nil, &decode.Error{Message: err.Error()}
 		}
 		r.secrets = append(r.secrets, strings.Split(string(data), "\n")...)
-		name = plain
+		name, whole = plain, true
 	}
 	structured := kustomization || slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name))
 	sealed := bytes.Contains(data, []byte(decode.Encrypted))
 	if !structured && !sealed {
+		if whole {
+			r.decrypted(string(data))
+		}
 		return data, nil
 	}
 	as := name
@@ -115,6 +121,11 @@ func (r *Reader) open(name string, data []byte, kustomization bool) ([]byte, *de
 			return nil, e
 		}
 	}
+	if whole {
+		for _, doc := range docs {
+			r.contents(doc)
+		}
+	}
 	switch {
 	case slices.ContainsFunc(docs, sops.Of):
 		secrets, err := sops.Decrypt(docs, r.Keys)
@@ -122,7 +133,9 @@ func (r *Reader) open(name string, data []byte, kustomization bool) ([]byte, *de
 			return nil, &decode.Error{Message: err.Error()}
 		}
 		r.secrets = append(r.secrets, secrets...)
+		r.Decrypted = append(r.Decrypted, secrets...)
 		if wrapped := child(docs[0], "data"); !structured && wrapped != nil {
+			r.decrypted(wrapped.Value)
 			return []byte(wrapped.Value), nil
 		}
 		return encode(docs)
@@ -130,6 +143,34 @@ func (r *Reader) open(name string, data []byte, kustomization bool) ([]byte, *de
 		return nil, &decode.Error{Message: "encrypted by sops in a form that is not supported: use its YAML, JSON or binary form"}
 	}
 	return data, nil
+}
+
+// decrypted remembers a file that was encrypted, and the values in it if it is one of variables.
+func (r *Reader) decrypted(text string) {
+	r.Decrypted = append(r.Decrypted, text)
+	for line := range strings.Lines(text) {
+		if _, value, ok := strings.Cut(line, "="); ok {
+			r.Decrypted = append(r.Decrypted, strings.TrimSpace(value))
+		}
+	}
+}
+
+// contents remembers what a document that was encrypted as a whole holds, but for what names its object.
+func (r *Reader) contents(n *yaml.Node) {
+	switch {
+	case n.Kind == yaml.ScalarNode:
+		r.Decrypted = append(r.Decrypted, n.Value)
+	case n.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if k := n.Content[i].Value; k != "apiVersion" && k != "kind" && k != "metadata" {
+				r.contents(n.Content[i+1])
+			}
+		}
+	default:
+		for _, child := range n.Content {
+			r.contents(child)
+		}
+	}
 }
 
 func encode(docs []*yaml.Node) ([]byte, *decode.Error) {
