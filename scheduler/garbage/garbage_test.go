@@ -25,13 +25,19 @@ func TestLittleGarbageIsCollectedRarelyWhileMuchIsMade(t *testing.T) {
 		live        uint64
 		want        int
 	}{
-		{"nothing happens", 100, 0, 64 * mb, Calm},
+		{"nothing happens", 50, 0, 64 * mb, Calm},
+		{"the start is busy", 2, 1, 20 * mb, 160},
+		{"and may be with more in use", 2, 1, 200 * mb, Calm},
+		{"nothing happens for long", 100, 0, 64 * mb, Calm},
 		{"one collection", 1, 1, 64 * mb, Calm},
 		{"long after", 2 * patience, 0, 64 * mb, Calm},
 		{"another one", 1, 1, 64 * mb, Calm},
 		{"and one soon after", 1, 1, 64 * mb, 400},
 		{"next to nothing in use", 1, 1, 1, most},
 		{"much in use", 1, 1, 2048 * mb, Calm},
+		{"much in use, and calm", patience, 0, 1024 * mb, 18},
+		{"so much that little more is of no use", 1, 0, 4096 * mb, smallest},
+		{"busy once more", 2, 1, 64 * mb, 400},
 		{"still busy", patience - 1, 0, 128 * mb, 200},
 		{"calm again", 1, 0, 128 * mb, Calm},
 		{"two in one beat", 1, 2, 128 * mb, 200},

@@ -1,22 +1,24 @@
 // Package intern has equal parts of custom resources be the same part. The API server keeps each object as a tree of maps, and of
 // each that has changed lately the versions before: what managers own takes more room than what they own, and it is the same
-// for thousands of objects; and a status that changes leaves the spec what it was. Pure but for its tables.
+// for thousands of objects; a status that changes leaves the spec what it was; and names of fields are strings of their own in
+// each object. Pure but for its tables.
 package intern
 
 import (
 	"hash/maphash"
+	"reflect"
 	"sync"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// generation is how many trees of each kind are remembered at least since they were seen last, and half of how many at most.
-const generation = 4096
+const (
+	// generation is how many parts are remembered at least since they were seen last, and half of how many at most.
+	generation = 16384
+	// longest string that is looked for: longer ones are rarely equal.
+	longest = 256
+)
 
-// Trees are trees that were seen lately. The zero value is not ready: see New. Safe for concurrent use.
-type Trees struct {
+// Parts are parts of trees that were seen lately. The zero value is not ready: see New. Safe for concurrent use.
+type Parts struct {
 	seed maphash.Seed
 	mu   sync.Mutex
 	// now are those that were seen since it was begun, before those of the time before. That way, what is not seen any more goes.
@@ -24,56 +26,114 @@ type Trees struct {
 }
 
 // New makes an empty table.
-func New() *Trees { return &Trees{seed: maphash.MakeSeed(), now: map[uint64]any{}} }
+func New() *Parts { return &Parts{seed: maphash.MakeSeed(), now: map[uint64]any{}} }
 
-// Same gives a tree of JSON values that is equal to v, v itself if none was seen before. It must not be changed any more.
-func (t *Trees) Same(v any) any {
-	h := t.hash(v)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	known, ok := t.now[h]
-	if !ok {
-		known, ok = t.before[h]
+// Share has an object be made of parts that were seen before, where there are equal ones. What it leaves is equal to what it was
+// given, which it changes for that. None of it must be changed any more.
+func (p *Parts) Share(object map[string]any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, v := range object {
+		switch k {
+		case "metadata", "status":
+			// As a whole, no two are equal.
+			p.parts(v)
+		default:
+			v, _ = p.share(v)
+		}
+		object[p.key(k)] = v
 	}
-	switch {
-	case !ok:
-		known = v
-	case !equal(known, v):
-		return v
-	}
-	if len(t.now) >= generation {
-		t.now, t.before = make(map[uint64]any, generation), t.now
-	}
-	t.now[h] = known
-	return known
 }
 
-// hash is equal for equal trees, in whatever order maps are gone through.
-func (t *Trees) hash(v any) uint64 {
+// parts shares what is in v, but not v itself.
+func (p *Parts) parts(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			if k == "managedFields" {
+				p.parts(e)
+			} else {
+				e, _ = p.share(e)
+			}
+			v[p.key(k)] = e
+		}
+	case []any:
+		for i, e := range v {
+			v[i], _ = p.share(e)
+		}
+	}
+}
+
+// share gives the part that is equal to v, and its hash, which is the same for equal ones in whatever order maps are gone through.
+func (p *Parts) share(v any) (any, uint64) {
+	var h uint64
 	switch v := v.(type) {
 	case map[string]any:
 		sum := uint64(len(v))
 		for k, e := range v {
-			sum += maphash.Comparable(t.seed, [2]uint64{maphash.String(t.seed, k), t.hash(e)})
+			e, of := p.share(e)
+			sum += maphash.Comparable(p.seed, [2]uint64{maphash.String(p.seed, k), of})
+			// A key that is there already is replaced by one that is equal.
+			v[p.key(k)] = e
 		}
-		return maphash.Comparable(t.seed, sum)
+		h = maphash.Comparable(p.seed, sum)
 	case []any:
-		h := uint64(len(v))
-		for _, e := range v {
-			h = maphash.Comparable(t.seed, [2]uint64{h, t.hash(e)})
+		h = uint64(len(v))
+		for i, e := range v {
+			e, of := p.share(e)
+			h = maphash.Comparable(p.seed, [2]uint64{h, of})
+			v[i] = e
 		}
-		return h
+	case string:
+		h = maphash.String(p.seed, v)
+		if len(v) > longest {
+			return v, h
+		}
+	default:
+		// Numbers and truth values take next to nothing.
+		return v, maphash.Comparable(p.seed, v)
 	}
-	// Strings, numbers and truth values.
-	return maphash.Comparable(t.seed, v)
+	return p.same(h, v), h
+}
+
+// key gives the string that is equal to the name of a field.
+func (p *Parts) key(k string) string {
+	if s, ok := p.same(maphash.String(p.seed, k), k).(string); ok {
+		return s
+	}
+	return k
+}
+
+// same gives the part with that hash that is equal to v, v itself if none was seen before. Parts of v were shared already.
+func (p *Parts) same(h uint64, v any) any {
+	known, ok := p.now[h]
+	if ok {
+		if !equal(known, v) {
+			return v
+		}
+		return known
+	}
+	if known, ok = p.before[h]; !ok {
+		known = v
+	} else if !equal(known, v) {
+		return v
+	}
+	if len(p.now) >= generation {
+		p.now, p.before = make(map[uint64]any, generation), p.now
+	}
+	p.now[h] = known
+	return known
 }
 
 func equal(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
 		b, ok := b.(map[string]any)
-		if !ok || len(a) != len(b) {
+		if !ok || len(a) != len(b) || (a == nil) != (b == nil) {
 			return false
+		}
+		if reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() {
+			return true
 		}
 		for k, x := range a {
 			if y, ok := b[k]; !ok || !equal(x, y) {
@@ -83,7 +143,7 @@ func equal(a, b any) bool {
 		return true
 	case []any:
 		b, ok := b.([]any)
-		if !ok || len(a) != len(b) {
+		if !ok || len(a) != len(b) || (a == nil) != (b == nil) {
 			return false
 		}
 		for i := range a {
@@ -98,40 +158,4 @@ func equal(a, b any) bool {
 		return false
 	}
 	return a == b
-}
-
-// Codec reads and writes custom resources of a storage.
-type Codec struct {
-	runtime.Codec
-	fields, specs *Trees
-}
-
-// NewCodec makes a codec of another one.
-func NewCodec(c runtime.Codec) Codec { return Codec{c, New(), New()} }
-
-// Decode reads an object. Its spec and what managers own must not be changed in place.
-func (c Codec) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
-	o, kind, err := c.Codec.Decode(data, defaults, into)
-	if u, ok := o.(*unstructured.Unstructured); ok && err == nil {
-		c.share(u.Object)
-	}
-	return o, kind, err
-}
-
-func (c Codec) share(o map[string]any) {
-	if spec, ok := o["spec"].(map[string]any); ok {
-		o["spec"] = c.specs.Same(spec)
-	}
-	meta, ok := o["metadata"].(map[string]any)
-	if !ok {
-		return
-	}
-	managers, _ := meta["managedFields"].([]any)
-	for _, m := range managers {
-		if m, ok := m.(map[string]any); ok {
-			if fields, ok := m["fieldsV1"].(map[string]any); ok {
-				m["fieldsV1"] = c.fields.Same(fields)
-			}
-		}
-	}
 }

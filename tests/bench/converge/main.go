@@ -23,6 +23,9 @@ import (
 // rounds is how often short things are measured. The median is shown, and the worst.
 const rounds = 7
 
+// window is for how long the API server keeps what has changed for clients that are behind, and a little more.
+const window = 80 * time.Second
+
 type options struct {
 	few, many, workers int
 	heap, processor    string
@@ -183,6 +186,15 @@ func with(ctx context.Context, r *report, p *plane, dir, url string, repo *repos
 	if err := large.changes(ctx, r, p, o); err != nil {
 		return err
 	}
+	if err := p.weighNow(r, fmt.Sprintf("converge_%d_just_now", o.many)); err != nil {
+		return err
+	}
+	// What is kept of changes for clients that are behind goes when it is older than that, and another change comes.
+	select {
+	case <-time.After(window):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := large.drifts(ctx, r, 0); err != nil {
 		return err
 	}
@@ -275,19 +287,31 @@ func (b *bed) drifts(ctx context.Context, r *report, from int) error {
 	return nil
 }
 
+// weighNow says what all takes at this moment.
+func (p *plane) weighNow(r *report, name string) error {
+	for _, m := range []struct{ name, counts string }{{"rss", "VmRSS"}, {"rss_anonymous", "RssAnon"}, {"rss_of_files", "RssFile"}, {"peak_rss", "VmHWM"}} {
+		mb, err := p.rss(m.counts)
+		if err != nil {
+			return err
+		}
+		r.add(name+"_"+m.name+"_mb", mb, "MB")
+	}
+	return nil
+}
+
 // weigh says what all of it takes.
 func (p *plane) weigh(ctx context.Context, r *report, idle float64, o options) error {
 	if err := p.settle(ctx); err != nil {
 		return err
 	}
-	for _, m := range []struct{ name, counts string }{{"rss", "VmRSS"}, {"peak_rss", "VmHWM"}} {
-		mb, err := p.rss(m.counts)
-		if err != nil {
-			return err
-		}
-		r.add(fmt.Sprintf("converge_%d_%s_mb", o.many, m.name), mb, "MB")
-		r.add(m.name+"_an_object_kb", (mb-idle)*1e3/float64(o.few+o.many), "kB")
+	if err := p.weighNow(r, fmt.Sprintf("converge_%d", o.many)); err != nil {
+		return err
 	}
+	mb, err := p.rss("VmRSS")
+	if err != nil {
+		return err
+	}
+	r.add("rss_an_object_kb", (mb-idle)*1e3/float64(o.few+o.many), "kB")
 	if o.heap == "" {
 		return nil
 	}

@@ -41,6 +41,8 @@ const (
 func runPlane(ctx context.Context, dir string) error {
 	// As `padis scheduler` does.
 	go garbage.Pace(ctx)
+	// A profile that was begun is of use even if what was measured has not come to its end.
+	defer pprof.StopCPUProfile()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
