@@ -174,6 +174,8 @@ func admit(in Input, m map[string]any) *decode.Error {
 		return &decode.Error{Field: "metadata.generateName", Message: "would make another object with each sync: use metadata.name"}
 	case name == "":
 		return &decode.Error{Field: "metadata.name", Message: "missing: objects are told apart by it"}
+	case meta["ownerReferences"] != nil:
+		return &decode.Error{Field: "metadata.ownerReferences", Message: "names an object by a uid that no commit can know, and the object would be deleted without it: take it out"}
 	}
 	for _, field := range []string{"labels", "annotations"} {
 		if e := texts(meta, field); e != nil {

@@ -120,6 +120,7 @@ func TestProblems(t *testing.T) {
 		"no name":          {map[string]string{"a.yaml": meta + "{}"}, nil, "metadata.name: missing"},
 		"number for name":  {map[string]string{"a.yaml": meta + "{name: 5}"}, nil, "metadata.name: not a string"},
 		"generateName":     {map[string]string{"a.yaml": meta + "{generateName: a-}"}, nil, "metadata.generateName: would make another object"},
+		"owner":            {map[string]string{"a.yaml": meta + "{name: a, ownerReferences: [{apiVersion: v1, kind: App, name: b, uid: c}]}"}, nil, "metadata.ownerReferences: names an object by a uid"},
 		"label":            {map[string]string{"a.yaml": meta + "{name: a, labels: {ok: a, b: true, c: 5}}"}, nil, "metadata.labels[b]: not a string"},
 		"labels":           {map[string]string{"a.yaml": meta + "{name: a, labels: [x]}"}, nil, "metadata.labels: not a mapping"},
 		"namespace":        {map[string]string{"a.yaml": meta + "{name: a, namespace: other}"}, nil, `metadata.namespace: "other" is not the Sync's target namespace "shop"`},

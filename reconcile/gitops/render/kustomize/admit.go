@@ -17,6 +17,10 @@ func (r *Reader) admit(name string, data []byte) ([]byte, *decode.Error) {
 	if err := k.Unmarshal(data); err != nil {
 		return nil, &decode.Error{Message: "not a kustomization: " + r.clean(err.Error())}
 	}
+	if k.CheckEmpty() != nil {
+		// What is asked for below would hide that from kustomize.
+		return nil, &decode.Error{Message: "it is empty: name its resources, or remove it to have the manifests of the directory read"}
+	}
 	for _, f := range []struct {
 		field string
 		used  bool

@@ -36,7 +36,7 @@ func Build(r *Reader, dir string) (objects []Object, err error) {
 	defer building.Unlock()
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(r, "/"+dir)
 	if err != nil {
-		return nil, fmt.Errorf("kustomize: %s", r.clean(err.Error()))
+		return nil, fmt.Errorf("kustomize: %s", plain(r.clean(err.Error())))
 	}
 	for _, res := range built.Resources() {
 		n := res.YNode()
@@ -108,6 +108,18 @@ func drop(n *yaml.Node, key string) {
 
 // quoted are the places where kustomize's errors print files: configurations of its plugins and patches.
 var quoted = regexp.MustCompile("(?s)(with config: |SM or JSON patch from |unable to parse .* from |literal sources? |env source files?: |invalid line ).*")
+
+// refused is how kustomize says that it cannot take a resource; it then tries whether it is a directory, and says that, too.
+var refused = regexp.MustCompile(`^accumulating (resources|components): accumulation err='(?:accumulating|merging) \w+ from '([^']*)': (.*?)': must build at directory: .*$`)
+
+// plain takes out of a message what kustomize has only tried.
+func plain(msg string) string {
+	m := refused.FindStringSubmatch(msg)
+	if m == nil {
+		return msg
+	}
+	return m[1] + ": " + m[2] + ": " + m[3]
+}
 
 // clean takes out of a message what may be secret.
 func (r *Reader) clean(msg string) string {

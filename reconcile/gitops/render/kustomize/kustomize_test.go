@@ -196,3 +196,26 @@ func FuzzBuild(f *testing.F) {
 		}
 	})
 }
+
+// An empty kustomization is a mistake, though what is asked of kustomize beside is not empty.
+func TestEmptyKustomization(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"} {
+		r := reader(t, map[string]string{"shop/kustomization.yaml": text, "shop/app.yaml": app})
+		got, err := Build(r, "shop")
+		if err == nil || r.Broken == nil || r.Broken.File != "shop/kustomization.yaml" || !strings.Contains(r.Broken.Why.Message, "it is empty") {
+			t.Errorf("%q: %v, %v, %v", text, got, err, r.Broken)
+		}
+	}
+}
+
+func TestWhatKustomizeSaysIsCut(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"resources: [nope.yaml]\n", "kustomize: resources: nope.yaml: nope.yaml is not in the source"},
+		{"resources: [app.yaml, app.yaml]\n", "kustomize: resources: app.yaml: may not add resource with an already registered id: App.v1alpha1.padis.io/web.[noNs]"},
+	} {
+		_, err := Build(reader(t, map[string]string{"kustomization.yaml": c.text, "app.yaml": app}), ".")
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%v and not %s", err, c.want)
+		}
+	}
+}
