@@ -196,6 +196,10 @@ func (s *State) step(now time.Time) Step {
 		if s.Stalled {
 			return Step{Reason: ReasonStalled, Message: "commit " + target + " cannot be applied: it is not tried again before a commit or the settings change"}
 		}
+		// A clock that was ahead when the status was written, and is right by now, would have it wait for as long.
+		if latest := now.Add(s.backOff()); s.NotBefore.After(latest) {
+			s.NotBefore = latest
+		}
 		if wait := s.NotBefore.Sub(now); wait > 0 {
 			return Step{After: wait, Reason: ReasonBackOff, Message: fmt.Sprintf("commit %s has failed %s and is tried again at %s", target, Plural(s.Failures, "time", "times"), s.NotBefore.UTC().Format(time.RFC3339))}
 		}

@@ -72,6 +72,7 @@ func TestNext(t *testing.T) {
 		"retries": {{"seen a", "apply a"}, {"broke a", "BackOff after 5s"}, {"wait 4s", "BackOff after 1s"}, {"wait 1s", "apply a"},
 			{"broke a", "BackOff after 10s"}, {"wait 10s", "apply a"}, {"broke a", "BackOff after 20s"}, {"wait 20s", "apply a"},
 			{"broke a", "BackOff after 30s"}, {"wait 30s", "apply a"}, {"broke a", "BackOff after 30s"}, {"wait 30s", "apply a"}, {"ok a", "UpToDate"}},
+		"a clock that was ahead":               {{"seen a", "apply a"}, {"broke a", "BackOff after 5s"}, {"wait -1000h", "BackOff after 5s"}, {"wait 4s", "BackOff after 1s"}, {"wait 1s", "apply a"}},
 		"a newer commit beats a failing retry": {{"seen a", "apply a"}, {"broke a", "BackOff after 5s"}, {"seen b", "apply b"}, {"broke b", "BackOff after 5s"}},
 		"a newer commit ends an attempt":       {{"seen a", "apply a"}, {"seen b", "apply b abandon a"}, {"broke a", "Applying"}, {"ok a", "Applying"}, {"ok b", "UpToDate"}},
 		"what cannot work is not repeated":     {{"seen a", "apply a"}, {"broke a final", "Stalled"}, {"wait 1h", "Stalled"}, {"seen a", "Stalled"}, {"seen b", "apply b"}},
