@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -79,7 +81,7 @@ func Documents(name string, data []byte, lim Limits) ([]*yaml.Node, *Error) {
 			return docs, nil
 		}
 		if err != nil {
-			return docs, syntax(err)
+			return docs, syntax(err, data)
 		}
 		if n.Kind != yaml.DocumentNode || len(n.Content) == 0 || null(n.Content[0]) {
 			continue
@@ -92,13 +94,34 @@ func null(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() 
 
 var lineOf = regexp.MustCompile(`line (\d+): `)
 
-// syntax takes the line out of the library's message.
-func syntax(err error) *Error {
+// unreadable is the line of the first character that YAML does not allow; 0 if there is none.
+func unreadable(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n == 1 || r != '\t' && r != '\n' && r != '\r' && r != '\u0085' && unicode.IsControl(r) {
+			return 1 + bytes.Count(data[:i], []byte{'\n'})
+		}
+		i += n
+	}
+	return 0
+}
+
+// syntax takes the line out of the library's message. It names no line where it cannot read the characters, and for the first.
+func syntax(err error, data []byte) *Error {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	e := &Error{}
 	if m := lineOf.FindStringSubmatchIndex(msg); m != nil {
 		e.Line, _ = strconv.Atoi(msg[m[2]:m[3]])
 		msg = msg[:m[0]] + msg[m[1]:]
+	}
+	if e.Line == 0 {
+		if e.Line = unreadable(data); e.Line > 0 {
+			return &Error{Line: e.Line, Message: "not valid YAML: a character that is no text: save the file as UTF-8"}
+		}
+		// Where an anchor is missing, it does not say at all.
+		if !strings.HasPrefix(msg, "unknown anchor") {
+			e.Line = 1
+		}
 	}
 	e.Message = "not valid YAML: " + msg
 	return e

@@ -120,12 +120,15 @@ func TestErrorsNameLineAndFieldAndNoValue(t *testing.T) {
 		{"f.yaml", "a: {{ hidden }}\n", 1, "a key must be a string"},
 		{"f.yaml", "a: [\n", 1, "not valid YAML"},
 		{"f.yaml", "ok: 1\n---\na: b: hidden\n", 3, "not valid YAML"},
-		{"f.yaml", "a: *nowhere\n", 0, "unknown anchor"},
+		{"f.yaml", "b: c\na: *nowhere\n", -1, "unknown anchor"},
 		{"f.yaml", "a: &x [*x]\n", 1, "nested deeper"},
 		{"f.yaml", "<<: hidden\n", 1, "only mappings can be merged"},
 		{"f.yaml", "a: !!binary \"*\"\n", 1, "not base64"},
 		{"f.json", "{\"a\": 1,\n\"a\": \"hidden\"}", 2, "a: the key is there twice"},
 		{"f.json", "{\n\"a\": \"hidden\" x}", 2, "not valid JSON"},
+		{"f.yaml", "a: [x", 1, "not valid YAML: did not find expected ',' or ']'"},
+		{"f.yaml", "a: x\nb: \"\xff\xfe\"\n", 2, "save the file as UTF-8"},
+		{"f.yaml", "a: x\nb: y\nc: \x01\n", 3, "save the file as UTF-8"},
 		{"f.json", "{\n\"a\": 1\n", 2, "ends too early"},
 		{"f.json", strings.Repeat("[", 200), 1, "nested deeper"},
 		{"f.yaml", strings.Repeat("[", 200) + strings.Repeat("]", 200), 1, "nested deeper"},
@@ -142,7 +145,7 @@ func TestErrorsNameLineAndFieldAndNoValue(t *testing.T) {
 			t.Errorf("%q passes", short)
 			continue
 		}
-		if err.Line != c.line && c.line > 0 || !strings.Contains(err.Error(), c.want) {
+		if err.Line != max(c.line, 0) && c.line != 0 || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: line %d: %v, want line %d: %s", short, err.Line, err, c.line, c.want)
 		}
 		if strings.Contains(err.Error(), "hidden") && !strings.Contains(c.text, "!hidden") {
