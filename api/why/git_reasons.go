@@ -59,6 +59,7 @@ func GitReasons() []GitReason {
 		{"PruneAll", ofSync, "a commit deletes all that the Sync has applied", "look whether spec.path is right, and confirm it as the message says"},
 		{"HandingOver", ofSync, "the commit is applied, and objects that have left the repository stay for another Sync, which declares them and has not taken them over yet", "`padis why` of the Sync that the message names says what that waits for"},
 		{"Drifted", ofSync, "others have changed fields, and spec.drift is Report", "put the change into the repository, or take it back"},
+		{"DriftContested", ofSync, "somebody changes fields again as soon as they are put back, which is done more and more seldom", "have what the message names stop, or take the fields out of the repository"},
 		{"DriftCorrected", ofSync, "others have changed fields, and they were put back (an event)", "put the change into the repository, if it is wanted"},
 		{"Pruned", ofSync, "the Sync was deleted, and what it had applied with it (an event)", ""},
 		{"NotificationFailed", ofSync, "a receiver of spec.notifications does not take messages (an event)", "look at its Secret and at the receiver; it is tried again"},

@@ -47,11 +47,16 @@ func (l *look) writesOf(p decide.Plan) []write {
 	for _, d := range p.Drifted {
 		drift[d.ID] = d.Fields
 	}
+	waiting := make(map[decide.ID][]decide.FieldChange, len(p.Contested))
+	for _, d := range p.Contested {
+		waiting[d.ID] = d.Fields
+	}
 	for _, c := range p.Create {
 		out = append(out, write{Rendered: c, object: c.Object, create: true, force: drift[c.ID] != nil})
 	}
 	for _, u := range p.Update {
 		w := write{Rendered: u.Rendered, object: u.Apply, force: u.Force, takeOver: u.TakeOver}
+		w.drift = waiting[u.ID]
 		if !l.y.Spec.Corrects() {
 			w.drift = drift[u.ID]
 		}
@@ -123,6 +128,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 		if err := l.write(writing, c, batch); err != nil {
 			return l.broke(ctx, l.late(writing, err))
 		}
+		l.putBack(plan.Drifted, batch)
 		if i > s.wave {
 			s.wave, s.since = i, l.now()
 		}
@@ -136,7 +142,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 				return l.broke(ctx, &refusals{reason: ReasonUnhealthy, lines: []string{first}})
 			}
 			l.conditions(false, ReasonWaitingForHealth, "commit "+commit+" is being applied; "+first)
-			return l.later(ctx, left)
+			return l.later(ctx, l.wake(plan, left))
 		}
 	}
 	refusal, err := l.prune(writing, c, &plan, left, commit)
@@ -154,7 +160,34 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	l.next.History = decide.Remember(l.next.History, v1alpha1.AppliedCommit{Commit: commit, Time: t, Author: l.next.Author}, s.state.RolledBack())
 	l.log.Info("applied", zap.String("sync", s.name), zap.String("commit", commit), zap.Int("objects", len(s.wanted)), zap.Int("writes", plan.Writes()))
 	l.settled(plan, refusal, step)
-	return reconcile.Result{RequeueAfter: l.handOver(plan)}, l.show(ctx)
+	return reconcile.Result{RequeueAfter: l.wake(plan, l.handOver(plan))}, l.show(ctx)
+}
+
+// putBack remembers which drift was put back by a batch of writes.
+func (l *look) putBack(drifted []decide.Drifted, batch []write) {
+	if !l.y.Spec.Corrects() {
+		return
+	}
+	written := make(map[decide.ID]bool, len(batch))
+	for _, w := range batch {
+		written[w.ID] = true
+	}
+	var back []decide.Drifted
+	for _, d := range drifted {
+		if written[d.ID] {
+			back = append(back, d)
+		}
+	}
+	l.s.contests = l.s.contests.After(back, l.now())
+}
+
+// wake is when to look again: after a time, if it is not 0, or when something that waits is put back.
+func (l *look) wake(p decide.Plan, after time.Duration) time.Duration {
+	now := l.now()
+	if at := l.s.contests.Wake(p.Contested, now); !at.IsZero() && (after == 0 || at.Sub(now) < after) {
+		return at.Sub(now)
+	}
+	return after
 }
 
 // late says that the time is up, where that is why something has failed.
@@ -223,8 +256,9 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 		if plan.Writes() > 0 {
 			writing = l.origin(writing, commit)
 		}
-		err = l.write(writing, c, l.writesOf(plan))
-		if err == nil {
+		writes := l.writesOf(plan)
+		if err = l.write(writing, c, writes); err == nil {
+			l.putBack(plan.Drifted, writes)
 			refusal, err = l.prune(writing, c, &plan, left, commit)
 		}
 		if err != nil {
@@ -244,7 +278,7 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 		step.Message += "; " + gate.Message
 	}
 	l.settled(plan, refusal, step)
-	return l.later(ctx, l.handOver(plan))
+	return l.later(ctx, l.wake(plan, l.handOver(plan)))
 }
 
 // later shows how objects fare, but not with each one that changes: with many objects, the status is large.
@@ -265,7 +299,7 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 	reason, message := step.Reason, step.Message
 	var drift []v1alpha1.FieldReport
 	told := map[decide.ID]bool{}
-	for _, d := range p.Drifted {
+	for _, d := range slices.Concat(p.Drifted, p.Contested) {
 		told[d.ID] = true
 		for _, f := range d.Fields {
 			drift = append(drift, f.Report(d.ID))
@@ -287,6 +321,7 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 	if undone := decide.Undone(l.holds); undone != "" {
 		message += "; " + undone
 	}
+	words := l.s.contests.Words(p.Contested, l.now())
 	ill := l.unhealthy()
 	l.next.Unhealthy = ill[:min(len(ill), v1alpha1.MaxReported)]
 	l.next.PendingPrune = 0
@@ -298,8 +333,16 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 		reason, message = ReasonConflict, fmt.Sprintf("%s: %s", p.Conflicts[0].ID, p.Conflicts[0].Message)
 	case len(ill) > 0:
 		reason, message = ReasonUnhealthy, fmt.Sprintf("%s; %s %s", message, decide.Plural(len(ill), "object", "objects"), notHealthy(ill))
+	case len(words) > 0:
+		if reason == decide.ReasonUpToDate {
+			reason = decide.ReasonDriftContested
+		}
+		message += "; " + some(words)
 	case len(drift) > 0:
-		message += fmt.Sprintf("; %s changed by others: see status.drift", decide.Plural(len(drift), "field was", "fields were"))
+		if reason == decide.ReasonUpToDate && !l.y.Spec.Corrects() {
+			reason = ReasonDrifted
+		}
+		message += fmt.Sprintf("; %s changed by others (%s): see status.drift", decide.Plural(len(drift), "field was", "fields were"), some(fieldsOf(drift)))
 	}
 	if waits := p.Waiting(); refusal == nil && len(waits) > 0 {
 		if reason == step.Reason {
@@ -503,6 +546,19 @@ func conflicts(p decide.Plan, s *session) error {
 		r.fields = append(r.fields, c.Field.Report(c.ID))
 	}
 	return r
+}
+
+// fieldsOf names fields, and who has changed them.
+func fieldsOf(list []v1alpha1.FieldReport) []string {
+	out := make([]string, 0, len(list))
+	for _, f := range list {
+		text := strings.TrimSpace(f.Object + " " + f.Path)
+		if f.By != "" {
+			text += " by " + f.By
+		}
+		out = append(out, text)
+	}
+	return out
 }
 
 func drifts(list []decide.Drifted) string {

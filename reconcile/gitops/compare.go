@@ -148,7 +148,7 @@ func (c *comparison) judge(ctx context.Context, these []decide.Rendered, live ma
 	owners := c.ownersOf(ctx, live)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	snapshot := decide.Snapshot{Sync: c.s.name, Rendered: these, Owners: owners, Applied: map[decide.ID]string{}, Live: live, Known: map[decide.ID]decide.Known{}, Correct: c.y.Spec.Corrects()}
+	snapshot := decide.Snapshot{Sync: c.s.name, Rendered: these, Owners: owners, Applied: map[decide.ID]string{}, Live: live, Known: map[decide.ID]decide.Known{}, Correct: c.y.Spec.Corrects(), Contests: c.s.contests, Now: c.now()}
 	for _, w := range these {
 		if k := c.s.known[w.ID]; k != nil {
 			snapshot.Known[w.ID] = k.Known
@@ -306,10 +306,11 @@ func (r *Syncs) learn(s *session, p decide.Plan, snapshot decide.Snapshot) {
 		}
 		s.known[id] = k
 	}
-	if snapshot.Correct {
-		return
+	shown := p.Contested
+	if !snapshot.Correct {
+		shown = p.Drifted
 	}
-	for _, d := range p.Drifted {
+	for _, d := range shown {
 		if k := s.known[d.ID]; k != nil {
 			k.drift = d.Fields
 		}

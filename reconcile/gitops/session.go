@@ -55,6 +55,8 @@ type session struct {
 	// restored is the commit all of which was applied before the start of the process, and with which settings; dropped when
 	// more is known.
 	restored [2]string
+	// contests are what others change again and again.
+	contests decide.Contests
 	// corrected are the fields of others that were put back since the status was written.
 	corrected string
 

@@ -26,6 +26,9 @@ func TestReportedDriftStays(t *testing.T) {
 			if len(y.Status.Drift) != 1 || !says(ready(y).Message, "1 field was changed by others") {
 				return false
 			}
+			if ready(y).Reason != "Drifted" || !says(ready(y).Message, "configmap/"+b.ns+"/a data.key by hand") {
+				return false
+			}
 			d := y.Status.Drift[0]
 			return d.Object == "configmap/"+b.ns+"/a" && d.Path == "data.key" && d.Want == "1" && d.Is == "other" && d.By == "hand" && !d.At.IsZero()
 		})
@@ -110,4 +113,27 @@ func TestSettingsOfASync(t *testing.T) {
 	if err := api.Get(context.Background(), client.ObjectKey{Namespace: shop, Name: "database"}, s); err != nil || string(s.Data["password"]) != "correct horse" {
 		t.Errorf("the secret has %d keys, %v", len(s.Data), err)
 	}
+}
+
+// Who changes a field again as soon as it is put back is waited for, and named; others are not.
+func TestWhoGoesOnIsWaitedFor(t *testing.T) {
+	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1"), "b.yaml": configMap("b", "1")}, v1alpha1.SyncSpec{})
+	b.applied(b.git("rev-parse", "HEAD"))
+	b.until("contested", func(y *v1alpha1.Sync) bool {
+		if b.value("a") == "1" {
+			b.hand("a", "other")
+		}
+		return ready(y).Reason == "DriftContested" && len(y.Status.Drift) == 1
+	})
+	b.heard(" DriftContested ", "hand has changed data.key of configmap/"+b.ns+"/a ", " times since ", "; it is put back again at ")
+	b.hand("b", "other")
+	b.holds("b", "1")
+	b.holds("a", "1")
+	b.until("said", func(y *v1alpha1.Sync) bool {
+		return len(y.Status.Drift) == 0 && says(ready(y).Message, "hand has changed data.key", "; it was put back at ")
+	})
+	// A commit does not wait.
+	b.hand("a", "other")
+	b.applied(b.push(map[string]string{"b.yaml": configMap("b", "2")}))
+	b.holds("a", "1")
 }

@@ -343,6 +343,8 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 	case s.state.Running != "":
 		if s.state.Running != running || s.state.RunningSettings != with {
 			s.wave, s.since, s.ill, s.contested, s.rehearsed = -1, now, false, false, false
+			// What somebody wants now does not wait.
+			s.contests = nil
 			if !l.shown.Incomplete {
 				s.before = len(decide.Applied(l.shown.Inventory))
 			}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -27,6 +28,9 @@ type Snapshot struct {
 	Owners map[string]Claimant
 	// Prune: objects that have left the repository are deleted. Correct: fields that others have changed are put back.
 	Prune, Correct bool
+	// Contests are what others change again and again, as it is at Now. Empty, all is put back at once.
+	Contests Contests
+	Now      time.Time
 }
 
 // Known is a state of an object that was in order.
@@ -51,8 +55,10 @@ type Plan struct {
 	Released []ID
 	// Conflicts are objects that others have a better right to. They are not written.
 	Conflicts []Conflict
-	// Drifted are objects that others have changed.
+	// Drifted are objects that others have changed: what is put back, or only reported.
 	Drifted []Drifted
+	// Contested is what is put back later, since it is changed again as soon as it is.
+	Contested []Drifted
 }
 
 // Update is an object that is written.
@@ -101,7 +107,7 @@ func (p *Plan) Writes() int { return len(p.Create) + len(p.Update) + len(p.Prune
 func (p *Plan) Add(o Plan) {
 	p.Create, p.Update, p.Unchanged = append(p.Create, o.Create...), append(p.Update, o.Update...), append(p.Unchanged, o.Unchanged...)
 	p.Prune, p.Protected, p.Released = append(p.Prune, o.Prune...), append(p.Protected, o.Protected...), append(p.Released, o.Released...)
-	p.Conflicts, p.Drifted = append(p.Conflicts, o.Conflicts...), append(p.Drifted, o.Drifted...)
+	p.Conflicts, p.Drifted, p.Contested = append(p.Conflicts, o.Conflicts...), append(p.Drifted, o.Drifted...), append(p.Contested, o.Contested...)
 	pruneOrder(p.Prune)
 }
 
@@ -112,6 +118,7 @@ func (p *Plan) Sort(place func(ID) int) {
 	slices.SortStableFunc(p.Unchanged, func(a, b ID) int { return place(a) - place(b) })
 	slices.SortStableFunc(p.Conflicts, func(a, b Conflict) int { return place(a.ID) - place(b.ID) })
 	slices.SortStableFunc(p.Drifted, func(a, b Drifted) int { return place(a.ID) - place(b.ID) })
+	slices.SortStableFunc(p.Contested, func(a, b Drifted) int { return place(a.ID) - place(b.ID) })
 }
 
 // Keep has objects stay that would be deleted, if there is a reason for it.
@@ -171,7 +178,12 @@ func (p *Plan) one(s *Snapshot, r Rendered) {
 			p.Create = append(p.Create, r)
 			return
 		}
-		p.Drifted = append(p.Drifted, Drifted{r.ID, []FieldChange{{Want: "present"}}})
+		gone := Drifted{r.ID, []FieldChange{{Want: "present"}}}
+		if s.Correct && s.Contests.waits(Contender{ID: r.ID}, s.Now) {
+			p.Contested, p.Unchanged = append(p.Contested, gone), append(p.Unchanged, r.ID)
+			return
+		}
+		p.Drifted = append(p.Drifted, gone)
 		if s.Correct {
 			p.Create = append(p.Create, r)
 		} else {
@@ -205,13 +217,15 @@ func (p *Plan) one(s *Snapshot, r Rendered) {
 // field decides by the fields of an object that is there.
 func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, settled, ours bool) {
 	changes, adopts := compareFields(r.Object, live, live.GetManagedFields(), ours)
-	var drift, mine []FieldChange
+	var drift, mine, waiting []FieldChange
 	conflicts := len(p.Conflicts)
 	for _, c := range changes {
 		switch {
 		case c.others == byApply, c.others == byUpdate && !ours:
 			p.Conflicts = append(p.Conflicts, Conflict{ID: r.ID, Field: c, Message: fmt.Sprintf(
 				"%s is %s by %s and would be %s: take it out of the repository, or have %s give it up", c.Path, text(c.Is), c.By, text(c.Want), c.By)})
+		case ours && (c.others == byUpdate || settled) && s.Correct && s.Contests.waits(Contender{r.ID, c.By}, s.Now):
+			waiting = append(waiting, c)
 		case ours && (c.others == byUpdate || settled):
 			drift = append(drift, c)
 		default:
@@ -220,6 +234,9 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 	}
 	if len(drift) > 0 {
 		p.Drifted = append(p.Drifted, Drifted{r.ID, drift})
+	}
+	if len(waiting) > 0 {
+		p.Contested = append(p.Contested, Drifted{r.ID, waiting})
 	}
 	if len(p.Conflicts) > conflicts {
 		return
@@ -231,12 +248,17 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 	}
 	switch {
 	case len(drift) > 0 && s.Correct:
-		u.Fields, u.Force = changes, true
-	case len(mine) == 0 && (!adopts || len(drift) > 0):
+		u.Fields, u.Force = slices.Concat(drift, mine), true
+		if len(waiting) > 0 {
+			u.Apply = keep(r.Object, waiting)
+		} else {
+			u.Fields = changes
+		}
+	case len(mine) == 0 && (!adopts || len(drift)+len(waiting) > 0):
 		p.Unchanged = append(p.Unchanged, r.ID)
 		return
-	case len(drift) > 0:
-		u.Apply = keep(r.Object, drift)
+	case len(drift)+len(waiting) > 0:
+		u.Apply = keep(r.Object, slices.Concat(drift, waiting))
 	}
 	p.Update = append(p.Update, u)
 }
