@@ -33,22 +33,6 @@ func (d *declared) poolsAndNetworks(ctx context.Context) ([]v1alpha1.IPPool, []v
 	return pools.Items, networks.Items, errors.Join(first, second)
 }
 
-// running gives all Apps, and those that the directors of LoadBalancers are.
-func (d *declared) running(ctx context.Context) ([]v1alpha1.App, error) {
-	apps, err := d.apps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	balancers, err := d.balancers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range balancers {
-		apps = append(apps, *v1alpha1.DirectorsApp(&balancers[i]))
-	}
-	return apps, nil
-}
-
 func (c *admissionChain) judgeBalancer(ctx context.Context, old, b *v1alpha1.LoadBalancer) (field.ErrorList, error) {
 	errs := v1alpha1.ValidateLoadBalancer(b)
 	pools, networks, err := c.declared.poolsAndNetworks(ctx)

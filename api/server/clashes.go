@@ -24,7 +24,10 @@ import (
 type addressObject = *runtime.Address
 
 // declared reads what is declared, newest state, from the server itself.
-type declared struct{ client rest.Interface }
+type declared struct {
+	client  rest.Interface
+	claimed *claimed
+}
 
 func newDeclared(loopback *rest.Config) (*declared, error) {
 	scheme := kruntime.NewScheme()
@@ -39,7 +42,7 @@ func newDeclared(loopback *rest.Config) (*declared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}
-	return &declared{client}, nil
+	return &declared{client, newClaimed()}, nil
 }
 
 func (d *declared) list(ctx context.Context, resource string, into kruntime.Object) error {
@@ -63,7 +66,7 @@ func (c *admissionChain) checkWrite(ctx context.Context, resource schema.GroupRe
 	switch resource.Resource {
 	case "apps":
 		errs, err = judge(ctx, a, newApp, func(o *v1alpha1.App) any { return o.Spec }, func(ctx context.Context, old, app *v1alpha1.App) (field.ErrorList, error) {
-			if errs, err := c.judgeApp(ctx, old, app); len(errs) > 0 || err != nil {
+			if errs, err := c.judgeApp(ctx, old, app, a.IsDryRun()); len(errs) > 0 || err != nil {
 				return errs, err
 			}
 			return nil, c.remember(ctx, a, old, app)
@@ -148,7 +151,7 @@ func decode(in kruntime.Object, out any) error {
 	return nil
 }
 
-func (c *admissionChain) judgeApp(ctx context.Context, old, app *v1alpha1.App) (field.ErrorList, error) {
+func (c *admissionChain) judgeApp(ctx context.Context, old, app *v1alpha1.App, dry bool) (field.ErrorList, error) {
 	errs := v1alpha1.ValidateApp(app)
 	if old == nil && strings.HasSuffix(app.Name, v1alpha1.DirectorsName("")) {
 		balancers, err := c.declared.balancers(ctx)
@@ -191,14 +194,11 @@ func (c *admissionChain) judgeApp(ctx context.Context, old, app *v1alpha1.App) (
 	if len(errs) > 0 || len(v1alpha1.FixedAddresses(app)) == 0 {
 		return errs, nil
 	}
-	apps, err := c.declared.running(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if p := v1alpha1.AddressClash(app, apps); p != nil {
+	p, err := c.declared.addressClash(ctx, app, dry)
+	if p != nil {
 		errs = append(errs, p.Err())
 	}
-	return errs, nil
+	return errs, err
 }
 
 func (c *admissionChain) judgeNetwork(ctx context.Context, old, network *v1alpha1.Network) (field.ErrorList, error) {

@@ -45,6 +45,10 @@ func (s *Server) startControllers(ctx context.Context, changed <-chan struct{}) 
 	var running sync.WaitGroup
 	running.Go(func() { namespaces.run(ctx) })
 	running.Go(func() { collector.run(ctx, changed) })
+	if s.etcd != nil {
+		// Only then do all writes of Apps go through this process.
+		running.Go(func() { s.admit.declared.follow(ctx) })
+	}
 	if !cache.WaitForCacheSync(ctx.Done(), namespaces.informer.HasSynced) {
 		return ctx.Err()
 	}
