@@ -249,6 +249,7 @@ func TestSyncThatMayNotWriteIsNotWaitedFor(t *testing.T) {
 	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1"), "m.yaml": configMap("m", "1")}, v1alpha1.SyncSpec{Prune: true})
 	b.applied(b.git("rev-parse", "HEAD"))
 	far := newBed(t, map[string]string{"m.yaml": inNamespace(b.ns, configMap("m", "3"))}, v1alpha1.SyncSpec{ServiceAccount: "deployer"})
+	far.account("deployer")
 	far.reason("Refused", "m.yaml:1", "forbidden")
 	b.applied(b.push(map[string]string{"m.yaml": ""}))
 	b.holds("m", "")
