@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // MaxHistory is the number of applied commits that the status of a Sync lists.
 const MaxHistory = 10
@@ -156,8 +160,8 @@ type ReleasedRollback struct {
 	By string `json:"by"`
 }
 
-// InventoryGroup are objects of one kind in one namespace. Names are kept together because a Sync may have tens of
-// thousands of objects.
+// InventoryGroup are objects of one kind in one namespace. Names are one text because a Sync may have tens of thousands of
+// objects: a list of so many is looked at one by one with each status that is written.
 type InventoryGroup struct {
 	// API group of the kind; empty for the core.
 	// +optional
@@ -169,10 +173,12 @@ type InventoryGroup struct {
 	// Namespace of the objects; empty if they have none.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
-	// Their names, sorted.
-	// +listType=atomic
-	Names []string `json:"names"`
+	// Their names, sorted, one a line.
+	Names string `json:"names"`
 }
+
+// List gives the names one by one.
+func (g *InventoryGroup) List() []string { return strings.Split(g.Names, "\n") }
 
 // FieldReport is a field that is not as the repository says.
 type FieldReport struct {

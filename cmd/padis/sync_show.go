@@ -190,7 +190,8 @@ func printSync(out io.Writer, s why.GitSnapshot, name string) error {
 	say("Pending", why.PendingPrune(y))
 	printConditions(w, s.Now, st.Conditions)
 	section(w, "Objects", "KIND\tNAMESPACE\tCOUNT\tNAMES", st.Inventory, func(g v1alpha1.InventoryGroup) string {
-		return cells(g.Kind, g.Namespace, strconv.Itoa(len(g.Names)), few(g.Names))
+		names := g.List()
+		return cells(g.Kind, g.Namespace, strconv.Itoa(len(names)), few(names))
 	})
 	section(w, "History", "COMMIT\tAPPLIED\tAUTHOR\tGIVEN UP", st.History, func(c v1alpha1.AppliedCommit) string {
 		up := ""

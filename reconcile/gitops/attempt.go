@@ -52,10 +52,10 @@ func (l *look) writesOf(p decide.Plan) []write {
 		waiting[d.ID] = d.Fields
 	}
 	for _, c := range p.Create {
-		out = append(out, write{Rendered: c, object: c.Object, create: true, force: drift[c.ID] != nil})
+		out = append(out, write{Rendered: c, body: c.JSON, create: true, force: drift[c.ID] != nil})
 	}
 	for _, u := range p.Update {
-		w := write{Rendered: u.Rendered, object: u.Apply, force: u.Force, takeOver: u.TakeOver}
+		w := write{Rendered: u.Rendered, body: u.Apply, force: u.Force, takeOver: u.TakeOver}
 		w.drift = waiting[u.ID]
 		if !l.y.Spec.Corrects() {
 			w.drift = drift[u.ID]
@@ -363,8 +363,7 @@ func (l *look) inventory(p decide.Plan, done bool) {
 	versions := l.s.appliedIn(l.shown.Inventory)
 	stays := func(id decide.ID) {
 		if versions[id] != "" {
-			u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": versions[id], "kind": id.Kind}}
-			all = append(all, decide.Rendered{ID: id, Object: u})
+			all = append(all, decide.Rendered{ID: id, APIVersion: versions[id]})
 		}
 	}
 	for _, k := range p.Protected {
@@ -424,6 +423,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 		refused refusals
 		group   errgroup.Group
 	)
+	l.wrote = true
 	fresh := map[string]bool{}
 	for _, w := range writes {
 		if w.create && w.ID.Kind == "Namespace" && w.ID.Group == "" {
@@ -441,7 +441,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				refused.add(l.s.places[w.ID], w.ID, hushed(err, w.object))
+				refused.add(l.s.places[w.ID], w.ID, hushed(err, w.body))
 			} else if w.create && u.GetResourceVersion() != "" {
 				behind = true
 			}
@@ -459,6 +459,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 // write applies objects: those of one kind at the same time, kinds one after the other.
 func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) error {
 	for len(writes) > 0 {
+		l.wrote = true
 		n := 1
 		for n < len(writes) && writes[n].ID.Kind == writes[0].ID.Kind && writes[n].ID.Group == writes[0].ID.Group {
 			n++
@@ -475,7 +476,7 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
-					refused.add(l.s.places[w.ID], w.ID, hushed(err, w.object))
+					refused.add(l.s.places[w.ID], w.ID, hushed(err, w.body))
 					return nil
 				}
 				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
@@ -493,10 +494,13 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 }
 
 // hushed is what the API server says of an object, without what that holds of secrets. It is the same class of error.
-func hushed(err error, o *unstructured.Unstructured) error {
-	texts := conceal.Texts(o.Object)
+func hushed(err error, body []byte) error {
+	if err == nil {
+		return nil
+	}
+	texts := conceal.Texts(decide.Tree(body).Object)
 	st, ok := err.(apierrors.APIStatus) //nolint:errorlint // as the client gives it
-	if len(texts) == 0 || err == nil {
+	if len(texts) == 0 {
 		return err
 	}
 	if !ok {

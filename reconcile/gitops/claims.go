@@ -87,7 +87,7 @@ func (r *Syncs) claim(ctx context.Context, y *v1alpha1.Sync, set settings, from 
 		return one, err
 	}
 	defer done()
-	objects, err := filesOf(y, gs, set, files, nil)
+	objects, err := filesOf(y, gs, set, files, "", nil)
 	var broken problems
 	if errors.As(err, &broken) {
 		one.unknown = true

@@ -50,20 +50,20 @@ func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inven
 	left, err := c.run(ctx, marked)
 	if err != nil {
 		for id := range marked {
-			s.mark(id)
+			s.again(id)
 		}
 		return decide.Plan{}, nil, err
 	}
 	c.plan.Sort(func(id decide.ID) int { return s.index[id] })
 	// They are looked at again until they are in order, even if nothing is done about them now.
 	for _, w := range c.plan.Create {
-		s.mark(w.ID)
+		s.again(w.ID)
 	}
 	for _, w := range c.plan.Update {
-		s.mark(w.ID)
+		s.again(w.ID)
 	}
 	for _, w := range c.plan.Conflicts {
-		s.mark(w.ID)
+		s.again(w.ID)
 	}
 	return c.plan, left, nil
 }
@@ -108,7 +108,7 @@ func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (m
 		if settled && k.looked && !marked[w.ID] {
 			continue
 		}
-		kind := w.Object.GroupVersionKind()
+		kind := w.Kind()
 		if err := c.objects.watch(ctx, kind); meta.IsNoMatchError(err) {
 			c.refuse(w.ID, err)
 			continue
@@ -289,7 +289,7 @@ func (r *Syncs) inOrder(k *object, w decide.Rendered, cached *unstructured.Unstr
 	case order < 0:
 		// The cache is behind: it will tell of what was written.
 		return true
-	case order > 0 && (len(k.drift) > 0 || decide.Owner(cached) == "" || len(decide.Drift(w.Object, cached, nil)) > 0):
+	case order > 0 && (len(k.drift) > 0 || decide.Owner(cached) == "" || len(decide.Drift(w.Tree(), cached, nil)) > 0):
 		return false
 	}
 	k.Version, k.verdict, k.looked = version, decide.HealthOf(cached), true

@@ -2,7 +2,6 @@ package gitops
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -205,7 +204,8 @@ func list(ctx context.Context, resource dynamic.ResourceInterface, page func([]u
 // write is one object that is applied.
 type write struct {
 	decide.Rendered
-	object *unstructured.Unstructured
+	// body is what is sent: the object, or it with the values of others.
+	body   []byte
 	force  bool
 	create bool
 	// takeOver: what padis rollback has set is the Sync's from now on.
@@ -216,11 +216,7 @@ type write struct {
 
 // apply writes an object, or only tries to.
 func (o *objects) apply(ctx context.Context, c dynamic.Interface, w write, dry bool) (*unstructured.Unstructured, error) {
-	resource, err := o.resource(c, w.object.GroupVersionKind(), w.ID.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(w.object.Object)
+	resource, err := o.resource(c, w.Kind(), w.ID.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +228,7 @@ func (o *objects) apply(ctx context.Context, c dynamic.Interface, w write, dry b
 			return nil, err
 		}
 	}
-	return resource.Patch(ctx, w.ID.Name, types.ApplyPatchType, b, options)
+	return resource.Patch(ctx, w.ID.Name, types.ApplyPatchType, w.body, options)
 }
 
 // remove deletes an object unless it is another, or another Sync's, by now.

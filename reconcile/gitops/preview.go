@@ -151,18 +151,14 @@ func (p *preview) wish(ctx context.Context) error {
 	}
 	p.files = files
 	p.set.charts = p.Charts.until(ctx)
-	rendered, err := filesOf(p.y, p.source, p.set, files, nil)
+	rendered, err := filesOf(p.y, p.source, p.set, files, p.Namespace+"/"+p.Name, nil)
 	if err != nil {
 		return p.broken(err)
 	}
 	var found problems
 	p.places = make(map[decide.ID]string, len(rendered))
 	for _, o := range rendered {
-		d, err := decide.Prepare(o.Unstructured, p.Namespace+"/"+p.Name)
-		if err != nil {
-			found = append(found, place(o)+": "+err.Error())
-			continue
-		}
+		d := o.Made.(decide.Rendered)
 		if why := beyond(p.y, d.ID); why != "" {
 			found = append(found, place(o)+": "+why)
 			continue
@@ -271,19 +267,11 @@ func (p *preview) says(ctx context.Context, commit string) (map[decide.ID]string
 		return nil, err
 	}
 	defer done()
-	rendered, err := filesOf(p.y, p.source, p.set, files, nil)
+	rendered, err := filesOf(p.y, p.source, p.set, files, p.Namespace+"/"+p.Name, nil)
 	if err != nil {
 		return nil, err
 	}
-	var out []decide.Rendered
-	for _, o := range rendered {
-		d, err := decide.Prepare(o.Unstructured, p.Namespace+"/"+p.Name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return decide.Digests(out), nil
+	return decide.Digests(prepared(rendered)), nil
 }
 
 // FetchRef fetches what a branch, tag or commit names; without a name, what the spec does.
@@ -367,7 +355,7 @@ func (p *preview) live(ctx context.Context, applied map[decide.ID]string) (map[d
 		versions[id] = version
 	}
 	for _, w := range p.wanted {
-		versions[w.ID] = w.Object.GetAPIVersion()
+		versions[w.ID] = w.APIVersion
 	}
 	type found struct {
 		id   decide.ID
@@ -406,10 +394,10 @@ func (p *preview) live(ctx context.Context, applied map[decide.ID]string) (map[d
 func (p *preview) try(ctx context.Context, todo decide.Plan, live map[decide.ID]*unstructured.Unstructured, applied map[decide.ID]string) error {
 	writes := map[decide.ID]write{}
 	for _, c := range todo.Create {
-		writes[c.ID] = write{Rendered: c, object: c.Object, create: true}
+		writes[c.ID] = write{Rendered: c, body: c.JSON, create: true}
 	}
 	for _, u := range todo.Update {
-		writes[u.ID] = write{Rendered: u.Rendered, object: u.Apply, force: u.Force}
+		writes[u.ID] = write{Rendered: u.Rendered, body: u.Apply, force: u.Force}
 	}
 	conflicts := map[decide.ID][]plan.Refusal{}
 	for _, c := range todo.Conflicts {
@@ -418,13 +406,13 @@ func (p *preview) try(ctx context.Context, todo decide.Plan, live map[decide.ID]
 	var tries []func() (plan.Proposal, error)
 	for _, o := range p.wanted {
 		if no := conflicts[o.ID]; len(no) > 0 {
-			tries = append(tries, func() (plan.Proposal, error) { return proposal(o.Object, no) })
+			tries = append(tries, func() (plan.Proposal, error) { return plan.Proposal{Object: o.JSON, Refusals: no}, nil })
 		} else if w, ok := writes[o.ID]; ok {
 			tries = append(tries, func() (plan.Proposal, error) {
 				u, err := p.objects.apply(ctx, p.writes, w, true)
-				err = hushed(err, w.object)
+				err = hushed(err, w.body)
 				if no := plan.RefusedBy(err); len(no) > 0 {
-					return proposal(w.object, no)
+					return plan.Proposal{Object: w.body, Refusals: no}, nil
 				} else if err != nil {
 					return plan.Proposal{}, fmt.Errorf("%s: %s: %w", p.places[w.ID], w.ID, err)
 				}

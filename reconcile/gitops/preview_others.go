@@ -34,7 +34,7 @@ func (p *preview) others(ctx context.Context, ids []decide.ID) []decide.Claimant
 		set, err := readSettings(ctx, p.reads, y)
 		if err == nil {
 			set.charts = p.Charts.until(ctx)
-			objects, wrong := filesOf(y, gs, set, p.files, nil)
+			objects, wrong := filesOf(y, gs, set, p.files, "", nil)
 			for id := range declares(objects) {
 				c.Declares[id] = true
 			}

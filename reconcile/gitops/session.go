@@ -27,8 +27,6 @@ type session struct {
 	uid   types.UID
 	state decide.State
 	cache render.Cache
-	// prepared are the objects of the last rendering, by what the cache gave.
-	prepared map[*unstructured.Unstructured]decide.Rendered
 	// wanted is what commit comes to with the settings, and where each object is said.
 	commit, settings string
 	wanted           []decide.Rendered
@@ -62,6 +60,8 @@ type session struct {
 
 	mu     sync.Mutex
 	marked map[decide.ID]bool
+	// rested is when changes are looked at again.
+	rested time.Time
 }
 
 // progress is how far the running attempt is.
@@ -86,10 +86,27 @@ type object struct {
 	looked bool
 }
 
-func (s *session) mark(id decide.ID) {
+// mark remembers a change, and says when to look at it.
+func (s *session) mark(id decide.ID, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marked[id] = true
+	return max(gather, s.rested.Sub(now))
+}
+
+// again has an object looked at the next time.
+func (s *session) again(id decide.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marked[id] = true
+}
+
+// rest has changes wait after a look, longer the longer that took: it goes through all objects, and when thousands start, one
+// look after the other would take a processor for itself.
+func (s *session) rest(began, ended time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rested = ended.Add(min(rests*ended.Sub(began), longestRest))
 }
 
 // take gives the objects that have changed since the last time.
@@ -116,26 +133,18 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 		return err
 	}
 	var (
-		found    problems
-		prepared = make(map[*unstructured.Unstructured]decide.Rendered, len(objects))
-		wanted   = make([]decide.Rendered, 0, len(objects))
-		places   = make(map[decide.ID]string, len(objects))
-		index    = make(map[decide.ID]int, len(objects))
+		found  problems
+		wanted = make([]decide.Rendered, 0, len(objects))
+		places = make(map[decide.ID]string, len(objects))
+		index  = make(map[decide.ID]int, len(objects))
 	)
 	for _, o := range objects {
 		at := place(o)
-		d, ok := s.prepared[o.Unstructured]
-		if !ok {
-			if d, err = decide.Prepare(o.Unstructured, s.name); err != nil {
-				found = append(found, at+": "+err.Error())
-				continue
-			}
-		}
+		d := o.Made.(decide.Rendered)
 		if why := beyond(y, d.ID); why != "" {
 			found = append(found, at+": "+why)
 			continue
 		}
-		prepared[o.Unstructured] = d
 		index[d.ID] = len(wanted)
 		wanted = append(wanted, d)
 		places[d.ID] = at
@@ -144,7 +153,7 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 		return found
 	}
 	s.waves, s.listed = decide.Order(wanted), decide.Inventory(wanted)
-	s.prepared, s.wanted, s.places, s.index, s.commit, s.settings = prepared, wanted, places, index, commit, set.digest
+	s.wanted, s.places, s.index, s.commit, s.settings = wanted, places, index, commit, set.digest
 	r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: index})
 	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
 	if s.restored == [2]string{commit, set.digest} {
@@ -188,15 +197,29 @@ func (r *Syncs) objectsOf(ctx context.Context, y *v1alpha1.Sync, s *session, set
 		return nil, err
 	}
 	defer done()
-	return filesOf(y, gs, set, files, cache)
+	return filesOf(y, gs, set, files, s.name, cache)
 }
 
-// filesOf renders the files of a commit, or of a working copy.
-func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS, cache *render.Cache) ([]render.Object, error) {
+// prepared is what filesOf has made of objects for a Sync.
+func prepared(objects []render.Object) []decide.Rendered {
+	out := make([]decide.Rendered, len(objects))
+	for i, o := range objects {
+		out[i] = o.Made.(decide.Rendered)
+	}
+	return out
+}
+
+// filesOf renders the files of a commit, or of a working copy, and prepares what they come to for a Sync; for the empty one,
+// objects stay what they are.
+func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS, sync string, cache *render.Cache) ([]render.Object, error) {
 	if paths := gs.Spec.Paths; !source.Inside(paths, y.Spec.Path) {
 		return nil, problems{fmt.Sprintf("spec.path %q is in none of the paths that gitsource %s/%s gives (%s): name one that is", y.Spec.Path, gs.Namespace, gs.Name, strings.Join(paths, ", "))}
 	}
-	objects, wrong := render.Render(render.Input{FS: files, Path: y.Spec.Path, Variables: set.variables, Secret: set.secret, Decrypt: set.keys,
+	var prepare func(*unstructured.Unstructured) (any, error)
+	if sync != "" {
+		prepare = func(u *unstructured.Unstructured) (any, error) { return decide.Prepare(u, sync) }
+	}
+	objects, wrong := render.Render(render.Input{Make: prepare, FS: files, Path: y.Spec.Path, Variables: set.variables, Secret: set.secret, Decrypt: set.keys,
 		Namespace: y.Spec.TargetNamespace, Default: y.Namespace, Release: y.Release(), Helm: chartOf(y), Chart: set.charts, Cache: cache})
 	if len(wrong) > 0 {
 		var out problems
@@ -215,10 +238,7 @@ func filesOf(y *v1alpha1.Sync, gs *v1alpha1.GitSource, set settings, files fs.FS
 
 // appliedIn is what an inventory names, which is mostly the same as the last time.
 func (s *session) appliedIn(inventory []v1alpha1.InventoryGroup) map[decide.ID]string {
-	same := func(a, b v1alpha1.InventoryGroup) bool {
-		return a.Group == b.Group && a.Version == b.Version && a.Kind == b.Kind && a.Namespace == b.Namespace && slices.Equal(a.Names, b.Names)
-	}
-	if s.applied == nil || !slices.EqualFunc(inventory, s.appliedOf, same) {
+	if s.applied == nil || !slices.Equal(inventory, s.appliedOf) {
 		s.applied, s.appliedOf = decide.Applied(inventory), inventory
 	}
 	return s.applied
@@ -230,13 +250,5 @@ func (r *Syncs) digests(ctx context.Context, y *v1alpha1.Sync, s *session, set s
 	if err != nil {
 		return nil, err
 	}
-	var out []decide.Rendered
-	for _, o := range objects {
-		d, err := decide.Prepare(o.Unstructured, s.name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return decide.Digests(out), nil
+	return decide.Digests(prepared(objects)), nil
 }

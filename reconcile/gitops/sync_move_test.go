@@ -2,6 +2,7 @@ package gitops_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"padis.io/padis/api/v1alpha1"
@@ -83,10 +84,8 @@ func (b *bed) there(name string) *corev1.ConfigMap {
 
 func (b *bed) lists(name, object string) bool {
 	for _, g := range b.syncOf(name).Status.Inventory {
-		for _, n := range g.Names {
-			if n == object {
-				return true
-			}
+		if slices.Contains(g.List(), object) {
+			return true
 		}
 	}
 	return false

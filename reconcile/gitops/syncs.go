@@ -101,6 +101,11 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	}
 	l.set.charts = r.charts.until(ctx)
 	l.s = r.session(y, l.shown, l.set.digest)
+	defer func(began time.Time) {
+		if !l.wrote {
+			l.s.rest(began, time.Now())
+		}
+	}(time.Now())
 	head, err := r.head(ctx, y)
 	if err != nil {
 		return l.refuse(ctx, ReasonSourceNotReady, err.Error(), again)
@@ -139,15 +144,15 @@ func (r *Syncs) drop(name string) {
 	delete(r.sessions, name)
 }
 
-// mark remembers that an object of a Sync has changed, and tells whether the Sync is known.
-func (r *Syncs) mark(sync string, id decide.ID) bool {
+// mark remembers that an object of a Sync has changed, and says when to look; known tells whether the Sync is.
+func (r *Syncs) mark(sync string, id decide.ID) (after time.Duration, known bool) {
 	r.mu.Lock()
 	s := r.sessions[sync]
 	r.mu.Unlock()
-	if s != nil {
-		s.mark(id)
+	if s == nil {
+		return 0, false
 	}
-	return s != nil
+	return s.mark(id, time.Now()), true
 }
 
 // user is by whose rights a Sync writes.
@@ -244,6 +249,8 @@ type look struct {
 	shown, next v1alpha1.SyncStatus
 	// holds are what is left as it is by spec.undo.
 	holds []decide.Hold
+	// wrote: it has taken as long as writing takes, not looking.
+	wrote bool
 }
 
 // gate is why nothing new may begin, and when that changes by itself.

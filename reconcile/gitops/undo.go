@@ -78,7 +78,7 @@ func (l *look) said(ctx context.Context, undo []v1alpha1.SyncUndo) map[string]de
 // takeOver makes the fields that padis rollback has set the Sync's own, as if it had applied them: what of them is not wanted
 // is then removed when it applies.
 func (o *objects) takeOver(ctx context.Context, c dynamic.Interface, w write) error {
-	live, err := o.live(ctx, w.object.GroupVersionKind(), w.ID)
+	live, err := o.live(ctx, w.Kind(), w.ID)
 	if err != nil || live == nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (o *objects) takeOver(ctx context.Context, c dynamic.Interface, w write) er
 	if patch == nil {
 		return nil
 	}
-	resource, err := o.resource(c, w.object.GroupVersionKind(), w.ID.Namespace)
+	resource, err := o.resource(c, w.Kind(), w.ID.Namespace)
 	if err != nil {
 		return err
 	}

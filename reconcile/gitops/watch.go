@@ -36,6 +36,8 @@ const (
 	workers = 4
 	// gather is how long changes of a Sync's objects are gathered before it is looked at.
 	gather = 50 * time.Millisecond
+	// After a look, it rests that many times as long as that took, but not longer than longestRest.
+	rests, longestRest = 8, time.Second
 	// Failed requests are tried again after retryFirst, then twice as late each time, at most after retryLast.
 	retryFirst, retryLast = 20 * time.Millisecond, 5 * time.Second
 )
@@ -218,8 +220,9 @@ func watchSyncs(mgr manager.Manager, r *Syncs) error {
 		}), changed).
 		WatchesRawSource(ctrlsource.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 			r.objects.tellTo(func(sync string, id decide.ID) {
-				if namespace, name, ok := strings.Cut(sync, "/"); ok && r.mark(sync, id) {
-					q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}, gather)
+				namespace, name, _ := strings.Cut(sync, "/")
+				if after, known := r.mark(sync, id); known {
+					q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}, after)
 				}
 			})
 			return nil

@@ -120,7 +120,7 @@ func app(t testing.TB, spec string) Rendered {
 func (a *api) look(r Rendered, applied, correct bool, known map[ID]Known) Plan {
 	s := Snapshot{Sync: ours, Rendered: []Rendered{r}, Applied: map[ID]string{}, Live: map[ID]*unstructured.Unstructured{}, Known: known, Prune: true, Correct: correct}
 	if applied {
-		s.Applied[r.ID] = r.Object.GetAPIVersion()
+		s.Applied[r.ID] = r.APIVersion
 	}
 	if a.live != nil {
 		s.Live[r.ID] = a.live

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,7 +66,7 @@ type Plan struct {
 type Update struct {
 	Rendered
 	// Apply is what is applied: the object, but where others have changed it and are only reported, with their values.
-	Apply *unstructured.Unstructured
+	Apply []byte
 	// Fields differ; there may be none if the Sync only becomes their manager.
 	Fields []FieldChange
 	// Force: what others have changed is put back.
@@ -216,7 +217,8 @@ func (p *Plan) one(s *Snapshot, r Rendered) {
 
 // field decides by the fields of an object that is there.
 func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, settled, ours bool) {
-	changes, adopts := compareFields(r.Object, live, live.GetManagedFields(), ours)
+	tree := r.Tree()
+	changes, adopts := compareFields(tree, live, live.GetManagedFields(), ours)
 	var drift, mine, waiting []FieldChange
 	conflicts := len(p.Conflicts)
 	for _, c := range changes {
@@ -241,7 +243,7 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 	if len(p.Conflicts) > conflicts {
 		return
 	}
-	u := Update{Rendered: r, Apply: r.Object, Fields: mine}
+	u := Update{Rendered: r, Apply: r.JSON, Fields: mine}
 	if ours && slices.ContainsFunc(live.GetManagedFields(), undoes) {
 		// Nothing but that stands in the way of a rehearsal: fields of others are conflicts.
 		u.TakeOver, u.Force = true, true
@@ -250,7 +252,7 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 	case len(drift) > 0 && s.Correct:
 		u.Fields, u.Force = slices.Concat(drift, mine), true
 		if len(waiting) > 0 {
-			u.Apply = keep(r.Object, waiting)
+			u.Apply = kept(tree, waiting)
 		} else {
 			u.Fields = changes
 		}
@@ -258,9 +260,16 @@ func (p *Plan) field(s *Snapshot, r Rendered, live *unstructured.Unstructured, s
 		p.Unchanged = append(p.Unchanged, r.ID)
 		return
 	case len(drift)+len(waiting) > 0:
-		u.Apply = keep(r.Object, slices.Concat(drift, waiting))
+		u.Apply = kept(tree, slices.Concat(drift, waiting))
 	}
 	p.Update = append(p.Update, u)
+}
+
+// kept is an object with the values that others have given to some of its fields.
+func kept(tree *unstructured.Unstructured, fields []FieldChange) []byte {
+	// Both were read from JSON.
+	text, _ := json.Marshal(keep(tree, fields).Object)
+	return text
 }
 
 // Reasons why a Sync deletes nothing.

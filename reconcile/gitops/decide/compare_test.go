@@ -103,8 +103,8 @@ func TestCompare(t *testing.T) {
 				_ = unstructured.SetNestedSlice(o, env(o)[1:], "spec", "template", "env")
 			})
 		}, plain, true, `force {spec.template.env[0]:  -> {"name":"A","value":"1"}} drift {spec.template.env[0]:  -> {"name":"A","value":"1"}}`},
-		{"somebody applies the same", func(t *testing.T, a *api) { a.apply(t, app(t, `{replicas: 3}`).Object, "other", false) }, plain, true, "unchanged"},
-		{"somebody applies another value", func(t *testing.T, a *api) { a.apply(t, app(t, `{replicas: 4}`).Object, "other", true) }, plain, true,
+		{"somebody applies the same", func(t *testing.T, a *api) { a.apply(t, app(t, `{replicas: 3}`).Tree(), "other", false) }, plain, true, "unchanged"},
+		{"somebody applies another value", func(t *testing.T, a *api) { a.apply(t, app(t, `{replicas: 4}`).Tree(), "other", true) }, plain, true,
 			"conflict {spec.replicas: 4 -> 3 by other}"},
 		{"somebody takes the object", func(t *testing.T, a *api) {
 			a.edit(t, "x", setField("ops/other", "metadata", "annotations", v1alpha1.AnnotationSync))
@@ -115,7 +115,7 @@ func TestCompare(t *testing.T) {
 			if got := said(a.look(first, false, true, nil)); got != "create web" {
 				t.Fatal(got)
 			}
-			a.apply(t, first.Object, Manager, false)
+			a.apply(t, first.Tree(), Manager, false)
 			known := map[ID]Known{first.ID: {first.Digest, a.live.GetResourceVersion()}}
 			if c.others != nil {
 				c.others(t, a)
@@ -141,7 +141,7 @@ func TestObjectsThatAreNotOurs(t *testing.T) {
 	// What is the same can be adopted.
 	a.edit(t, "kubectl-create", setField(int64(3), "spec", "replicas"))
 	p := a.look(r, false, true, nil)
-	if len(p.Update) != 1 || p.Update[0].Force || a.apply(t, p.Update[0].Apply, Manager, false) {
+	if len(p.Update) != 1 || p.Update[0].Force || a.apply(t, Tree(p.Update[0].Apply), Manager, false) {
 		t.Errorf("%s", said(p))
 	}
 	if got := said(a.look(r, true, true, nil)); got != "unchanged" {
@@ -198,10 +198,10 @@ func TestPlansAreTrue(t *testing.T) {
 			switch who := pick(rt, "who", "repository", "repository", "edit", "applier"); {
 			case who == "edit" && a.live != nil:
 				a.edit(t, "kubectl-edit", func(o map[string]any) {
-					o["spec"] = maps.Clone(app(t, spec(rt)).Object.Object["spec"].(map[string]any))
+					o["spec"] = maps.Clone(app(t, spec(rt)).Tree().Object["spec"].(map[string]any))
 				})
 			case who == "applier":
-				other := app(t, spec(rt)).Object
+				other := app(t, spec(rt)).Tree()
 				delete(other.Object["metadata"].(map[string]any), "annotations")
 				a.apply(t, other, "other", rapid.Bool().Draw(rt, "force"))
 			default:
@@ -211,18 +211,18 @@ func TestPlansAreTrue(t *testing.T) {
 				p := a.look(r, applied, correct, known)
 				before := a.object()
 				trial := *a
-				refused := trial.apply(t, r.Object, Manager, false)
+				refused := trial.apply(t, r.Tree(), Manager, false)
 				switch {
 				case len(p.Conflicts) > 0:
 					if !refused {
 						rt.Fatalf("a conflict that the server does not see: %s", said(p))
 					}
 				case len(p.Create) > 0:
-					a.apply(t, r.Object, Manager, false)
+					a.apply(t, r.Tree(), Manager, false)
 					applied = true
 				case len(p.Update) > 0:
 					u := p.Update[0]
-					if a.apply(t, u.Apply, Manager, u.Force) {
+					if a.apply(t, Tree(u.Apply), Manager, u.Force) {
 						rt.Fatalf("the server sees a conflict: %s", said(p))
 					}
 					applied = true
@@ -247,7 +247,7 @@ func TestPlansAreTrue(t *testing.T) {
 func TestPrune(t *testing.T) {
 	live := func(kind, name, annotations string) *unstructured.Unstructured {
 		r := prepare(t, "apiVersion: v1\nkind: "+kind+"\nmetadata: {name: "+name+", namespace: shop, annotations: {"+annotations+"}}\n")
-		return r.Object
+		return r.Tree()
 	}
 	s := Snapshot{Sync: ours, Prune: true, Applied: map[ID]string{}, Live: map[ID]*unstructured.Unstructured{}}
 	for _, u := range []*unstructured.Unstructured{live("ConfigMap", "a", ""), live("App", "b", ""), live("Namespace", "ns", ""), live("Secret", "kept", v1alpha1.AnnotationPrune+": disabled"),
@@ -310,14 +310,14 @@ func TestMayPrune(t *testing.T) {
 
 func TestSecretsAreHidden(t *testing.T) {
 	want := prepare(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {password: new-password}\n")
-	if data, _, _ := unstructured.NestedString(want.Object.Object, "data", "password"); data != "bmV3LXBhc3N3b3Jk" {
-		t.Errorf("stringData is not folded: %v", want.Object.Object)
+	if data, _, _ := unstructured.NestedString(want.Tree().Object, "data", "password"); data != "bmV3LXBhc3N3b3Jk" {
+		t.Errorf("stringData is not folded: %v", want.Tree().Object)
 	}
-	live := prepare(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\ndata: {password: b2xkLXBhc3N3b3Jk}\n").Object
+	live := prepare(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\ndata: {password: b2xkLXBhc3N3b3Jk}\n").Tree()
 	bare := live.DeepCopy()
 	delete(bare.Object, "data")
 	for _, l := range []*unstructured.Unstructured{live, bare} {
-		changes := Drift(want.Object, l, nil)
+		changes := Drift(want.Tree(), l, nil)
 		if len(changes) != 1 {
 			t.Fatal(changes)
 		}
@@ -349,7 +349,7 @@ func TestSecretFieldsAreHidden(t *testing.T) {
 	} {
 		for _, annotation := range []string{names, "{}"} {
 			var told string
-			for _, c := range Drift(want.Object, of(annotation, live).Object, nil) {
+			for _, c := range Drift(want.Tree(), of(annotation, live).Tree(), nil) {
 				told += fmt.Sprintf("%+v\n", c.Report(want.ID))
 			}
 			if strings.Contains(told, "hunter") || strings.Contains(told, "47") || !strings.Contains(told, "other") || !strings.Contains(told, conceal.Hidden) {
@@ -357,10 +357,10 @@ func TestSecretFieldsAreHidden(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Prepare(prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {padis.io/secret-fields: '["metadata.annotations[\"padis.io/wave\"]"]'}}}`).Object, ours); err != nil {
+	if _, err := Prepare(prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {padis.io/secret-fields: '["metadata.annotations[\"padis.io/wave\"]"]'}}}`).Tree(), ours); err != nil {
 		t.Error(err)
 	}
-	bad := prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}`).Object
+	bad := prepare(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}`).Tree()
 	bad.SetAnnotations(map[string]string{v1alpha1.AnnotationWave: "hunter2", conceal.Annotation: `["metadata.annotations[\"padis.io/wave\"]"]`})
 	if _, err := Prepare(bad, ours); err == nil || strings.Contains(err.Error(), "hunter") {
 		t.Errorf("told: %v", err)
@@ -371,8 +371,9 @@ func TestSecretFieldsAreHidden(t *testing.T) {
 func TestRemovedSecretFieldsAreHidden(t *testing.T) {
 	a := newAPI(newConverter(t))
 	first := app(t, `{template: {command: [run, hunter2], env: [{name: A, value: hunter2}]}}`)
-	first.Object.SetAnnotations(map[string]string{v1alpha1.AnnotationSync: ours, conceal.Annotation: `["spec.template.env[name=\"A\"].value","spec.template.command"]`})
-	a.apply(t, first.Object, Manager, false)
+	tree := first.Tree()
+	tree.SetAnnotations(map[string]string{v1alpha1.AnnotationSync: ours, conceal.Annotation: `["spec.template.env[name=\"A\"].value","spec.template.command"]`})
+	a.apply(t, tree, Manager, false)
 	got := said(a.look(app(t, `{template: {image: x}}`), true, true, nil))
 	if strings.Contains(got, "hunter") || !strings.Contains(got, conceal.Hidden) {
 		t.Error(got)
@@ -389,7 +390,7 @@ func TestInventoryRoundTrip(t *testing.T) {
 			u.SetKind(rapid.SampledFrom([]string{"App", "Secret"}).Draw(t, "kind"))
 			u.SetNamespace(rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "namespace"))
 			u.SetName(rapid.StringMatching(`[a-c]{1,2}`).Draw(t, "name"))
-			in = append(in, Rendered{ID: IDOf(u), Object: u})
+			in = append(in, Rendered{ID: IDOf(u), APIVersion: u.GetAPIVersion()})
 			want[IDOf(u)] = u.GetAPIVersion()
 		}
 		groups := Inventory(in)

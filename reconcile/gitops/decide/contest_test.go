@@ -14,7 +14,7 @@ var noon = time.Date(2026, 7, 6, 12, 0, 0, 0, time.UTC)
 func TestWhoGoesOnIsPutBackMoreAndMoreSeldom(t *testing.T) {
 	a := newAPI(newConverter(t))
 	want := app(t, `{replicas: 3}`)
-	a.apply(t, want.Object, Manager, false)
+	a.apply(t, want.Tree(), Manager, false)
 	var c Contests
 	now, put := noon, []time.Duration(nil)
 	// Somebody changes it each tenth of a second.
@@ -34,7 +34,7 @@ func TestWhoGoesOnIsPutBackMoreAndMoreSeldom(t *testing.T) {
 			t.Fatalf("at %s: %s, waiting %v", now, said(p), p.Contested)
 		}
 		put = append(put, now.Sub(noon))
-		a.apply(t, want.Object, Manager, true)
+		a.apply(t, want.Tree(), Manager, true)
 		c = c.After(p.Drifted, now)
 	}
 	if len(put) < 13 || len(put) > 20 || put[4] != 400*time.Millisecond || put[5]-put[4] != time.Second || put[len(put)-1]-put[len(put)-2] != longestPause {
@@ -58,7 +58,7 @@ func lives(id ID, a *api) map[ID]*unstructured.Unstructured {
 func TestOnlyTheFieldsOfWhoGoesOnWait(t *testing.T) {
 	a := newAPI(newConverter(t))
 	want := app(t, plain)
-	a.apply(t, want.Object, Manager, false)
+	a.apply(t, want.Tree(), Manager, false)
 	a.edit(t, "scaler", setField(int64(5), "spec", "replicas"))
 	a.edit(t, "hand", setField("db", "spec", "template", "labels", "tier"))
 	c := Contests{{want.ID, "scaler"}: {Times: atOnce, Since: noon, Last: noon, Path: "spec.replicas"}}
@@ -66,7 +66,7 @@ func TestOnlyTheFieldsOfWhoGoesOnWait(t *testing.T) {
 	if got := said(p); !strings.HasPrefix(got, "force {spec.template.labels.tier: db -> web by hand} drift {spec.template.labels.tier") || len(p.Contested) != 1 || p.Contested[0].Fields[0].Path != "spec.replicas" {
 		t.Fatalf("%s, waiting %v", got, p.Contested)
 	}
-	a.apply(t, p.Update[0].Apply, Manager, true)
+	a.apply(t, Tree(p.Update[0].Apply), Manager, true)
 	spec := a.live.Object["spec"].(map[string]any)
 	if fmt.Sprint(spec["replicas"]) != "5" || spec["template"].(map[string]any)["labels"].(map[string]any)["tier"] != "web" {
 		t.Errorf("%v", spec)

@@ -17,6 +17,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
@@ -58,12 +60,31 @@ func compareIDs(a, b ID) int {
 
 // Rendered is an object as a Sync wants it.
 type Rendered struct {
-	ID     ID
-	Object *unstructured.Unstructured
+	ID ID
+	// APIVersion is that of the object.
+	APIVersion string
+	// JSON is the object: Syncs keep tens of thousands, and as trees of maps they would take ten times as much.
+	JSON []byte
 	// Digest is equal for equal objects only.
 	Digest string
 	// Wave is when it is applied.
 	Wave int32
+}
+
+// Kind is the group, version and kind of the object.
+func (r Rendered) Kind() schema.GroupVersionKind {
+	return schema.FromAPIVersionAndKind(r.APIVersion, r.ID.Kind)
+}
+
+// Tree is the object, new each time.
+func (r Rendered) Tree() *unstructured.Unstructured { return Tree(r.JSON) }
+
+// Tree reads an object that this package has written.
+func Tree(text []byte) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	// What was written is an object for sure.
+	_ = utiljson.Unmarshal(text, &u.Object)
+	return u
 }
 
 // Problem is why an object cannot be applied.
@@ -123,7 +144,7 @@ func Prepare(o *unstructured.Unstructured, sync string) (Rendered, error) {
 		return Rendered{}, fmt.Errorf("%s: %w", id, err)
 	}
 	sum := sha256.Sum256(b)
-	return Rendered{ID: id, Object: u, Digest: hex.EncodeToString(sum[:16]), Wave: wave}, nil
+	return Rendered{ID: id, APIVersion: u.GetAPIVersion(), JSON: b, Digest: hex.EncodeToString(sum[:16]), Wave: wave}, nil
 }
 
 // told is what may be told of an annotation.
@@ -132,7 +153,7 @@ func told(o *unstructured.Unstructured, name, value string) string {
 }
 
 // own is a copy that may be changed at the top and in its metadata. What is large and stays as it is, the spec above all, is shared
-// with the original: a Sync keeps both, of each of its objects.
+// with the original.
 func own(o *unstructured.Unstructured, id ID) *unstructured.Unstructured {
 	if id.Group == "" && id.Kind == "Secret" {
 		return o.DeepCopy()
@@ -242,7 +263,7 @@ func Inventory(objects []Rendered) []v1alpha1.InventoryGroup {
 	type key struct{ group, version, kind, namespace string }
 	names := map[key][]string{}
 	for _, r := range objects {
-		version := r.Object.GetAPIVersion()
+		version := r.APIVersion
 		if _, after, found := strings.Cut(version, "/"); found {
 			version = after
 		}
@@ -252,7 +273,7 @@ func Inventory(objects []Rendered) []v1alpha1.InventoryGroup {
 	var out []v1alpha1.InventoryGroup
 	for k, n := range names {
 		slices.Sort(n)
-		out = append(out, v1alpha1.InventoryGroup{Group: k.group, Version: k.version, Kind: k.kind, Namespace: k.namespace, Names: slices.Compact(n)})
+		out = append(out, v1alpha1.InventoryGroup{Group: k.group, Version: k.version, Kind: k.kind, Namespace: k.namespace, Names: strings.Join(slices.Compact(n), "\n")})
 	}
 	slices.SortFunc(out, func(a, b v1alpha1.InventoryGroup) int {
 		if c := compareIDs(ID{Group: a.Group, Kind: a.Kind, Namespace: a.Namespace}, ID{Group: b.Group, Kind: b.Kind, Namespace: b.Namespace}); c != 0 {
@@ -271,7 +292,7 @@ func Applied(groups []v1alpha1.InventoryGroup) map[ID]string {
 		if g.Group != "" {
 			version = g.Group + "/" + g.Version
 		}
-		for _, n := range g.Names {
+		for _, n := range g.List() {
 			out[ID{Group: g.Group, Kind: g.Kind, Namespace: g.Namespace, Name: n}] = version
 		}
 	}

@@ -46,7 +46,7 @@ func TestDriftSaysWhoAndWhen(t *testing.T) {
 		stamp := metav1.NewTime(at)
 		return metav1.ManagedFieldsEntry{Manager: manager, Operation: op, Time: &stamp, FieldsV1: metav1.NewFieldsV1(fields)}
 	}
-	want := app(t, `{replicas: 3, template: {command: [a]}}`).Object
+	want := app(t, `{replicas: 3, template: {command: [a]}}`).Tree()
 	live := want.DeepCopy()
 	_ = unstructured.SetNestedField(live.Object, int64(5), "spec", "replicas")
 	changes := Drift(want, live, []metav1.ManagedFieldsEntry{
@@ -65,7 +65,7 @@ func TestDriftSaysWhoAndWhen(t *testing.T) {
 }
 
 func TestKeepWhatOthersHave(t *testing.T) {
-	want := app(t, `{replicas: 3, template: {command: [a], env: [{name: A, value: "1"}, {name: B, value: "2"}]}}`).Object
+	want := app(t, `{replicas: 3, template: {command: [a], env: [{name: A, value: "1"}, {name: B, value: "2"}]}}`).Tree()
 	changes := []FieldChange{
 		{steps: []any{"spec", "replicas"}, live: int64(5)},
 		{steps: []any{"spec", "template", "env", 0}},
@@ -84,13 +84,13 @@ func TestKeepWhatOthersHave(t *testing.T) {
 func BenchmarkCompare(b *testing.B) {
 	a := newAPI(newConverter(b))
 	first := app(b, plain)
-	a.apply(b, first.Object, Manager, false)
+	a.apply(b, first.Tree(), Manager, false)
 	s := Snapshot{Sync: ours, Applied: map[ID]string{}, Live: map[ID]*unstructured.Unstructured{}, Prune: true, Correct: true}
 	known := map[ID]Known{}
 	for i := range 1000 {
 		id := first.ID
 		id.Name = fmt.Sprintf("web-%04d", i)
-		s.Rendered = append(s.Rendered, Rendered{ID: id, Object: first.Object, Digest: first.Digest})
+		s.Rendered = append(s.Rendered, Rendered{ID: id, APIVersion: first.APIVersion, JSON: first.JSON, Digest: first.Digest})
 		s.Live[id], s.Applied[id] = a.live, "padis.io/v1alpha1"
 		known[id] = Known{first.Digest, a.live.GetResourceVersion()}
 	}

@@ -96,14 +96,14 @@ func TestWhatAnotherSyncHasLetGoOfIsTakenOver(t *testing.T) {
 		{"it is gone, and somebody has changed it", &Claimant{Gone: true}, scaled,
 			"conflict {spec.replicas: 7 -> 3 by kubectl-scale}", "kubectl-scale"},
 		{"it has let go, and somebody has applied another value", &Claimant{}, func(t *testing.T, a *api) {
-			o := app(t, `{replicas: 4}`).Object
+			o := app(t, `{replicas: 4}`).Tree()
 			o.SetAnnotations(nil)
 			a.apply(t, o, "other", true)
 		}, "conflict {spec.replicas: 4 -> 3 by other}", "other"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, r := newAPI(converter), app(t, plain)
-			theirs := r.Object.DeepCopy()
+			theirs := r.Tree()
 			theirs.SetAnnotations(map[string]string{v1alpha1.AnnotationSync: "ops/other"})
 			a.apply(t, theirs, Manager, false)
 			if c.others != nil {
@@ -122,7 +122,7 @@ func TestWhatAnotherSyncHasLetGoOfIsTakenOver(t *testing.T) {
 				t.Errorf("it is not said that it %s: %+v", c.says, p.Conflicts)
 			}
 			if c.want == mine {
-				if conflict := a.apply(t, p.Update[0].Apply, Manager, p.Update[0].Force); conflict || p.Update[0].Force {
+				if conflict := a.apply(t, Tree(p.Update[0].Apply), Manager, p.Update[0].Force); conflict || p.Update[0].Force {
 					t.Errorf("it needs force")
 				}
 				if Owner(a.live) != ours {

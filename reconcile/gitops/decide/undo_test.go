@@ -129,9 +129,9 @@ func TestWhatWasUndoneIsTakenOver(t *testing.T) {
 	fix := app(t, `{replicas: 3, template: {command: [sleep, "3"]}}`)
 	for _, correct := range []bool{true, false} {
 		a := newAPI(converter)
-		a.apply(t, old.Object, Manager, false)
+		a.apply(t, old.Tree(), Manager, false)
 		spec := a.object().Object["spec"]
-		a.apply(t, bad.Object, Manager, false)
+		a.apply(t, bad.Tree(), Manager, false)
 		a.edit(t, v1alpha1.UndoManager, func(o map[string]any) { o["spec"] = spec })
 
 		want := `force {spec.template.command[1]: 1 -> 3 by padis-rollback; spec.template.env: [{"name":"OLD","value":"1"}] -> }`

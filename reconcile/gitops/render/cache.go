@@ -81,7 +81,7 @@ func settings(in Input) (sum [sha256.Size]byte) {
 		field(fmt.Sprint(in.Secret[k]))
 	}
 	field(in.Release)
-	field(fmt.Sprint(in.Chart == nil, in.Helm == nil))
+	field(fmt.Sprint(in.Chart == nil, in.Helm == nil, in.Make == nil))
 	if in.Helm != nil {
 		field(string(in.Helm.Values))
 		field(fmt.Sprintf("%q", in.Helm.ValuesFiles))

@@ -137,7 +137,7 @@ func (r *result) value(in Input, file string, line int, n *yaml.Node, v, other a
 			return
 		}
 		conceal.Set(m, secret)
-		r.objects = append(r.objects, Object{File: file, Line: line, Unstructured: &unstructured.Unstructured{Object: m}})
+		r.object(in, Object{File: file, Line: line, Unstructured: &unstructured.Unstructured{Object: m}})
 		return
 	}
 	if depth > 0 {
@@ -153,6 +153,20 @@ func (r *result) value(in Input, file string, line int, n *yaml.Node, v, other a
 		}
 		r.value(in, file, at, from, item, itemOf(other, i), depth+1)
 	}
+}
+
+func (r *result) object(in Input, o Object) {
+	gvk := o.GroupVersionKind()
+	o.id = id{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()}
+	if in.Make != nil {
+		made, err := in.Make(o.Unstructured)
+		if err != nil {
+			r.broken(o.File, &decode.Error{Line: o.Line, Message: err.Error()})
+			return
+		}
+		o.Made, o.Unstructured = made, nil
+	}
+	r.objects = append(r.objects, o)
 }
 
 // admit sees to what every object needs, whatever its kind, and puts it into the target namespace.

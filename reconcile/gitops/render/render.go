@@ -33,6 +33,9 @@ type Input struct {
 	// Chart renders a chart, within bounds. Without it, charts are problems.
 	Chart func(helm.Request) (helm.Response, error)
 
+	// Make makes of each object what is kept of it in its place; without it, that is the object. What it refuses is a problem.
+	Make func(*unstructured.Unstructured) (any, error)
+
 	Options Options
 	Cache   *Cache // what the last call of the same Sync left, or nil
 
@@ -56,8 +59,14 @@ var Defaults = Options{Limits: decode.Defaults, Objects: 100_000, Files: 100_000
 type Object struct {
 	File string
 	Line int // 0 if kustomize or a template made it
+	// Made is what Input.Make has made of it; without that, it is here itself.
+	Made any
 	*unstructured.Unstructured
+	id id
 }
+
+// id tells objects apart.
+type id struct{ group, kind, namespace, name string }
 
 // Problem is why a result must not be applied. It never holds a value, which may be a secret.
 type Problem struct {
@@ -118,13 +127,11 @@ func (o Options) or(d Options) Options {
 
 // twice names both places of objects that are there twice.
 func (w *walk) twice() []Problem {
-	type id struct{ group, kind, namespace, name string }
 	seen := make(map[id]*Object, len(w.objects))
 	var problems []Problem
 	for i := range w.objects {
 		o := &w.objects[i]
-		gvk := o.GroupVersionKind()
-		k := id{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()}
+		k := o.id
 		first, twice := seen[k]
 		if !twice {
 			seen[k] = o

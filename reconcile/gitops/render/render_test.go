@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
@@ -475,5 +477,33 @@ func TestDefaultNamespace(t *testing.T) {
 	in.Namespace = "shop"
 	if _, problems = Render(in); !strings.Contains(lines(problems), "target namespace") {
 		t.Error(lines(problems))
+	}
+}
+
+// What is made of an object is kept in its place, made once, and told apart; what cannot be made is a problem of its line.
+func TestMake(t *testing.T) {
+	made := 0
+	in := Input{FS: tree(map[string]string{"a.yaml": app("a") + "---\n" + app("b")}), Namespace: "shop", Cache: &Cache{},
+		Make: func(u *unstructured.Unstructured) (any, error) {
+			made++
+			if u.GetName() == "bad" {
+				return nil, errors.New("is bad: write a good one")
+			}
+			return "made of " + u.GetName(), nil
+		}}
+	for range 2 {
+		o, p := Render(in)
+		if len(p) > 0 || len(o) != 2 || o[1].Made != "made of b" || o[1].Unstructured != nil || made != 2 {
+			t.Fatalf("%v after %d: %s", o, made, lines(p))
+		}
+	}
+	in.FS = tree(map[string]string{"a.yaml": app("a") + "---\n" + app("bad"), "b.yaml": app("a")})
+	_, p := Render(in)
+	if got := lines(p); got != "a.yaml:8: is bad: write a good one\nb.yaml:1: metadata.name: App shop/a is also in a.yaml:1: remove one" {
+		t.Error(got)
+	}
+	in.Make = nil
+	if o, _ := Render(in); len(o) != 3 || o[0].Unstructured == nil || o[0].Made != nil {
+		t.Errorf("without Make: %v", o)
 	}
 }
