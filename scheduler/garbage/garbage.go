@@ -18,7 +18,7 @@ const (
 	// least is how much may wait in bytes, however little is in use, while the process is busy. At its start everybody is, and what
 	// is left between garbage then is never in one piece again: less, for that long.
 	least, leastAtStart = 256 << 20, 32 << 20
-	start               = 10 * time.Second
+	start               = 3 * time.Second
 	// most bounds the percentage.
 	most = 800
 	// beat is how often it is looked whether the process is busy, and patience for how many beats it is taken for busy.

@@ -25,7 +25,7 @@ func TestLittleGarbageIsCollectedRarelyWhileMuchIsMade(t *testing.T) {
 		live        uint64
 		want        int
 	}{
-		{"nothing happens", 50, 0, 64 * mb, Calm},
+		{"nothing happens", 20, 0, 64 * mb, Calm},
 		{"the start is busy", 2, 1, 20 * mb, 160},
 		{"and may be with more in use", 2, 1, 200 * mb, Calm},
 		{"nothing happens for long", 100, 0, 64 * mb, Calm},
