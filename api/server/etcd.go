@@ -8,9 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/datadir"
 	"go.uber.org/zap"
 )
 
@@ -52,6 +54,11 @@ type embeddedEtcd struct {
 	etcd  *embed.Etcd
 	url   string
 	level zap.AtomicLevel
+	// db is the file that it maps.
+	db string
+	mu sync.Mutex
+	// closed, by mu: it is asked for nothing any more.
+	closed bool
 	// sockets is a directory to be removed at the end, if the data directory's path was too long for a socket.
 	sockets string
 }
@@ -74,6 +81,7 @@ func startEtcd(dataDir string, log *zap.Logger) (*embeddedEtcd, error) {
 
 	cfg := embed.NewConfig()
 	cfg.Dir = filepath.Join(dir, "etcd")
+	e.db = datadir.ToBackendFileName(cfg.Dir)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	// A single member needs no door for peers; the name of the advertised one only tells members apart.
 	cfg.ListenPeerUrls = nil
@@ -109,7 +117,26 @@ func startEtcd(dataDir string, log *zap.Logger) (*embeddedEtcd, error) {
 
 func (e *embeddedEtcd) endpoints() []string { return []string{e.url} }
 
+// held calls use with the path of the database, which stays mapped where it is meanwhile; not at all once it is closed.
+func (e *embeddedEtcd) held(use func(db string) error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	db, err := filepath.EvalSymlinks(e.db)
+	if err != nil {
+		return fmt.Errorf("database of etcd: %w", err)
+	}
+	// While it is read from, it is mapped nowhere else.
+	snapshot := e.etcd.Server.Backend().Snapshot()
+	return errors.Join(use(db), snapshot.Close())
+}
+
 func (e *embeddedEtcd) close() {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
 	if e.etcd != nil {
 		// It reports each listener that it closes itself as an error.
 		e.level.SetLevel(zap.FatalLevel)

@@ -183,6 +183,15 @@ func (s *Server) EtcdClient() *clientv3.Client {
 	return v3client.New(s.etcd.etcd.Server)
 }
 
+// Database calls use with the path of the file in which the API is, which stays mapped where it is meanwhile; not at all if it is in
+// an external etcd, or at the end.
+func (s *Server) Database(use func(file string) error) error {
+	if s.etcd == nil {
+		return nil
+	}
+	return s.etcd.held(use)
+}
+
 // LoopbackConfig is for clients in this process; they are allowed everything and not limited.
 func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }
 

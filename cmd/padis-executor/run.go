@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"padis.io/padis/cmd/pages"
 	"padis.io/padis/executor"
 	"padis.io/padis/executor/artifact"
 	"padis.io/padis/executor/health/probe"
@@ -239,7 +240,7 @@ func serve(cfg agent.Config, o options, log *zap.Logger) error {
 		return err
 	}
 	defer closeAccess()
-	if err := releasePages(); err != nil {
+	if err := pages.ReleaseProgram(); err != nil {
 		log.Debug("pages of the program stay in memory", zap.Error(err))
 	}
 	// The client lives longer than the executor, to bring its last statuses to the agent.

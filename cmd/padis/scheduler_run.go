@@ -20,6 +20,7 @@ import (
 	"padis.io/padis/api/server"
 	"padis.io/padis/api/server/live"
 	"padis.io/padis/cmd/padis/version"
+	"padis.io/padis/cmd/pages"
 	"padis.io/padis/mesos"
 	"padis.io/padis/mesos/files"
 	"padis.io/padis/mesos/master"
@@ -39,9 +40,6 @@ func zapTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
 
 // runScheduler wires the control plane and runs it until ctx ends or a part of it cannot go on.
 func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error {
-	if os.Getenv("GOGC") == "" {
-		go garbage.Pace(ctx)
-	}
 	views := live.NewStores(time.Now)
 	into := &door{files: files.New(files.Config{})}
 	// Clients are let in when the views show what the ledger knows. A stand-by shows none and lets them in at once.
@@ -54,6 +52,13 @@ func runScheduler(ctx context.Context, c schedulerConfig, log *zap.Logger) error
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	if os.Getenv("GOGC") == "" {
+		go garbage.Pace(ctx, func() {
+			if err := errors.Join(pages.ReleaseProgram(), api.Database(pages.Release)); err != nil {
+				log.Debug("pages of files stay in memory", zap.Error(err))
+			}
+		})
+	}
 	group.Go(func() error { return api.Run(ctx) })
 	group.Go(func() error { return runFramework(ctx, c, api, views, known, into, log) })
 	err = group.Wait()

@@ -53,8 +53,8 @@ func (p *pacer) next(cycles, live uint64) int {
 	return int(min(max(Calm, least*100/live), most))
 }
 
-// Pace sets the percentage until ctx ends.
-func Pace(ctx context.Context) {
+// Pace sets the percentage until ctx ends, and calls calm whenever the process has been busy and is no more.
+func Pace(ctx context.Context, calm func()) {
 	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
@@ -76,6 +76,7 @@ func Pace(ctx context.Context) {
 		if p.left == 1 {
 			// What was in use while it was busy is of use to others from now on.
 			debug.FreeOSMemory()
+			calm()
 		}
 	}
 }

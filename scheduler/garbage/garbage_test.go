@@ -53,7 +53,7 @@ func TestPaceEnds(t *testing.T) {
 	defer cancel()
 	ended := make(chan struct{})
 	go func() {
-		Pace(ctx)
+		Pace(ctx, func() {})
 		close(ended)
 	}()
 	select {

@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"padis.io/padis/api/conceal"
 	"padis.io/padis/api/v1alpha1"
@@ -83,7 +82,7 @@ func (r Rendered) Tree() *unstructured.Unstructured { return Tree(r.JSON) }
 func Tree(text []byte) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{}
 	// What was written is an object for sure.
-	_ = utiljson.Unmarshal(text, &u.Object)
+	_ = u.UnmarshalJSON(text)
 	return u
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"padis.io/padis/api/server"
+	"padis.io/padis/cmd/pages"
 	"padis.io/padis/reconcile"
 	"padis.io/padis/reconcile/fake"
 	"padis.io/padis/reconcile/gitops"
@@ -39,8 +41,6 @@ const (
 // runPlane is the control plane: API server and reconcilers, with a scheduler that starts at once whatever is wanted. Lines at
 // its standard input ask for profiles; what it has to say is at its standard output.
 func runPlane(ctx context.Context, dir string) error {
-	// As `padis scheduler` does.
-	go garbage.Pace(ctx)
 	// A profile that was begun is of use even if what was measured has not come to its end.
 	defer pprof.StopCPUProfile()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,6 +52,8 @@ func runPlane(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	// As `padis scheduler` does.
+	go garbage.Pace(ctx, func() { _ = errors.Join(pages.ReleaseProgram(), s.Database(pages.Release)) })
 	sched := &fake.Scheduler{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(ctx) })
@@ -96,6 +98,12 @@ func writeProfiles() {
 	var processor *os.File
 	for in.Scan() {
 		what, path, _ := strings.Cut(in.Text(), " ")
+		if what == "heap" {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			fmt.Fprintf(os.Stderr, "of the heap %d MB are allocated, %d in spans in use, %d in idle ones, %d of them released; stacks %d, metadata %d, other %d\n",
+				m.HeapAlloc>>20, m.HeapInuse>>20, m.HeapIdle>>20, m.HeapReleased>>20, m.StackInuse>>20, m.GCSys>>20, (m.OtherSys+m.BuckHashSys+m.MSpanSys+m.MCacheSys)>>20)
+		}
 		if processor != nil {
 			pprof.StopCPUProfile()
 			_ = processor.Close()

@@ -1,4 +1,5 @@
-package main
+// Package pages gives pages of files back to the host that a process has mapped and needs no more. Edge: talks to the kernel.
+package pages
 
 import (
 	"bufio"
@@ -10,22 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// releasePages gives back the pages of the program's file that the start has touched and what follows does not: a quarter of
-// the memory of an executor that has nothing to do. What is needed again comes from the page cache, which all processes of
-// the host share. Pages that can be written to, and so differ from the file, are not among them.
-func releasePages() error {
+// ReleaseProgram gives back the pages of the program's file that the start has touched and what follows does not: a quarter of
+// the memory of an executor that has nothing to do.
+func ReleaseProgram() error {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err
 	}
+	return Release(exe)
+}
+
+// Release gives back the pages of a file, by its absolute path without links, that are mapped and cannot be written to, and so do
+// not differ from the file. What is needed again comes from the page cache, which all processes of the host share. The file must
+// stay mapped where it is meanwhile.
+func Release(file string) error {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	for _, r := range readOnly(f, exe) {
+	for _, r := range readOnly(f, file) {
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, r[0], r[1]-r[0], unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("give back pages %x-%x of %s: %w", r[0], r[1], exe, errno)
+			return fmt.Errorf("give back pages %x-%x of %s: %w", r[0], r[1], file, errno)
 		}
 	}
 	return nil
