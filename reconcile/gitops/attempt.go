@@ -441,7 +441,7 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				refused.add(l.s.places[w.ID], w.ID, hushed(err, w.body))
+				refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
 			} else if w.create && u.GetResourceVersion() != "" {
 				behind = true
 			}
@@ -476,7 +476,7 @@ func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) e
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
-					refused.add(l.s.places[w.ID], w.ID, hushed(err, w.body))
+					refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
 					return nil
 				}
 				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
@@ -546,7 +546,7 @@ func (r *refusals) add(at string, id decide.ID, err error) {
 func conflicts(p decide.Plan, s *session) error {
 	r := &refusals{reason: ReasonConflict}
 	for _, c := range p.Conflicts {
-		r.lines = append(r.lines, fmt.Sprintf("%s: %s: %s", s.places[c.ID], c.ID, c.Message))
+		r.lines = append(r.lines, fmt.Sprintf("%s: %s: %s", s.place(c.ID), c.ID, c.Message))
 		r.fields = append(r.fields, c.Field.Report(c.ID))
 	}
 	return r

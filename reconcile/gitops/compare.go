@@ -137,7 +137,7 @@ func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (m
 func (c *comparison) refuse(id decide.ID, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refused.add(c.s.places[id], id, err)
+	c.refused.add(c.s.place(id), id, err)
 }
 
 // judge compares some objects with what is there of them, and remembers those that are in order.

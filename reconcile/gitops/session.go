@@ -30,7 +30,7 @@ type session struct {
 	// wanted is what commit comes to with the settings, and where each object is said.
 	commit, settings string
 	wanted           []decide.Rendered
-	places           map[decide.ID]string
+	spots            []spot
 	index            map[decide.ID]int
 	// waves and listed are the wanted objects in the order in which they are applied, and as an inventory.
 	waves  []decide.Wave
@@ -135,27 +135,22 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	var (
 		found  problems
 		wanted = make([]decide.Rendered, 0, len(objects))
-		places = make(map[decide.ID]string, len(objects))
-		index  = make(map[decide.ID]int, len(objects))
+		spots  = make([]spot, 0, len(objects))
 	)
 	for _, o := range objects {
-		at := place(o)
 		d := o.Made.(decide.Rendered)
 		if why := beyond(y, d.ID); why != "" {
-			found = append(found, at+": "+why)
+			found = append(found, place(o)+": "+why)
 			continue
 		}
-		index[d.ID] = len(wanted)
-		wanted = append(wanted, d)
-		places[d.ID] = at
+		wanted, spots = append(wanted, d), append(spots, spot{o.File, o.Line})
 	}
 	if len(found) > 0 {
 		return found
 	}
-	s.waves, s.listed = decide.Order(wanted), decide.Inventory(wanted)
-	s.wanted, s.places, s.index, s.commit, s.settings = wanted, places, index, commit, set.digest
-	r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: index})
-	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := index[id]; return !ok })
+	s.want(wanted)
+	s.spots, s.commit, s.settings = spots, commit, set.digest
+	r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: s.index})
 	if s.restored == [2]string{commit, set.digest} {
 		// What is otherwise by now, somebody has changed since.
 		for _, w := range wanted {
@@ -164,6 +159,27 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	}
 	s.restored = [2]string{}
 	return nil
+}
+
+// want makes objects the wanted ones. Mostly they are those that were wanted already, but for what some of them say: what is known
+// of their order then stays.
+func (s *session) want(wanted []decide.Rendered) {
+	same := func(a, b decide.Rendered) bool { return a.ID == b.ID && a.Wave == b.Wave && a.APIVersion == b.APIVersion }
+	if slices.EqualFunc(s.wanted, wanted, same) {
+		s.wanted = wanted
+		for _, wave := range s.waves {
+			for i, o := range wave.Objects {
+				wave.Objects[i] = wanted[s.index[o.ID]]
+			}
+		}
+		return
+	}
+	s.wanted, s.waves, s.listed = wanted, decide.Order(wanted), decide.Inventory(wanted)
+	s.index = make(map[decide.ID]int, len(wanted))
+	for i, w := range wanted {
+		s.index[w.ID] = i
+	}
+	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := s.index[id]; return !ok })
 }
 
 // beyond says why a Sync may not declare an object; empty if it may.
@@ -179,11 +195,28 @@ func beyond(y *v1alpha1.Sync, id decide.ID) string {
 	return ""
 }
 
-func place(o render.Object) string {
-	if o.Line == 0 {
-		return o.File
+func place(o render.Object) string { return spot{o.File, o.Line}.String() }
+
+// spot is where an object is said.
+type spot struct {
+	file string
+	// line is 0 where that cannot be told.
+	line int
+}
+
+func (s spot) String() string {
+	if s.line == 0 {
+		return s.file
 	}
-	return fmt.Sprintf("%s:%d", o.File, o.Line)
+	return fmt.Sprintf("%s:%d", s.file, s.line)
+}
+
+// place is where a wanted object is said; empty if it is not wanted.
+func (s *session) place(id decide.ID) string {
+	if i, wanted := s.index[id]; wanted {
+		return s.spots[i].String()
+	}
+	return ""
 }
 
 // objectsOf renders a commit.
