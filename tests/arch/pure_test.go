@@ -20,7 +20,7 @@ var pureStd = map[string]bool{
 
 // pureModules are libraries of nouns.
 var pureModules = []string{
-	"k8s.io/apimachinery/pkg/apis/meta/v1", "k8s.io/apimachinery/pkg/api", "k8s.io/apimachinery/pkg/types", "k8s.io/apimachinery/pkg/runtime", "k8s.io/apimachinery/pkg/util/validation",
+	"k8s.io/apimachinery/pkg/apis/meta/v1", "k8s.io/apimachinery/pkg/api", "k8s.io/apimachinery/pkg/types", "k8s.io/apimachinery/pkg/runtime", "k8s.io/apimachinery/pkg/util/json", "k8s.io/apimachinery/pkg/util/validation",
 	"k8s.io/api/core/v1", "k8s.io/api/rbac/v1", "k8s.io/component-helpers/auth/rbac/validation", "google.golang.org/protobuf", "github.com/golang/protobuf/proto", "sigs.k8s.io/yaml",
 	// Readers of bytes; age decrypts with keys that it is given.
 	"go.yaml.in/yaml/v3", "filippo.io/age",
