@@ -154,3 +154,15 @@ func TestRollbackFromACommitThatFails(t *testing.T) {
 	b.until("rolled back", func(y *v1alpha1.Sync) bool { return ready(y).Reason == "RolledBack" })
 	b.holds("a", "1")
 }
+
+// A source that is just being fetched for the first time is nothing to warn of; one that cannot be is.
+func TestANewSourceIsNoWarning(t *testing.T) {
+	b := newBed(t, map[string]string{"a.yaml": configMap("a", "1")}, v1alpha1.SyncSpec{})
+	b.applied(b.git("rev-parse", "HEAD"))
+	if events := seen.of(b.ns, "Warning"); len(events) > 0 {
+		t.Errorf("there were warnings: %q", events)
+	}
+	b.create(&v1alpha1.GitSource{ObjectMeta: meta(b.ns, "none"), Spec: v1alpha1.GitSourceSpec{URL: "file://" + b.dir + "-none"}})
+	b.want(func(y *v1alpha1.Sync) { y.Spec.SourceRef.Name = "none" })
+	b.heard("Warning SourceNotReady", "gitsource "+b.ns+"/none has no commit: ")
+}

@@ -48,6 +48,12 @@ const (
 const lagging, again = 100 * time.Millisecond, 5 * time.Second
 
 // Syncs reconciles Syncs.
+// errUntried: a source is new.
+var errUntried = errors.New("is being fetched for the first time")
+
+// silent are reasons with which something begins: they are no events.
+var silent = []string{decide.ReasonApplying, decide.ReasonNoCommit}
+
 type Syncs struct {
 	client    client.Client
 	live      client.Reader
@@ -107,7 +113,9 @@ func (r *Syncs) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 		}
 	}(time.Now())
 	head, err := r.head(ctx, y)
-	if err != nil {
+	if errors.Is(err, errUntried) {
+		return l.refuse(ctx, decide.ReasonNoCommit, err.Error(), again)
+	} else if err != nil {
 		return l.refuse(ctx, ReasonSourceNotReady, err.Error(), again)
 	}
 	return l.step(ctx, head)
@@ -201,7 +209,7 @@ func (r *Syncs) head(ctx context.Context, y *v1alpha1.Sync) (string, error) {
 	if gs.Status.Commit == "" {
 		why := find(gs.Status.Conditions, v1alpha1.ConditionReady).Message
 		if why == "" {
-			why = "it has not been fetched yet"
+			return "", fmt.Errorf("gitsource %s/%s %w", gs.Namespace, gs.Name, errUntried)
 		}
 		return "", fmt.Errorf("gitsource %s/%s has no commit: %s", gs.Namespace, gs.Name, why)
 	}
@@ -472,7 +480,7 @@ func (l *look) show(ctx context.Context) error {
 	if equality.Semantic.DeepEqual(l.shown, l.next) {
 		return nil
 	}
-	if c := find(l.next.Conditions, v1alpha1.ConditionReady); !sameReason(l.shown.Conditions, l.next.Conditions) && c.Reason != decide.ReasonApplying {
+	if c := find(l.next.Conditions, v1alpha1.ConditionReady); !sameReason(l.shown.Conditions, l.next.Conditions) && !slices.Contains(silent, c.Reason) {
 		kind := corev1.EventTypeWarning
 		if c.Status == metav1.ConditionTrue || c.Reason == ReasonWaitingForHealth {
 			kind = corev1.EventTypeNormal
