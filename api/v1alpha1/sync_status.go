@@ -48,6 +48,9 @@ type SyncStatus struct {
 	// An attempt has begun and not succeeded, so that what is there may be a part of each of two commits.
 	// +optional
 	Incomplete bool `json:"incomplete,omitempty"`
+	// The commit of which a part was written by attempts that have not succeeded.
+	// +optional
+	PartlyAppliedCommit string `json:"partlyAppliedCommit,omitempty"`
 	// When the next attempt is.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
@@ -198,6 +201,9 @@ type FieldReport struct {
 	// When that was.
 	// +optional
 	At *metav1.Time `json:"at,omitempty"`
+	// If it is changed again as soon as it is put back: by whom, how often, and when it is put back again.
+	// +optional
+	Contest string `json:"contest,omitempty"`
 }
 
 // ObjectReport is an object that is not healthy.

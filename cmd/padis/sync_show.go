@@ -207,6 +207,9 @@ func printSync(out io.Writer, s why.GitSnapshot, name string) error {
 	}
 	fields("Conflicts", st.Conflicts)
 	fields("Drifted", st.Drift)
+	section(w, "Contested", "OBJECT\tFIELD\tWHY", slices.DeleteFunc(slices.Clone(st.Drift), func(f v1alpha1.FieldReport) bool { return f.Contest == "" }), func(f v1alpha1.FieldReport) string {
+		return cells(f.Object, f.Path, f.Contest)
+	})
 	section(w, "Not healthy", "OBJECT\tHEALTH\tWHY", st.Unhealthy, func(o v1alpha1.ObjectReport) string {
 		return cells(o.Object, o.Health, because(o.Reason, o.Message))
 	})

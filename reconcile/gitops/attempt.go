@@ -16,7 +16,6 @@ import (
 	"padis.io/padis/reconcile/gitops/source"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,9 +23,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
-
-// writers is how many objects of a Sync are written at the same time.
-const writers = 48
 
 // writeEvery is the least time between two statuses that differ only in how objects fare.
 const writeEvery = time.Second
@@ -103,6 +99,10 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 		}
 	}
 	s.rehearsed = true
+	if plan.Writes() > 0 {
+		s.state, _ = decide.Next(s.state, decide.Event{Kind: decide.Writing, At: l.now(), Commit: commit})
+		s.restored = [2]string{}
+	}
 	// What may come to be there is in the inventory before it is.
 	s.state.Save(&l.next)
 	l.inventory(plan, false)
@@ -154,6 +154,7 @@ func (l *look) attempt(ctx context.Context) (reconcile.Result, error) {
 	s.state, step = decide.Next(s.state, decide.Event{Kind: decide.Succeeded, At: at, Commit: commit})
 	s.state.Save(&l.next)
 	l.inventory(plan, true)
+	s.written()
 	l.from(ctx, commit)
 	t := metav1.NewTime(at.UTC().Truncate(time.Second))
 	l.next.LastAppliedTime = &t
@@ -190,6 +191,12 @@ func (l *look) wake(p decide.Plan, after time.Duration) time.Duration {
 	return after
 }
 
+// corrected says what was put back, also to the receivers of notifications.
+func (l *look) corrected(drifted []decide.Drifted) string {
+	l.s.corrected, l.s.recurring = drifts(drifted), some(l.s.contests.Recurring(drifted, l.now()))
+	return fmt.Sprintf("%s changed by others and put back: %s", decide.Plural(len(drifted), "object was", "objects were"), l.s.corrected)
+}
+
 // late says that the time is up, where that is why something has failed.
 func (l *look) late(writing context.Context, err error) error {
 	if !errors.Is(writing.Err(), context.DeadlineExceeded) {
@@ -203,8 +210,9 @@ func (l *look) late(writing context.Context, err error) error {
 func (l *look) pause(ctx context.Context, gate *decide.Refusal) (reconcile.Result, error) {
 	l.s.paused = true
 	l.s.state.Save(&l.next)
-	l.conditions(false, gate.Reason, "not all of commit "+l.s.state.Running+" is applied; "+gate.Message)
-	return reconcile.Result{}, l.show(ctx)
+	said, after := l.uphold(ctx, true)
+	l.conditions(false, gate.Reason, also("not all of commit "+l.s.state.Running+" is applied; "+gate.Message, said))
+	return l.later(ctx, after)
 }
 
 // waits are the objects of a wave that are not healthy yet.
@@ -217,6 +225,11 @@ func (l *look) broke(ctx context.Context, err error) (reconcile.Result, error) {
 	if ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
+	if errors.Is(err, errHeldUp) {
+		// What was written is in the inventory; the change that holds it up is looked at next.
+		l.s.paused = true
+		return reconcile.Result{}, nil
+	}
 	reason, final := failure(err)
 	s, commit := l.s, l.s.state.Running
 	var step decide.Step
@@ -226,15 +239,19 @@ func (l *look) broke(ctx context.Context, err error) (reconcile.Result, error) {
 	if r, ok := err.(*refusals); ok { //nolint:errorlint // it is never wrapped
 		l.next.Conflicts = r.fields[:min(len(r.fields), v1alpha1.MaxReported)]
 	}
-	l.conditions(false, reason, "commit "+commit+": "+err.Error())
-	s.why = find(l.next.Conditions, v1alpha1.ConditionReady)
-	return reconcile.Result{RequeueAfter: l.soon(step.After)}, l.show(ctx)
+	message := "commit " + commit + ": " + err.Error()
+	l.conditions(false, reason, message)
+	s.why, s.upheld.ill = find(l.next.Conditions, v1alpha1.ConditionReady), l.next.Unhealthy
+	said, after := l.uphold(ctx, false)
+	l.conditions(false, reason, also(message, said))
+	return reconcile.Result{RequeueAfter: sooner(l.soon(step.After), after)}, l.show(ctx)
 }
 
 // keep sees that what is applied stays as it was applied.
 func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal, frozen bool) (reconcile.Result, error) {
 	s, commit := l.s, l.s.state.Target()
 	s.state.Save(&l.next)
+	s.upheld = upheld{}
 	plan, left, err := decide.Plan{}, map[decide.ID]*unstructured.Unstructured(nil), l.render(ctx, l.y, s, l.set, commit)
 	if err == nil {
 		l.hold(ctx)
@@ -261,15 +278,17 @@ func (l *look) keep(ctx context.Context, step decide.Step, gate *decide.Refusal,
 			l.putBack(plan.Drifted, writes)
 			refusal, err = l.prune(writing, c, &plan, left, commit)
 		}
+		if errors.Is(err, errHeldUp) {
+			return reconcile.Result{}, nil
+		}
 		if err != nil {
 			err = l.late(writing, err)
 			reason, _ := failure(err)
 			l.conditions(false, reason, "what others have changed cannot be put back: "+err.Error())
 			return reconcile.Result{RequeueAfter: again}, l.show(ctx)
 		}
-		if n := len(plan.Drifted); n > 0 && l.y.Spec.Corrects() {
-			s.corrected = drifts(plan.Drifted)
-			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(fmt.Sprintf("%s changed by others and put back: %s", decide.Plural(n, "object was", "objects were"), drifts(plan.Drifted)), 1000))
+		if len(plan.Drifted) > 0 && l.y.Spec.Corrects() {
+			l.events.Event(l.y, corev1.EventTypeNormal, ReasonDriftCorrected, cut(l.corrected(plan.Drifted), 1000))
 			plan.Drifted = nil
 		}
 	}
@@ -297,21 +316,7 @@ func (l *look) later(ctx context.Context, after time.Duration) (reconcile.Result
 // settled shows what is applied, and how it fares.
 func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step) {
 	reason, message := step.Reason, step.Message
-	var drift []v1alpha1.FieldReport
-	told := map[decide.ID]bool{}
-	for _, d := range slices.Concat(p.Drifted, p.Contested) {
-		told[d.ID] = true
-		for _, f := range d.Fields {
-			drift = append(drift, f.Report(d.ID))
-		}
-	}
-	for _, w := range l.s.wanted {
-		if k := l.s.known[w.ID]; k != nil && !told[w.ID] {
-			for _, f := range k.drift {
-				drift = append(drift, f.Report(w.ID))
-			}
-		}
-	}
+	drift := l.reports(p)
 	l.next.Drift, l.next.Conflicts = drift[:min(len(drift), v1alpha1.MaxReported)], nil
 	for _, c := range p.Conflicts {
 		if len(l.next.Conflicts) < v1alpha1.MaxReported {
@@ -342,7 +347,7 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 		if reason == decide.ReasonUpToDate && !l.y.Spec.Corrects() {
 			reason = ReasonDrifted
 		}
-		message += fmt.Sprintf("; %s changed by others (%s): see status.drift", decide.Plural(len(drift), "field was", "fields were"), some(fieldsOf(drift)))
+		message += "; " + reported(drift)
 	}
 	if waits := p.Waiting(); refusal == nil && len(waits) > 0 {
 		if reason == step.Reason {
@@ -351,6 +356,36 @@ func (l *look) settled(p decide.Plan, refusal *decide.Refusal, step decide.Step)
 		message += "; " + decide.HandingOver(waits)
 	}
 	l.conditions(refusal == nil && len(ill) == 0 && len(l.next.Conflicts) == 0, reason, message)
+}
+
+// reports are the fields that others have changed and that are not put back now: those of a plan, and those that were found before.
+func (l *look) reports(p decide.Plan) []v1alpha1.FieldReport {
+	var drift []v1alpha1.FieldReport
+	told := map[decide.ID]bool{}
+	add := func(id decide.ID, fields []decide.FieldChange) {
+		for _, f := range fields {
+			one := f.Report(id)
+			if l.y.Spec.Corrects() {
+				one.Contest = l.s.contests.Word(id, f)
+			}
+			drift = append(drift, one)
+		}
+	}
+	for _, d := range slices.Concat(p.Drifted, p.Contested) {
+		told[d.ID] = true
+		add(d.ID, d.Fields)
+	}
+	for _, id := range l.s.drifted() {
+		if !told[id] {
+			add(id, l.s.known[id].drift)
+		}
+	}
+	return drift
+}
+
+// reported goes into a message, and names what status.drift lists.
+func reported(drift []v1alpha1.FieldReport) string {
+	return fmt.Sprintf("%s changed by others (%s): see status.drift", decide.Plural(len(drift), "field was", "fields were"), some(fieldsOf(drift)))
 }
 
 // inventory is what is applied: what is wanted, and what has left the repository and is still there.
@@ -406,13 +441,14 @@ func (l *look) prune(ctx context.Context, c dynamic.Interface, p *decide.Plan, l
 	if refusal := l.mayPrune(*p, len(versions), commit); refusal != nil {
 		return refusal, nil
 	}
-	for len(p.Prune) > 0 {
-		id := p.Prune[0]
-		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
-			return nil, &refusals{reason: ReasonRefused, lines: []string{fmt.Sprintf("delete %s: %s", id, said(err))}}
-		}
-		p.Prune = p.Prune[1:]
+	for _, id := range p.Prune {
+		// An earlier commit is not kept in force in what a newer one begins to delete.
+		delete(l.s.known, id)
 	}
+	if err := l.remove(ctx, c, p.Prune, versions, left, false); err != nil {
+		return nil, err
+	}
+	p.Prune = nil
 	return nil, nil
 }
 
@@ -421,7 +457,6 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 	var (
 		mu      sync.Mutex
 		refused refusals
-		group   errgroup.Group
 	)
 	l.wrote = true
 	fresh := map[string]bool{}
@@ -430,25 +465,24 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 			fresh[w.ID.Name] = true
 		}
 	}
-	group.SetLimit(writers)
-	for _, w := range writes {
+	err = l.each(ctx, len(writes), func(i int) {
+		w := writes[i]
 		if fresh[w.ID.Namespace] && w.ID.Namespace != "" {
 			// There is nothing to try it in yet.
-			continue
+			return
 		}
-		group.Go(func() error {
-			u, err := l.objects.apply(ctx, c, w, true)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
-			} else if w.create && u.GetResourceVersion() != "" {
-				behind = true
-			}
-			return nil
-		})
+		u, err := l.objects.apply(ctx, c, w, true)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
+		} else if w.create && u.GetResourceVersion() != "" {
+			behind = true
+		}
+	})
+	if err != nil {
+		return false, err
 	}
-	_ = group.Wait()
 	if len(refused.lines) > 0 {
 		sortByPlace(refused.lines)
 		return false, &refused
@@ -456,39 +490,38 @@ func (l *look) rehearse(ctx context.Context, c dynamic.Interface, writes []write
 	return behind, ctx.Err()
 }
 
-// write applies objects: those of one kind at the same time, kinds one after the other.
+// write applies objects: those whose kinds do not need each other at the same time, others one after the other.
 func (l *look) write(ctx context.Context, c dynamic.Interface, writes []write) error {
 	for len(writes) > 0 {
 		l.wrote = true
-		n := 1
-		for n < len(writes) && writes[n].ID.Kind == writes[0].ID.Kind && writes[n].ID.Group == writes[0].ID.Group {
-			n++
-		}
+		these := writes[:decide.Together(writes, func(w write) decide.ID { return w.ID })]
+		writes = writes[len(these):]
 		var (
 			mu      sync.Mutex
 			refused refusals
-			group   errgroup.Group
 		)
-		group.SetLimit(writers)
-		for _, w := range writes[:n] {
-			group.Go(func() error {
-				u, err := l.objects.apply(ctx, c, w, false)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
-					return nil
+		err := l.each(ctx, len(these), func(i int) {
+			w := these[i]
+			u, err := l.objects.apply(ctx, c, w, false)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				if k := l.s.known[w.ID]; k != nil && k.Digest != w.Digest {
+					// It may have been written nevertheless: an earlier commit must not undo it.
+					delete(l.s.known, w.ID)
 				}
-				l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
-				return nil
-			})
+				refused.add(l.s.place(w.ID), w.ID, hushed(err, w.body))
+				return
+			}
+			l.s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest, Version: u.GetResourceVersion()}, verdict: decide.HealthOf(u), drift: w.drift, looked: true}
+		})
+		if err != nil {
+			return err
 		}
-		_ = group.Wait()
 		if len(refused.lines) > 0 {
 			sortByPlace(refused.lines)
 			return &refused
 		}
-		writes = writes[n:]
 	}
 	return nil
 }

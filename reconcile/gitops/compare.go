@@ -36,6 +36,8 @@ type comparison struct {
 	y       *v1alpha1.Sync
 	s       *session
 	applied map[decide.ID]string
+	// wanted are those of the session that are looked at.
+	wanted []decide.Rendered
 
 	mu      sync.Mutex
 	plan    decide.Plan
@@ -45,14 +47,35 @@ type comparison struct {
 // compare looks at all objects that are not known to be in order, and says what is to be done. It reads by the rights of the
 // Sync: what that may not see is not told of either. The objects that it returns have left the repository.
 func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inventory []v1alpha1.InventoryGroup) (decide.Plan, map[decide.ID]*unstructured.Unstructured, error) {
-	c := &comparison{Syncs: r, y: y, s: s, applied: s.appliedIn(inventory)}
-	marked := s.take()
-	left, err := c.run(ctx, marked)
-	if err != nil {
+	c := &comparison{Syncs: r, y: y, s: s, applied: s.appliedIn(inventory), wanted: s.wanted}
+	if err := c.run(ctx); err != nil {
+		return decide.Plan{}, nil, err
+	}
+	left, err := c.left(ctx)
+	return c.plan, left, err
+}
+
+// compareThese does so with some of the wanted objects, and says nothing of others.
+func (r *Syncs) compareThese(ctx context.Context, y *v1alpha1.Sync, s *session, inventory []v1alpha1.InventoryGroup, these []decide.Rendered) (decide.Plan, error) {
+	c := &comparison{Syncs: r, y: y, s: s, applied: s.appliedIn(inventory), wanted: these}
+	err := c.run(ctx)
+	return c.plan, err
+}
+
+// run looks at the wanted objects.
+func (c *comparison) run(ctx context.Context) error {
+	s, marked := c.s, c.s.take()
+	for id := range marked {
+		if k := s.known[id]; k != nil {
+			// It is not forgotten where it is not looked at now: another commit in force has it.
+			k.changed = true
+		}
+	}
+	if err := c.readAll(ctx); err != nil {
 		for id := range marked {
 			s.again(id)
 		}
-		return decide.Plan{}, nil, err
+		return err
 	}
 	c.plan.Sort(func(id decide.ID) int { return s.index[id] })
 	// They are looked at again until they are in order, even if nothing is done about them now.
@@ -65,36 +88,36 @@ func (r *Syncs) compare(ctx context.Context, y *v1alpha1.Sync, s *session, inven
 	for _, w := range c.plan.Conflicts {
 		s.again(w.ID)
 	}
-	return c.plan, left, nil
+	return nil
 }
 
-func (c *comparison) run(ctx context.Context, marked map[decide.ID]bool) (map[decide.ID]*unstructured.Unstructured, error) {
-	suspects, err := c.suspects(ctx, marked)
+func (c *comparison) readAll(ctx context.Context) error {
+	suspects, err := c.suspects(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	client, err := c.objects.as(user(c.y))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for at, these := range suspects {
 		if err := c.read(ctx, client, at, these); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if len(c.refused.lines) > 0 {
 		slices.Sort(c.refused.lines)
-		return nil, &c.refused
+		return &c.refused
 	}
-	return c.left(ctx)
+	return nil
 }
 
 // suspects are the wanted objects that are to be read, by where they are. Those of which the cache says enough are compared
 // at once.
-func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (map[shelf][]decide.Rendered, error) {
+func (c *comparison) suspects(ctx context.Context) (map[shelf][]decide.Rendered, error) {
 	out := map[shelf][]decide.Rendered{}
 	var fresh []decide.Rendered
-	for _, w := range c.s.wanted {
+	for _, w := range c.wanted {
 		if c.s.held[w.ID] {
 			continue
 		}
@@ -105,7 +128,7 @@ func (c *comparison) suspects(ctx context.Context, marked map[decide.ID]bool) (m
 			c.s.known[w.ID] = k
 		}
 		settled := k != nil && k.Digest == w.Digest
-		if settled && k.looked && !marked[w.ID] {
+		if settled && k.looked && !k.changed {
 			continue
 		}
 		kind := w.Kind()
@@ -288,11 +311,12 @@ func (r *Syncs) inOrder(k *object, w decide.Rendered, cached *unstructured.Unstr
 		return false
 	case order < 0:
 		// The cache is behind: it will tell of what was written.
+		k.changed = false
 		return true
 	case order > 0 && (len(k.drift) > 0 || decide.Owner(cached) == "" || len(decide.Drift(w.Tree(), cached, nil)) > 0):
 		return false
 	}
-	k.Version, k.verdict, k.looked = version, decide.HealthOf(cached), true
+	k.Version, k.verdict, k.looked, k.changed = version, decide.HealthOf(cached), true, false
 	return true
 }
 

@@ -2,6 +2,7 @@ package gitops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"padis.io/padis/api/v1alpha1"
@@ -60,7 +61,9 @@ func (l *look) end(ctx context.Context) (reconcile.Result, error) {
 		writing, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		var err error
-		if n, waits, err = l.pruneAll(writing); err != nil {
+		if n, waits, err = l.pruneAll(writing); errors.Is(err, errHeldUp) {
+			return reconcile.Result{}, nil
+		} else if err != nil {
 			if going, gone := l.namespaceGoes(ctx); gone != nil || !going {
 				return l.refuse(ctx, ReasonRefused, "it is being deleted, and waits for its objects to be: "+err.Error()+
 					": have that allowed, or set spec.suspend to have them stay", again)
@@ -96,11 +99,9 @@ func (l *look) pruneAll(ctx context.Context) (int, []decide.Kept, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	refused, versions := &refusals{reason: ReasonRefused}, decide.Applied(l.shown.Inventory)
-	for _, id := range plan.Prune {
-		if err := l.objects.remove(ctx, c, gvk(id, versions[id]), left[id]); err != nil {
-			refused.lines = append(refused.lines, fmt.Sprintf("delete %s: %s", id, said(err)))
-		}
+	refused := &refusals{reason: ReasonRefused}
+	if err := l.remove(ctx, c, plan.Prune, decide.Applied(l.shown.Inventory), left, true); err != nil && !errors.As(err, &refused) {
+		return 0, nil, err
 	}
 	waits := plan.Waiting()
 	for _, k := range waits {

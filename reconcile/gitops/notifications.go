@@ -17,7 +17,7 @@ import (
 func (l *look) tell(ctx context.Context) (lost int) {
 	news := notify.News{Failure: l.failure()}
 	if l.s != nil {
-		news.Corrected = l.s.corrected
+		news.Corrected, news.Recurring = l.s.corrected, l.s.recurring
 	}
 	if len(l.y.Spec.Notifications) > 0 {
 		news.Source = l.disbelieved(ctx)
@@ -29,7 +29,7 @@ func (l *look) tell(ctx context.Context) (lost int) {
 // told has what is in the status now sent.
 func (l *look) told(lost int) {
 	if l.s != nil {
-		l.s.corrected = ""
+		l.s.corrected, l.s.recurring = "", ""
 	}
 	if lost > 0 {
 		l.events.Event(l.y, corev1.EventTypeWarning, ReasonNotificationLost, fmt.Sprintf("%s given up, because more than %d wait for the receivers of spec.notifications", decide.Plural(lost, "message is", "messages are"), v1alpha1.MaxTelling))

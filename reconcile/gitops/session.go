@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,13 +51,17 @@ type session struct {
 	// may take over.
 	contested bool
 	told      map[decide.ID]string
-	// restored is the commit all of which was applied before the start of the process, and with which settings; dropped when
-	// more is known.
+	// restored is the commit all of which was applied before the start of the process, and with which settings, until what it
+	// comes to is known, or another one is written.
 	restored [2]string
 	// contests are what others change again and again.
 	contests decide.Contests
 	// corrected are the fields of others that were put back since the status was written.
 	corrected string
+	// recurring is what is said of those that are changed again and again.
+	recurring string
+	// upheld is what is said of what stays in force while another commit is wanted.
+	upheld upheld
 
 	mu     sync.Mutex
 	marked map[decide.ID]bool
@@ -84,6 +89,8 @@ type object struct {
 	drift   []decide.FieldChange
 	// looked: the verdict is of this version.
 	looked bool
+	// changed: it has changed since, and was not looked at.
+	changed bool
 }
 
 // mark remembers a change, and says when to look at it.
@@ -92,6 +99,42 @@ func (s *session) mark(id decide.ID, now time.Time) time.Duration {
 	defer s.mu.Unlock()
 	s.marked[id] = true
 	return max(gather, s.rested.Sub(now))
+}
+
+// written drops what is not wanted any more, now that all of the wanted commit is applied.
+func (s *session) written() {
+	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := s.index[id]; return !ok })
+}
+
+// drifted are the objects of which it is known that others have changed them, in the order of the wanted ones.
+func (s *session) drifted() []decide.ID {
+	var out []decide.ID
+	for id, k := range s.known {
+		if len(k.drift) > 0 {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, func(a, b decide.ID) int {
+		return cmp.Or(cmp.Compare(s.index[a], s.index[b]), strings.Compare(a.String(), b.String()))
+	})
+	return out
+}
+
+// suspect tells whether something that was in order may be so no more, or its turn to be put back has come.
+func (s *session) suspect(corrects bool) bool {
+	for _, k := range s.known {
+		if !k.looked || k.changed || corrects && len(k.drift) > 0 {
+			return true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.marked {
+		if s.known[id] != nil {
+			return true
+		}
+	}
+	return s.restored != [2]string{}
 }
 
 // again has an object looked at the next time.
@@ -150,21 +193,28 @@ func (r *Syncs) render(ctx context.Context, y *v1alpha1.Sync, s *session, set se
 	}
 	s.want(wanted)
 	s.spots, s.commit, s.settings = spots, commit, set.digest
-	r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: s.index})
+	if commit == s.state.Head || commit == s.state.Target() {
+		// Others ask for no commit but these.
+		r.claims.put(s.name, claim{source: y.Spec.SourceRef.In(y.Namespace), commit: commit, settings: set.digest, declares: s.index})
+	}
 	if s.restored == [2]string{commit, set.digest} {
 		// What is otherwise by now, somebody has changed since.
 		for _, w := range wanted {
-			s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest}}
+			if s.known[w.ID] == nil {
+				s.known[w.ID] = &object{Known: decide.Known{Digest: w.Digest}}
+			}
 		}
+		s.restored = [2]string{}
 	}
-	s.restored = [2]string{}
 	return nil
 }
 
 // want makes objects the wanted ones. Mostly they are those that were wanted already, but for what some of them say: what is known
 // of their order then stays.
 func (s *session) want(wanted []decide.Rendered) {
-	same := func(a, b decide.Rendered) bool { return a.ID == b.ID && a.Wave == b.Wave && a.APIVersion == b.APIVersion }
+	same := func(a, b decide.Rendered) bool {
+		return a.ID == b.ID && a.Wave == b.Wave && a.APIVersion == b.APIVersion
+	}
 	if slices.EqualFunc(s.wanted, wanted, same) {
 		s.wanted = wanted
 		for _, wave := range s.waves {
@@ -179,7 +229,6 @@ func (s *session) want(wanted []decide.Rendered) {
 	for i, w := range wanted {
 		s.index[w.ID] = i
 	}
-	maps.DeleteFunc(s.known, func(id decide.ID, _ *object) bool { _, ok := s.index[id]; return !ok })
 }
 
 // beyond says why a Sync may not declare an object; empty if it may.

@@ -123,7 +123,8 @@ func TestWhoGoesOnIsWaitedFor(t *testing.T) {
 		if b.value("a") == "1" {
 			b.hand("a", "other")
 		}
-		return ready(y).Reason == "DriftContested" && len(y.Status.Drift) == 1
+		return ready(y).Reason == "DriftContested" && len(y.Status.Drift) == 1 &&
+			says(y.Status.Drift[0].Contest, "hand has changed data.key of configmap/"+b.ns+"/a ", " times since ", "; it is put back again at ")
 	})
 	b.heard(" DriftContested ", "hand has changed data.key of configmap/"+b.ns+"/a ", " times since ", "; it is put back again at ")
 	b.hand("b", "other")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,13 +48,13 @@ const (
 // lagging is when to look again while the cache is known to be behind; again is when what is missing is looked for again.
 const lagging, again = 100 * time.Millisecond, 5 * time.Second
 
-// Syncs reconciles Syncs.
 // errUntried: a source is new.
 var errUntried = errors.New("is being fetched for the first time")
 
 // silent are reasons with which something begins: they are no events.
 var silent = []string{decide.ReasonApplying, decide.ReasonNoCommit}
 
+// Syncs reconciles Syncs.
 type Syncs struct {
 	client    client.Client
 	live      client.Reader
@@ -131,10 +132,11 @@ func (r *Syncs) session(y *v1alpha1.Sync, shown v1alpha1.SyncStatus, digest stri
 		at := y.DeepCopy()
 		at.Status = shown
 		s = &session{name: name, uid: y.UID, state: decide.Restore(at, digest), known: map[decide.ID]*object{}, marked: map[decide.ID]bool{}}
-		if !shown.Incomplete {
+		if shown.PartlyAppliedCommit == "" {
 			s.restored = [2]string{shown.LastAppliedCommit, shown.AppliedSettings}
 		}
 		if was := find(shown.Conditions, v1alpha1.ConditionReady); shown.Failures > 0 && shown.LastAttemptedCommit != "" {
+			was.Message, _, _ = strings.Cut(was.Message, meanwhile)
 			s.why, s.ill, s.contested = was, was.Reason == ReasonUnhealthy, was.Reason == ReasonConflict
 		}
 		r.sessions[name] = s
@@ -338,6 +340,7 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 	}
 	if s.state.Head != head {
 		tell(decide.Event{Kind: decide.Seen, Commit: head, Ends: l.ends(ctx, head)})
+		s.upheld = upheld{}
 	}
 	if s.ill && step.Reason == decide.ReasonBackOff {
 		// What was ill may have got well by itself.
@@ -358,8 +361,10 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 	case s.state.Running != "":
 		if s.state.Running != running || s.state.RunningSettings != with {
 			s.wave, s.since, s.ill, s.contested, s.rehearsed = -1, now, false, false, false
-			// What somebody wants now does not wait.
-			s.contests = nil
+			if s.state.Failures == 0 {
+				// What somebody wants now does not wait.
+				s.contests = nil
+			}
 			if !l.shown.Incomplete {
 				s.before = len(decide.Applied(l.shown.Inventory))
 			}
@@ -374,8 +379,9 @@ func (l *look) step(ctx context.Context, head string) (reconcile.Result, error) 
 		if (reason == decide.ReasonBackOff || reason == decide.ReasonStalled) && s.why.Status == metav1.ConditionFalse {
 			reason, message = s.why.Reason, s.why.Message
 		}
-		l.conditions(false, reason, message)
-		res, err = reconcile.Result{RequeueAfter: l.soon(step.After)}, l.show(ctx)
+		said, at := l.uphold(ctx, frozen)
+		l.conditions(false, reason, also(message, said))
+		res, err = l.later(ctx, sooner(l.soon(step.After), at))
 	}
 	if err == nil && opens > 0 && (res.RequeueAfter == 0 || res.RequeueAfter > opens) {
 		res.RequeueAfter = opens

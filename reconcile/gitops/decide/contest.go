@@ -113,7 +113,21 @@ func (c Contests) Words(waiting []Drifted, now time.Time) []string {
 	return out
 }
 
-// Word is what Words say of one field.
+// Recurring is what Words say of drift that was put back just now.
+func (c Contests) Recurring(putBack []Drifted, now time.Time) []string {
+	these := Contests{}
+	for _, d := range putBack {
+		for _, f := range d.Fields {
+			k := Contender{d.ID, f.By}
+			if one, ok := c[k]; ok {
+				these[k] = one
+			}
+		}
+	}
+	return these.Words(nil, now)
+}
+
+// Word is what Words say of one field that is left as it is.
 func (c Contests) Word(id ID, f FieldChange) string {
 	k := Contender{id, f.By}
 	one, ok := c[k]

@@ -20,6 +20,8 @@ type State struct {
 	Applied, AppliedSettings string
 	// Dirty: an attempt has begun since, so that what is live may be a part of each.
 	Dirty bool
+	// Written is the commit of which a part was written since; empty if nothing was.
+	Written string
 	// Running is the commit that is being applied, and RunningSettings with which settings; empty if none is.
 	Running, RunningSettings string
 	// Attempt is the commit that has failed last, AttemptSettings with which settings, and Failures how often in a row.
@@ -52,6 +54,8 @@ const (
 	RollbackChanged
 	// GateChanged: Gate is why nothing new may begin, nil if it may.
 	GateChanged
+	// Writing: something of Commit is about to be written.
+	Writing
 	// Succeeded: all of Commit is applied and healthy.
 	Succeeded
 	// Broke: the attempt to apply Commit has failed. Final says that to repeat it would be of no use.
@@ -60,7 +64,7 @@ const (
 
 // String is the name of the event.
 func (k EventKind) String() string {
-	names := [...]string{"Tick", "Seen", "SettingsChanged", "RollbackChanged", "GateChanged", "Succeeded", "Broke"}
+	names := [...]string{"Tick", "Seen", "SettingsChanged", "RollbackChanged", "GateChanged", "Writing", "Succeeded", "Broke"}
 	if k < 0 || int(k) >= len(names) {
 		return fmt.Sprintf("EventKind(%d)", int(k))
 	}
@@ -134,9 +138,14 @@ func Next(s State, e Event) (State, Step) {
 		}
 	case GateChanged:
 		s.Gate = e.Gate
+	case Writing:
+		if e.Commit == s.Running {
+			s.Written = e.Commit
+		}
 	case Succeeded:
 		if e.Commit == s.Running && s.Running != "" {
 			s.Applied, s.AppliedSettings, s.Dirty = s.Running, s.RunningSettings, false
+			s.Written = ""
 			s.endAttempt()
 			s.forget()
 		}
@@ -248,7 +257,7 @@ func Restore(y *v1alpha1.Sync, settings string) State {
 	st := &y.Status
 	s := State{
 		Head: st.SeenCommit, Settings: settings, Applied: st.LastAppliedCommit, AppliedSettings: st.AppliedSettings,
-		Dirty:    st.Incomplete,
+		Dirty: st.Incomplete, Written: st.PartlyAppliedCommit,
 		Rollback: y.Spec.Rollback.DeepCopy(), Released: st.ReleasedRollback.DeepCopy(), Failures: int(st.Failures),
 	}
 	s.Initial, s.Longest = y.Spec.Retry.Times()
@@ -265,7 +274,7 @@ func Restore(y *v1alpha1.Sync, settings string) State {
 // pass for what was applied before.
 func (s *State) Save(st *v1alpha1.SyncStatus) {
 	st.SeenCommit, st.LastAppliedCommit, st.AppliedSettings = s.Head, s.Applied, s.AppliedSettings
-	st.ReleasedRollback, st.Incomplete = s.Released.DeepCopy(), s.Dirty
+	st.ReleasedRollback, st.Incomplete, st.PartlyAppliedCommit = s.Released.DeepCopy(), s.Dirty, s.Written
 	switch {
 	case s.Running != "":
 		st.LastAttemptedCommit, st.Settings = s.Running, s.RunningSettings

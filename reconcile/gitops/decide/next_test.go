@@ -45,6 +45,8 @@ func (y *story) tell(line string) string {
 		e = Event{Kind: GateChanged, Gate: &Refusal{Reason: f[1], Message: "closed"}}
 	case "open":
 		e = Event{Kind: GateChanged}
+	case "write":
+		e = Event{Kind: Writing, Commit: f[1]}
 	case "ok":
 		e = Event{Kind: Succeeded, Commit: f[1]}
 	case "broke":

@@ -63,6 +63,18 @@ func Order(objects []Rendered) []Wave {
 	return out
 }
 
+// Together is how many of the first of some objects, in the order of a Wave or of Plan.Prune, can be written at the same time:
+// their kinds do not need each other.
+func Together[T any](list []T, id func(T) ID) int {
+	for n := range list {
+		a, b := id(list[0]), id(list[n])
+		if same := a.Kind == b.Kind && a.Group == b.Group; !same && (rank(a.Kind) != rank(b.Kind) || rank(a.Kind) == otherKinds) {
+			return n
+		}
+	}
+	return len(list)
+}
+
 // pruneOrder is the opposite: what needs others goes first.
 func pruneOrder(ids []ID) {
 	slices.SortFunc(ids, func(a, b ID) int { return byKind(b, a) })

@@ -32,6 +32,8 @@ type News struct {
 	Failure string
 	// Corrected says which fields of others were put back just now; empty if none were.
 	Corrected string
+	// Recurring says of those of them that are changed again as soon as they are put back how often that was, and by whom.
+	Recurring string
 	// Source is why the source does not vouch for its newest commit; nil if it does.
 	Source *Refusal
 }
@@ -129,7 +131,12 @@ func facts(y *v1alpha1.Sync, st *v1alpha1.SyncStatus, news News, now time.Time) 
 	if news.Corrected != "" {
 		// Who changes a field again and again is told of once an hour.
 		of := ofCorrected + now.UTC().Format("2006-01-02T15") + " " + digest(news.Corrected)
-		out = append(out, fact{v1alpha1.NotifyDrift, of, st.LastAppliedCommit, "", "DriftCorrected", "fields that were changed by others are put back: " + news.Corrected})
+		reason, text := "DriftCorrected", "fields that were changed by others are put back: "+news.Corrected
+		if news.Recurring != "" {
+			of += " again"
+			reason, text = "DriftContested", text+"; "+news.Recurring
+		}
+		out = append(out, fact{v1alpha1.NotifyDrift, of, st.LastAppliedCommit, "", reason, text})
 	}
 	return out
 }

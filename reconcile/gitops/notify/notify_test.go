@@ -89,6 +89,8 @@ func TestWhatIsToldOfASync(t *testing.T) {
 	s.says("Drift B DriftCorrected", News{Corrected: "app/shop/db spec.replicas by hand"}, nil)
 	s.now = s.now.Add(time.Hour)
 	s.says("Drift B DriftCorrected", News{Corrected: "app/shop/web spec.replicas by hand"}, nil)
+	s.says("Drift B DriftContested", News{Corrected: "app/shop/web spec.replicas by hand", Recurring: "hand has changed it 5 times"}, nil)
+	s.says("", News{Corrected: "app/shop/web spec.replicas by hand", Recurring: "hand has changed it 6 times"}, nil)
 	// Drift that is reported: as long as it is there.
 	drift := func(y *v1alpha1.Sync) {
 		y.Spec.Drift, y.Status.Drift = v1alpha1.DriftReport, []v1alpha1.FieldReport{{Object: "app/shop/web", Path: "spec.replicas", Want: "3", Is: "4", By: "hand"}}
