@@ -45,7 +45,7 @@ func applies(t *testing.T, namespace string, apps map[string]string) {
 		padis("apply", "-n", namespace, "--server-side", "--field-manager", "padis-sync", "-f", manifest(t, text)).expect(t, exitOK)
 	}
 	status, err := json.Marshal(map[string]any{"status": map[string]any{"objects": len(names), "inventory": []any{
-		map[string]any{"group": "padis.io", "version": "v1alpha1", "kind": "App", "namespace": namespace, "names": names}}}})
+		map[string]any{"group": "padis.io", "version": "v1alpha1", "kind": "App", "namespace": namespace, "names": strings.Join(names, "\n")}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,8 @@ func TestSyncs(t *testing.T) {
 		"conditions":[{"type":"Ready","status":"False","reason":"NotSigned","message":"commit `+newest+` is not signed","lastTransitionTime":"2026-01-02T03:04:05Z"}]}`)
 	setStatus(t, "sync", "apps", `{"observedGeneration":1,"seenCommit":"`+newest+`","lastAppliedCommit":"`+inForce+`","lastAppliedTime":"2026-01-02T03:04:05Z","author":"Ann <ann@example.com>",
 		"history":[{"commit":"`+inForce+`","time":"2026-01-02T03:04:05Z","author":"Ann <ann@example.com>"}],
-		"objects":7,"inventory":[{"version":"v1","kind":"ConfigMap","namespace":"default","names":["a","b","c","d","e","f"]},{"group":"padis.io","version":"v1alpha1","kind":"App","namespace":"default","names":["web"]}],
-		"pendingPrune":2,"drift":[{"object":"app/default/web","path":"spec.replicas","want":"3","is":"5","by":"kubectl-edit"}],
+		"objects":7,"inventory":[{"version":"v1","kind":"ConfigMap","namespace":"default","names":"a\nb\nc\nd\ne\nf"},{"group":"padis.io","version":"v1alpha1","kind":"App","namespace":"default","names":"web"}],
+		"pendingPrune":2,"drift":[{"object":"app/default/web","path":"spec.replicas","want":"3","is":"5","by":"kubectl-edit","contest":"kubectl-edit has changed it 7 times"}],
 		"conflicts":[{"object":"configmap/default/a","path":"data.key","want":"1","is":"2","by":"hand"}],
 		"unhealthy":[{"object":"app/default/web","health":"Progressing","reason":"NoOffers","message":"no agent fits"}],
 		"conditions":[{"type":"Ready","status":"False","reason":"PruneLimit","message":"the commit would delete 2 objects","lastTransitionTime":"2026-01-02T03:04:05Z"}]}`)
@@ -65,7 +65,7 @@ func TestSyncs(t *testing.T) {
 	r.hasLines(t, "Path: apps", "Rights of: deployer", "Prune: yes, at most 5 objects, at most 10 %", "Drift: Correct", "Depends on: default/base elsewhere/gone",
 		"Windows: Allow Mon,Tue 22:00-04:00 Europe/Berlin", "In force: "+inForce, "Newest commit: "+newest,
 		"Pending: 2 deletions wait for confirmation: padis annotate sync apps -n default --overwrite padis.io/confirm-prune="+inForce,
-		"ConfigMap default 6 a b c d e ...", "App default 1 web", "app/default/web spec.replicas 3 5 kubectl-edit -", "configmap/default/a data.key 1 2 hand -",
+		"ConfigMap default 6 a b c d e ...", "App default 1 web", "app/default/web spec.replicas 3 5 kubectl-edit -", "app/default/web spec.replicas kubectl-edit has changed it 7 times", "configmap/default/a data.key 1 2 hand -",
 		"app/default/web Progressing NoOffers: no agent fits")
 	for _, part := range []string{"Since:", "PruneLimit", inForce + "  2026-01-02T03:04:05Z ("} {
 		if !strings.Contains(r.out, part) {
