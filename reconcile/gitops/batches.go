@@ -26,18 +26,19 @@ var errHeldUp = errors.New("the Sync was suspended or deleted meanwhile")
 
 // each does something with each of n objects, some at a time, as long as nobody holds up the Sync.
 func (l *look) each(ctx context.Context, n int, do func(i int)) error {
-	for from := 0; from < n; from += batch {
-		if err := l.goesOn(ctx); err != nil {
-			return err
+	var group errgroup.Group
+	group.SetLimit(writers)
+	var stop error
+	for i := range n {
+		if i%batch == 0 {
+			if stop = l.goesOn(ctx); stop != nil {
+				break
+			}
 		}
-		var group errgroup.Group
-		group.SetLimit(writers)
-		for i := from; i < min(n, from+batch); i++ {
-			group.Go(func() error { do(i); return nil })
-		}
-		_ = group.Wait()
+		group.Go(func() error { do(i); return nil })
 	}
-	return nil
+	_ = group.Wait()
+	return stop
 }
 
 // goesOn tells whether the Sync is wanted still: what comes of it is decided in the next look, which its change has caused.
