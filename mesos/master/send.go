@@ -41,8 +41,11 @@ func (c *Client) Send(ctx context.Context, call mesos.Call) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.CallTimeout)
 	defer cancel()
-	// A call must not outlive its stream: another master would not know the stream id.
-	defer context.AfterFunc(sub.ctx, cancel)()
+	if _, ends := call.(mesos.Teardown); !ends {
+		// A call must not outlive its stream: another master would not know the stream id. But one that ends the stream may be
+		// answered after it.
+		defer context.AfterFunc(sub.ctx, cancel)()
+	}
 
 	pause := 100 * time.Millisecond
 	for attempt := 0; ; attempt++ {

@@ -116,6 +116,24 @@ func TestSendEndsWithTheStream(t *testing.T) {
 	})
 }
 
+// The stream may end before the call that ends it is answered.
+func TestTeardownOutlivesTheStream(t *testing.T) {
+	scene(t, func(t *testing.T, n *memnet.Network) {
+		d := newDouble(t, "10.0.0.1:5050")
+		d.answer = func(w http.ResponseWriter, _ *scheduler.Call) {
+			d.hangup <- struct{}{}
+			time.Sleep(time.Second)
+			w.WriteHeader(http.StatusAccepted)
+		}
+		defer n.Serve(d.addr, d)()
+		r := start(t, config(n, one), "")
+		next[mesos.Subscribed](t, r)
+		if err := r.Send(t.Context(), mesos.Teardown{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestSendTimesOut(t *testing.T) {
 	scene(t, func(t *testing.T, n *memnet.Network) {
 		d := newDouble(t, "10.0.0.1:5050")
