@@ -102,7 +102,7 @@ func (r *Router) AwaitPaths(ctx context.Context, vip netip.Addr, n int) ([]strin
 type Client struct {
 	http  *http.Client
 	mu    sync.Mutex
-	lost  int
+	lost  []string
 	local netip.AddrPort
 }
 
@@ -110,13 +110,13 @@ type Client struct {
 type conn struct {
 	net.Conn
 	ended atomic.Bool
-	lost  func()
+	lost  func(error)
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil && !c.ended.Swap(true) {
-		c.lost()
+		c.lost(err)
 	}
 	return n, err
 }
@@ -150,10 +150,11 @@ func (c *Cluster) Client(keep bool) (*Client, error) {
 		out.mu.Lock()
 		defer out.mu.Unlock()
 		out.local = c.LocalAddr().(*net.TCPAddr).AddrPort()
-		return &conn{Conn: c, lost: func() {
+		from := out.local
+		return &conn{Conn: c, lost: func(err error) {
 			out.mu.Lock()
 			defer out.mu.Unlock()
-			out.lost++
+			out.lost = append(out.lost, fmt.Sprintf("%s: the connection from %v was lost: %v", time.Now().Format("15:04:05.000"), from, err))
 		}}, nil
 	}
 	out.http = &http.Client{Timeout: requestTime, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: !keep, MaxConnsPerHost: 1}}
@@ -229,7 +230,8 @@ func (c *Cluster) StartLoad(url string, fresh, kept int, between time.Duration, 
 			if keep {
 				client.mu.Lock()
 				defer client.mu.Unlock()
-				l.seen.Lost += client.lost
+				l.seen.Lost += len(client.lost)
+				l.seen.Errors = append(l.seen.Errors, client.lost...)
 			}
 		})
 	}
